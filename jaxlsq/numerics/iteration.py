@@ -1,0 +1,317 @@
+"""MINPACK's outer and inner loop as one loop over trials.
+
+`judge` takes the residual at a trial point, accepts or rejects it and applies
+the stopping rules; `relinearize` takes in a new factorization after an accepted
+trial; `propose` finds the next trial point.  `minimize` runs them in a
+``while_loop``; a driver on the host may call them one by one.
+
+The first trial is the starting point, judged against an infinite cost, so that
+starting a lane needs no code of its own.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxlsq.numerics import convergence
+from jaxlsq.numerics.factor import Factor, inverse, qr
+from jaxlsq.numerics.norm import norm2, power_of_two
+from jaxlsq.numerics.trust_region import levenberg_parameter, reductions, resize
+from jaxlsq.status import Status
+
+__all__ = ["Options", "State", "judge", "minimize", "propose", "relinearize", "start"]
+
+ACCEPTED_RATIO = 1e-4
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Options:
+    """What the caller may set; numbers only, so that no change recompiles.
+
+    Attributes
+    ----------
+    ftol, xtol, gtol : scalar
+        Tolerances, see `jaxlsq.numerics.convergence`.
+    max_nfev : int
+        Limit on evaluations of the residual.
+    factor : scalar
+        The first step bound is `factor` times the norm of the scaled start.
+    diag : (n,) array
+        Scale of each parameter; zero asks for MINPACK's own, the largest norm
+        that its column of the Jacobian has had.
+    epsfcn : scalar
+        Relative error of the residual, for finite differences.
+    """
+
+    ftol: jax.Array
+    xtol: jax.Array
+    gtol: jax.Array
+    max_nfev: jax.Array
+    factor: jax.Array
+    diag: jax.Array
+    epsfcn: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Point:
+    """What changes when a trial is accepted."""
+
+    x: jax.Array  # (n,) parameters
+    fnorm: jax.Array  # norm of the residual there
+    xnorm: jax.Array  # ||D x||
+    factor: Factor  # of the Jacobian and residual there
+    scale: jax.Array  # (n,) D
+    gnorm: jax.Array  # largest cosine between the residual and a column of J
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Trial:
+    """What changes with every trial."""
+
+    x: jax.Array  # (n,) the point to evaluate
+    step_bound: jax.Array  # Delta
+    damping: jax.Array  # lambda
+    step_norm: jax.Array  # ||D p||
+    model: jax.Array  # (||J p|| / ||f||)^2
+    damped: jax.Array  # lambda (||D p|| / ||f||)^2
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class State:
+    """One lane between two trials.  All of it is of size n or smaller."""
+
+    point: Point
+    trial: Trial
+    nfev: jax.Array  # evaluations of the residual
+    njev: jax.Array  # evaluations of the Jacobian
+    nit: jax.Array  # accepted steps
+    accepted: jax.Array  # was the last trial accepted?
+    status: jax.Array  # a code of `Status`
+
+
+def start(x0):
+    """The state whose first trial is the starting point.
+
+    Parameters
+    ----------
+    x0 : (n,) array
+
+    Returns
+    -------
+    State
+    """
+    n, dtype = x0.shape[0], x0.dtype
+    zero, zeros = jnp.zeros((), dtype), jnp.zeros(n, dtype)
+    count = jnp.zeros((), jnp.int32)
+    factor = Factor(jnp.zeros((n, n), dtype), jnp.arange(n, dtype=jnp.int32), zeros, zeros)
+    return State(
+        point=Point(x0, jnp.full((), jnp.inf, dtype), zero, factor, zeros, zero),
+        trial=Trial(x0, zero, zero, zero, zero, zero),
+        nfev=count,
+        njev=count,
+        nit=count,
+        accepted=jnp.zeros((), bool),
+        status=jnp.full((), Status.RUNNING, jnp.int32),
+    )
+
+
+def judge(state, trial_norm, options):
+    r"""Accept or reject the trial, resize the trust region, test for convergence.
+
+    A trial is accepted if :math:`\rho \ge 10^{-4}`, the first one if it is
+    finite.  A trial that is not finite is rejected.
+
+    Parameters
+    ----------
+    state : State
+    trial_norm : scalar
+        Norm of the residual at ``state.trial.x``.
+    options : Options
+
+    Returns
+    -------
+    State
+    """
+    point, trial = state.point, state.trial
+    first = state.nfev == 0
+    nfev = state.nfev + 1
+    finite = jnp.isfinite(trial_norm)
+    fnorm = jnp.where(first, 1.0, point.fnorm)
+    relative_norm = trial_norm / fnorm
+    actual, predicted, ratio = reductions(relative_norm, trial.model, trial.damped)
+    bound, damping = resize(
+        trial.step_bound,
+        trial.damping,
+        trial.step_norm,
+        (actual, ratio, -(trial.model + trial.damped)),
+        relative_norm,
+    )
+    accepted = jnp.where(first, finite, ratio >= ACCEPTED_RATIO)
+    x = jnp.where(accepted, trial.x, point.x)
+    xnorm = jnp.where(accepted, _scaled_norm(point.scale * trial.x, fnorm), point.xnorm)
+
+    started = jnp.where(finite, Status.RUNNING, Status.NONFINITE_START).astype(jnp.int32)
+    tested = convergence.after_trial(
+        (actual, predicted, ratio), (bound, xnorm), point.gnorm, nfev, options
+    )
+    return replace(
+        state,
+        point=replace(point, x=x, xnorm=xnorm, fnorm=jnp.where(accepted, trial_norm, point.fnorm)),
+        trial=replace(
+            trial,
+            step_bound=jnp.where(first, trial.step_bound, bound),
+            damping=jnp.where(first, trial.damping, damping),
+        ),
+        nfev=nfev,
+        nit=state.nit + (accepted & ~first),
+        accepted=accepted,
+        status=jnp.where(first, started, tested),
+    )
+
+
+def relinearize(state, factor, options, evaluations):
+    r"""Take in the factorization at an accepted point, and apply the gtol test.
+
+    The scale of a parameter is the largest norm that its column of the Jacobian
+    has had (More 1978, section 5), unless `options.diag` gives one.
+
+    Parameters
+    ----------
+    state : State
+        As `judge` left it after accepting.
+    factor : Factor
+        Of the Jacobian and residual at ``state.point.x``.
+    options : Options
+    evaluations : int
+        Evaluations of the residual that the Jacobian took.
+
+    Returns
+    -------
+    State
+    """
+    point, trial = state.point, state.trial
+    first = state.njev == 0
+    norms = factor.column_norms
+    adaptive = jnp.where(first & (norms == 0), 1.0, jnp.maximum(point.scale, norms))
+    scale = jnp.where(options.diag > 0, options.diag, adaptive)
+    safe_fnorm = jnp.where(point.fnorm == 0, 1.0, point.fnorm)
+    xnorm = jnp.where(first, _scaled_norm(scale * point.x, safe_fnorm), point.xnorm)
+    bound = jnp.where(xnorm == 0, options.factor, options.factor * xnorm)
+
+    # J'f / (||J_j|| ||f||), from R'Q'f; zero for a zero column or a zero residual.
+    pivoted_norms = norms[factor.perm]
+    cosines = jnp.sum(factor.r * (factor.qtf / safe_fnorm)[:, None], axis=0)
+    cosines = jnp.abs(cosines) / jnp.where(pivoted_norms == 0, 1.0, pivoted_norms)
+    gnorm = jnp.max(jnp.where((pivoted_norms == 0) | (point.fnorm == 0), 0.0, cosines))
+
+    finite = jnp.all(jnp.isfinite(norms))
+    status = jnp.where(
+        finite,
+        convergence.after_factorization(gnorm, options.gtol),
+        jnp.int32(Status.NONFINITE_JACOBIAN),
+    )
+    return replace(
+        state,
+        point=replace(point, factor=factor, scale=scale, xnorm=xnorm, gnorm=gnorm),
+        trial=replace(trial, step_bound=jnp.where(first, bound, trial.step_bound)),
+        nfev=state.nfev + evaluations,
+        njev=state.njev + 1,
+        status=status,
+    )
+
+
+def _scaled_norm(v, unit):
+    """Norm of v, which is of the size of `unit` to within the square root of the range."""
+    return unit * jnp.sqrt(jnp.sum(jnp.square(v / unit)))
+
+
+def propose(state):
+    """Find the next trial point inside the trust region.
+
+    Parameters
+    ----------
+    state : State
+        After `judge`, and `relinearize` where the trial was accepted.
+
+    Returns
+    -------
+    State
+    """
+    point, trial = state.point, state.trial
+    factor = point.factor
+    # All lengths in a unit near the norm of the residual, so that no square leaves
+    # the range of the type.
+    unit = power_of_two(point.fnorm)
+    r, fnorm = factor.r / unit, point.fnorm / unit
+    scale = point.scale[factor.perm] / unit
+    damping, pivoted_step = levenberg_parameter(
+        r, factor.qtf / unit, scale, trial.step_bound / unit, trial.damping
+    )
+    squared_length = jnp.sum(jnp.square(scale * pivoted_step))
+    step_norm = jnp.sqrt(squared_length)
+    # The first step bound is a guess, which the first steps correct downwards.
+    shorter = jnp.minimum(trial.step_bound, step_norm * unit)
+    return replace(
+        state,
+        trial=Trial(
+            x=point.x - pivoted_step[inverse(factor.perm)],
+            step_bound=jnp.where(state.nit == 0, shorter, trial.step_bound),
+            damping=damping,
+            step_norm=step_norm * unit,
+            model=jnp.sum(jnp.square(jnp.sum(r * pivoted_step, axis=1) / fnorm)),
+            damped=damping * jnp.square(step_norm / fnorm),
+        ),
+    )
+
+
+def minimize(residual, jacobian, x0, options, *, evaluations=0, factorize=qr):
+    r"""Minimize :math:`\tfrac12 \lVert f(x) \rVert^2` from `x0`, for one lane.
+
+    Parameters
+    ----------
+    residual : callable
+        ``residual(x) -> (m,)``, traceable, m >= n.
+    jacobian : callable
+        ``jacobian(x, f) -> (m, n)``, traceable.
+    x0 : (n,) array
+    options : Options
+    evaluations : int
+        Evaluations of the residual that one Jacobian takes.
+    factorize : callable
+        `jaxlsq.numerics.factor.qr` or `jaxlsq.numerics.factor.cholesky`.
+
+    Returns
+    -------
+    state : State
+        ``state.point`` holds the parameters; its factor is that of the last
+        Jacobian, which MINPACK does not evaluate again at the solution.
+    f : (m,) array
+        Residual at the parameters.
+    """
+    shape = jax.eval_shape(residual, x0)
+
+    def round_(carry):
+        state, f = carry
+        trial_f = residual(state.trial.x)
+        state = judge(state, norm2(trial_f), options)
+        f = jnp.where(state.accepted | (state.nfev == 1), trial_f, f)
+        fresh = state.accepted & (state.status == Status.RUNNING)
+        state = lax.cond(
+            fresh,
+            lambda s: relinearize(s, factorize(jacobian(s.point.x, f), f), options, evaluations),
+            lambda s: s,
+            state,
+        )
+        return propose(state), f
+
+    return lax.while_loop(
+        lambda carry: carry[0].status == Status.RUNNING,
+        round_,
+        (start(x0), jnp.zeros(shape.shape, shape.dtype)),
+    )

@@ -1,0 +1,95 @@
+r"""Jacobians of a residual: automatic, by MINPACK's forward difference, central.
+
+Each function takes ``fun(x) -> (m,)`` and returns ``jac(x, f) -> (m, n)``, where
+f is ``fun(x)``, which the finite differences would otherwise evaluate again.
+"""
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["EVALUATIONS", "METHODS", "differentiate", "forward_step"]
+
+
+def forward_step(x, relative_step, xp=jnp):
+    r"""MINPACK's step: ``h = s |x|``, and s itself where that is zero.
+
+    Parameters
+    ----------
+    x : (n,) array
+        Parameters.
+    relative_step : scalar
+        s.  ``fdjac2`` takes the square root of ``max(epsfcn, eps)``.
+    xp : module
+        jax.numpy or numpy.
+
+    Returns
+    -------
+    (n,) array
+    """
+    h = relative_step * xp.abs(x)
+    return xp.where(h == 0, relative_step, h)
+
+
+def _jacfwd(fun, epsfcn):
+    derivative = jax.jacfwd(fun)
+    return lambda x, f: derivative(x)
+
+
+def _jacrev(fun, epsfcn):
+    derivative = jax.jacrev(fun)
+    return lambda x, f: derivative(x)
+
+
+def _forward(fun, epsfcn):
+    """``fdjac2``: ``(fun(x + h_j e_j) - f) / h_j``, n evaluations."""
+
+    def jac(x, f):
+        eps = jnp.finfo(x.dtype).eps
+        h = forward_step(x, jnp.sqrt(jnp.maximum(epsfcn, eps)))
+        moved = jax.vmap(fun)(x + jnp.diag(h))
+        return ((moved - f) / h[:, None]).T
+
+    return jac
+
+
+def _central(fun, epsfcn):
+    """``(fun(x + h_j e_j) - fun(x - h_j e_j)) / 2 h_j``, 2 n evaluations.
+
+    h is the cube root of ``max(epsfcn, eps)`` times \\|x\\|, which balances
+    truncation against rounding (Nocedal, Wright, "Numerical Optimization",
+    section 8.1).
+    """
+
+    def jac(x, f):
+        eps = jnp.finfo(x.dtype).eps
+        h = forward_step(x, jnp.cbrt(jnp.maximum(epsfcn, eps)))
+        ahead, behind = x + jnp.diag(h), x - jnp.diag(h)
+        run = jnp.diagonal(ahead) - jnp.diagonal(behind)
+        return ((jax.vmap(fun)(ahead) - jax.vmap(fun)(behind)) / run[:, None]).T
+
+    return jac
+
+
+METHODS = {"jacfwd": _jacfwd, "jacrev": _jacrev, "2-point": _forward, "3-point": _central}
+
+# Evaluations of the residual that one Jacobian costs, per parameter.
+EVALUATIONS = {"jacfwd": 0, "jacrev": 0, "2-point": 1, "3-point": 2}
+
+
+def differentiate(fun, method, epsfcn):
+    """The Jacobian of `fun` by `method`.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(x) -> (m,)``, traceable.
+    method : {'jacfwd', 'jacrev', '2-point', '3-point'}
+    epsfcn : scalar
+        Relative error of `fun`, for the finite differences.
+
+    Returns
+    -------
+    callable
+        ``jac(x, f) -> (m, n)``.
+    """
+    return METHODS[method](fun, epsfcn)

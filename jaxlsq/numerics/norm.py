@@ -1,0 +1,58 @@
+"""The Euclidean norm that neither overflows nor underflows."""
+
+import jax.numpy as jnp
+
+__all__ = ["norm2", "power_of_two"]
+
+
+def norm2(v, axis=-1, xp=jnp):
+    r"""Euclidean norm :math:`\sqrt{\sum_i v_i^2}` along `axis`.
+
+    Components are divided by the largest one only where their squares would
+    leave the range of the type; otherwise by one, so that there the result
+    is the plain formula's to the last bit.
+
+    Parameters
+    ----------
+    v : (..., k) array
+        Any units.
+    axis : int
+        The axis that is summed.
+    xp : module
+        jax.numpy or numpy.
+
+    Returns
+    -------
+    (...) array
+        In the units of `v`.  NaN if a component is NaN, inf if one is infinite.
+
+    Notes
+    -----
+    MINPACK's ``enorm`` keeps three partial sums for the same purpose.
+    """
+    info = jnp.finfo(v.dtype)
+    # 2**(+-maxexp / 4): squares of what lies between stay far inside the range,
+    # also when there are many of them.
+    high = 2.0 ** (info.maxexp // 4)
+    largest = xp.max(xp.abs(v), axis=axis, keepdims=True, initial=0.0)
+    extreme = (largest > high) | (largest < 1.0 / high)
+    unit = xp.where(extreme & (largest > 0) & xp.isfinite(largest), largest, 1.0)
+    return xp.squeeze(unit, axis) * xp.sqrt(xp.sum(xp.square(v / unit), axis=axis))
+
+
+def power_of_two(v):
+    """The power of two in (v, 2 v]: to divide by it rounds nothing.
+
+    Parameters
+    ----------
+    v : array
+        Not negative.
+
+    Returns
+    -------
+    array
+        One where v is zero or not finite.
+    """
+    mantissa, _ = jnp.frexp(v)
+    usable = (v > 0) & jnp.isfinite(v)
+    return jnp.where(usable, v / jnp.where(usable, mantissa, 1.0), 1.0)

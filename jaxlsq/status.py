@@ -1,0 +1,125 @@
+"""The one table of status codes: code, name, message, what to try.
+
+Codes 0 to 8 are MINPACK's ``info`` and keep its meaning.  What MINPACK has no
+word for is negative.  `SCIPY_MESSAGES` holds the texts that
+``scipy.optimize.leastsq`` returns for MINPACK's codes, for the drop-in fronts.
+"""
+
+from enum import IntEnum
+
+__all__ = ["SUCCESS", "Status", "describe", "scipy_message"]
+
+
+class Status(IntEnum):
+    """Why a lane ended (or that it has not)."""
+
+    RUNNING = -100
+    NONFINITE_JACOBIAN = -2
+    NONFINITE_START = -1
+    IMPROPER_INPUT = 0
+    FTOL = 1
+    XTOL = 2
+    FTOL_AND_XTOL = 3
+    GTOL = 4
+    MAX_NFEV = 5
+    FTOL_TOO_SMALL = 6
+    XTOL_TOO_SMALL = 7
+    GTOL_TOO_SMALL = 8
+
+
+SUCCESS = frozenset({Status.FTOL, Status.XTOL, Status.FTOL_AND_XTOL, Status.GTOL})
+
+# status: (what happened, what to try)
+_TABLE = {
+    Status.RUNNING: ("The fit has not ended.", ""),
+    Status.NONFINITE_JACOBIAN: (
+        "The Jacobian has a NaN or an infinity at the last accepted parameters, which are returned.",
+        "Look for a square root, logarithm, power or norm whose derivative is undefined there, "
+        "or use finite differences (Dfun='2-point').",
+    ),
+    Status.NONFINITE_START: (
+        "The function returned a NaN or an infinity at the starting parameters.",
+        "Check the data for NaN and inf, and start where the model is finite.",
+    ),
+    Status.IMPROPER_INPUT: ("Improper input parameters.", "Read the error's text."),
+    Status.FTOL: ("The relative reduction of the sum of squares is at most ftol.", ""),
+    Status.XTOL: ("The relative size of the next step is at most xtol.", ""),
+    Status.FTOL_AND_XTOL: ("Both the ftol and the xtol test hold.", ""),
+    Status.GTOL: (
+        "The cosine of the angle between the residual and every column of the Jacobian "
+        "is at most gtol.",
+        "",
+    ),
+    Status.MAX_NFEV: (
+        "The limit on function evaluations was reached.",
+        "Raise maxfev, start closer, or rescale parameters of very different size.",
+    ),
+    Status.FTOL_TOO_SMALL: (
+        "ftol is too small: the sum of squares can't be reduced further.",
+        "The result is at the limit of the arithmetic; take it, or raise ftol.",
+    ),
+    Status.XTOL_TOO_SMALL: (
+        "xtol is too small: the parameters can't be improved further.",
+        "The result is at the limit of the arithmetic; take it, or raise xtol.",
+    ),
+    Status.GTOL_TOO_SMALL: (
+        "gtol is too small: the residual is orthogonal to the Jacobian to machine precision.",
+        "The result is at the limit of the arithmetic; take it, or raise gtol.",
+    ),
+}
+
+# MINPACK's code: SciPy's text.  Keys of the format are leastsq's arguments.
+_SCIPY = {
+    Status.IMPROPER_INPUT: "Improper input parameters.",
+    Status.FTOL: "Both actual and predicted relative reductions in the sum of squares\n"
+    "  are at most {ftol:f}",
+    Status.XTOL: "The relative error between two consecutive iterates is at most {xtol:f}",
+    Status.FTOL_AND_XTOL: "Both actual and predicted relative reductions in the sum of squares\n"
+    "  are at most {ftol:f} and the relative error between two consecutive iterates is at \n"
+    "  most {xtol:f}",
+    Status.GTOL: "The cosine of the angle between func(x) and any column of the\n"
+    "  Jacobian is at most {gtol:f} in absolute value",
+    Status.MAX_NFEV: "Number of calls to function has reached maxfev = {maxfev:d}.",
+    Status.FTOL_TOO_SMALL: "ftol={ftol:f} is too small, no further reduction in the sum of "
+    "squares\n  is possible.",
+    Status.XTOL_TOO_SMALL: "xtol={xtol:f} is too small, no further improvement in the "
+    "approximate\n  solution is possible.",
+    Status.GTOL_TOO_SMALL: "gtol={gtol:f} is too small, func(x) is orthogonal to the columns "
+    "of\n  the Jacobian to machine precision.",
+}
+
+
+def describe(status):
+    """What happened and, where there is something, what to try.
+
+    Parameters
+    ----------
+    status : int
+        A code of `Status`.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from jaxlsq.status import describe
+    >>> describe(-1).split(".")[0]
+    'The function returned a NaN or an infinity at the starting parameters'
+    """
+    happened, advice = _TABLE[Status(status)]
+    return f"{happened} {advice}".rstrip()
+
+
+def scipy_message(status, **arguments):
+    """SciPy's text for a MINPACK code, `describe`'s for the others.
+
+    Parameters
+    ----------
+    status : int
+        A code of `Status`.
+    **arguments
+        ``ftol``, ``xtol``, ``gtol`` and ``maxfev`` as given to the solver.
+    """
+    status = Status(status)
+    return _SCIPY[status].format(**arguments) if status in _SCIPY else describe(status)
