@@ -88,7 +88,8 @@ def fit_problem(problem, start):
 def print_table(rows):
     """One line a fit, then what the statuses mean and how many fits agree."""
     print(
-        f"{'problem':<10}{'start':>6}{'digits':>8}{'of errors':>11}{'nfev':>6}{'status':>8}{'ms':>8}"
+        f"{'problem':<10}{'start':>6}{'digits':>8}{'of errors':>11}"
+        f"{'nfev':>6}{'status':>8}{'ms':>8}"
     )
     for row in rows:
         note = (
@@ -103,8 +104,8 @@ def print_table(rows):
         print(f"status {status}: {describe(status)}")
     passed = sum(row.passed for row in rows)
     print(
-        f"\n{passed} of {len(rows)} fits agree with NIST in {ENOUGH_DIGITS} digits of every parameter "
-        f"and {ENOUGH_ERROR_DIGITS} of every standard error."
+        f"\n{passed} of {len(rows)} fits agree with NIST in {ENOUGH_DIGITS} digits of every "
+        f"parameter and {ENOUGH_ERROR_DIGITS} of every standard error."
     )
     print("ms is with tracing, and from a problem's first start with compilation.")
 

@@ -6,6 +6,7 @@ and residual to a triangle of n + 1 rows, so that the compiled code depends on t
 number of parameters alone: neither a new function nor a new data length compiles.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -48,22 +49,36 @@ def minimize_on_host(residual, jacobian, x0, f0, options, evaluations):
     n = x0.size
     layout = _Layout.of(n)
     evaluations = np.int32(evaluations)
-    floats, integers = _begin(x0, options)
+    packed = _begin(x0, options)
     f = trial_f = f0
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         while True:
-            trial_norm = norm2(trial_f, xp=np)
-            floats, integers, x = _after_residual(n, floats, integers, trial_norm)
-            status, accepted = layout.verdict(integers)
+            packed, head = _after_residual(n, packed, _norm(trial_f))
+            x, status, accepted = _read(head)
             if accepted:
                 f = trial_f
             if accepted and status == Status.RUNNING:
-                triangle = _reduce(jacobian(np.array(x), f), f)
-                floats, integers, x = _after_jacobian(n, floats, integers, triangle, evaluations)
-                status, _ = layout.verdict(integers)
+                triangle = _reduce(jacobian(x.copy(), f), f)
+                packed, head = _after_jacobian(n, packed, triangle, evaluations)
+                x, status, _ = _read(head)
             if status != Status.RUNNING:
-                return layout.unpack(np.asarray(floats), np.asarray(integers))[0], f
-            trial_f = residual(np.array(x))
+                return layout.unpack(*map(np.asarray, packed))[0], f
+            trial_f = residual(x.copy())
+
+
+def _read(head):
+    """The next point, the status and whether the trial was accepted, from one array."""
+    head = np.asarray(head)
+    return head[:-2], int(head[-2]), bool(head[-1])
+
+
+def _norm(f):
+    """`norm2` in NumPy; nearly always the plain formula will do."""
+    squares = float(f @ f)
+    if 1e-200 < squares < 1e200:
+        return math.sqrt(squares)
+    with np.errstate(all="ignore"):
+        return float(norm2(f, xp=np))
 
 
 def _reduce(jac, f):
@@ -75,22 +90,27 @@ def _reduce(jac, f):
 
 
 @partial(jax.jit, static_argnums=0)
-def _after_residual(n, floats, integers, trial_norm):
-    """Judge the trial; after a rejection, propose the next one.  Also the next point."""
-    state, options = _Layout.of(n).unpack(floats, integers)
+def _after_residual(n, packed, trial_norm):
+    """Judge the trial; after a rejection, propose the next one."""
+    state, options = _Layout.of(n).unpack(*packed)
     state = judge(state, trial_norm, options)
     again = (state.status == Status.RUNNING) & ~state.accepted
     state = lax.cond(again, propose, lambda s: s, state)
-    return *_pack((state, options)), jnp.where(again, state.trial.x, state.point.x)
+    return _pack((state, options)), _head(state, jnp.where(again, state.trial.x, state.point.x))
 
 
 @partial(jax.jit, static_argnums=0)
-def _after_jacobian(n, floats, integers, triangle, evaluations):
+def _after_jacobian(n, packed, triangle, evaluations):
     """Take in the Jacobian at an accepted point and propose the next trial."""
-    state, options = _Layout.of(n).unpack(floats, integers)
-    state = relinearize(state, qr(triangle[:, :n], triangle[:, n]), options, evaluations)
-    state = propose(state)
-    return *_pack((state, options)), state.trial.x
+    state, options = _Layout.of(n).unpack(*packed)
+    factor = qr(triangle[:, :n], triangle[:, n])
+    state = propose(relinearize(state, factor, options, evaluations))
+    return _pack((state, options)), _head(state, state.trial.x)
+
+
+def _head(state, x):
+    flags = jnp.stack([state.status, state.accepted.astype(jnp.int32)])
+    return jnp.concatenate([x, flags.astype(x.dtype)])
 
 
 @dataclass(frozen=True)
@@ -128,20 +148,6 @@ class _Layout:
             for kind, first, last, shape, dtype in self.fields
         ]
         return jax.tree.unflatten(self.tree, leaves)
-
-    @property
-    @lru_cache(maxsize=64)
-    def _verdict(self):
-        floats, integers = (sum(f[2] - f[1] for f in self.fields if f[0] == k) for k in (0, 1))
-        index = replace(self, fields=tuple((*f[:4], np.dtype(np.int64)) for f in self.fields))
-        state = index.unpack(np.arange(floats), np.arange(integers))[0]
-        return int(state.status), int(state.accepted)
-
-    def verdict(self, integers):
-        """``status`` and ``accepted`` from the vector of integers."""
-        status, accepted = self._verdict
-        integers = np.asarray(integers)
-        return integers[status], integers[accepted]
 
 
 def _pack(tree, xp=jnp):

@@ -153,7 +153,11 @@ def _try_trace(problem):
 
 
 def _residual(problem, dtypes, x):
-    value = as_residual(problem.func(x, *problem.args))
+    value = problem.func(x, *problem.args)
+    if type(value) is np.ndarray and value.dtype == np.float64 and value.ndim == 1:
+        dtypes.append(value.dtype)
+        return value
+    value = as_residual(value)
     dtypes.append(value.dtype if value.dtype.kind == "f" else np.dtype(np.float64))
     return value.astype(np.float64)
 

@@ -33,7 +33,8 @@ SUCCESS = frozenset({Status.FTOL, Status.XTOL, Status.FTOL_AND_XTOL, Status.GTOL
 _TABLE = {
     Status.RUNNING: ("The fit has not ended.", ""),
     Status.NONFINITE_JACOBIAN: (
-        "The Jacobian has a NaN or an infinity at the last accepted parameters, which are returned.",
+        "The Jacobian has a NaN or an infinity at the last accepted parameters, which are "
+        "returned.",
         "Look for a square root, logarithm, power or norm whose derivative is undefined there, "
         "or use finite differences (Dfun='2-point').",
     ),

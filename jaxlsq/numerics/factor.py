@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlsq.numerics.norm import norm2, power_of_two
+from jaxlsq.numerics.norm import divide, norm2, power_of_two
 
 __all__ = ["Factor", "cholesky", "qr"]
 
@@ -72,9 +72,10 @@ def qr(jac, f):
     done, as in MINPACK's ``qrfac`` (Businger and Golub, Numer. Math. 7, 269,
     1965); the norms are recomputed where MINPACK down-dates them.  Columns and
     residual are brought to a norm near one first, by powers of two, so that no
-    square leaves the range of the type and nothing is rounded.  More than ``2 * BLOCK_ROWS`` rows are reduced, block by block
-    and without pivoting, to n rows with the same R in exact arithmetic (Golub,
-    Van Loan, "Matrix Computations", section 6.5 on adding rows).
+    square leaves the range of the type and nothing is rounded.  More than
+    ``2 * BLOCK_ROWS`` rows are reduced, block by block and without pivoting, to
+    n rows with the same R in exact arithmetic (Golub, Van Loan, "Matrix
+    Computations", section 6.5 on adding rows).
     """
     m, n = jac.shape
     rows = jnp.concatenate([jac.T, f[None, :]])  # a column of J, contiguous, per row
@@ -105,7 +106,7 @@ def cholesky(jac, f):
     n = jac.shape[1]
     column_norms = norm2(jac, axis=0)
     unit = jnp.where(column_norms == 0, 1.0, column_norms)
-    scaled = jac / unit
+    scaled = jac / unit[None, :]
     gram = jnp.einsum("mi,mj->ij", scaled, scaled, precision="highest")
     projected = jnp.einsum("mi,m->i", scaled, f, precision="highest")
     index = jnp.arange(n)
@@ -126,8 +127,8 @@ def cholesky(jac, f):
         row = jnp.where(live, pivot_row / root, 0.0)
         keep = jnp.append(free, True)
         row = jnp.where(keep, row, 0.0)
-        left = left - row[:n, None] * row
-        rows = jnp.where((index == j)[:, None], row, rows)
+        left = left - row[:n, None] * row[None, :]
+        rows = jnp.where((index == j)[:, None], row[None, :], rows)
         return left, rows, jnp.where(chosen, j, order)
 
     start = (
@@ -137,7 +138,7 @@ def cholesky(jac, f):
     )
     _, rows, order = lax.fori_loop(0, n, eliminate, start)
     perm = inverse(order)
-    r = jnp.triu((rows[:, :n] * unit)[:, perm])
+    r = jnp.triu((rows[:, :n] * unit[None, :])[:, perm])
     return Factor(r, perm, rows[:, n], column_norms)
 
 
@@ -154,7 +155,9 @@ def inverse(perm):
     """
     index = jnp.arange(perm.shape[0], dtype=jnp.int32)
     # A masked sum: a scatter would become a loop over its elements.
-    return jnp.sum(jnp.where(perm[:, None] == index, index[:, None], 0), axis=0, dtype=jnp.int32)
+    return jnp.sum(
+        jnp.where(perm[:, None] == index[None, :], index[:, None], 0), axis=0, dtype=jnp.int32
+    )
 
 
 def reflector(v, j):
@@ -181,7 +184,7 @@ def reflector(v, j):
     norm = jnp.sqrt(jnp.sum(v * v)) * jnp.where(vj < 0, -1.0, 1.0)
     divisor = jnp.where(norm == 0, jnp.inf, norm)
     at = jnp.arange(v.shape[0]) == j
-    return v / divisor + jnp.where(at & (norm != 0), 1.0, 0.0), vj / divisor + 1.0, -norm
+    return divide(v, divisor) + jnp.where(at & (norm != 0), 1.0, 0.0), vj / divisor + 1.0, -norm
 
 
 def triangle(rows, n):
@@ -206,9 +209,9 @@ def triangle(rows, n):
     def eliminate(j, a):
         column = lax.dynamic_index_in_dim(a, j, 0, keepdims=False)
         u, pivot, diagonal = reflector(jnp.where(position >= j, column, 0.0), j)
-        weight = jnp.where(index > j, jnp.sum(a * u, axis=1) / pivot, 0.0)
+        weight = jnp.where(index > j, jnp.sum(a * u[None, :], axis=1) / pivot, 0.0)
         done = jnp.where(position < j, column, jnp.where(position == j, diagonal, 0.0))
-        return jnp.where((index == j)[:, None], done, a - weight[:, None] * u)
+        return jnp.where((index == j)[:, None], done[None, :], a - weight[:, None] * u[None, :])
 
     return lax.fori_loop(0, n, eliminate, rows)
 
@@ -239,15 +242,17 @@ def _pivoted_triangle(rows, unit):
 
     def eliminate(j, carry):
         a, diagonal, order = carry
-        below = jnp.where(position >= j, a, 0.0)
+        below = jnp.where((position >= j)[None, :], a, 0.0)
         squares = jnp.sum(below[:n] * below[:n], axis=1)
         pivot_column = jnp.argmax(jnp.where(order == n, jnp.sqrt(squares) * unit, -1.0))
         chosen = column_index == pivot_column
         column = lax.dynamic_index_in_dim(below, pivot_column, 0, keepdims=False)
         u, pivot, value = reflector(column, j)
         order = jnp.where(chosen, j, order)
-        weight = jnp.where(jnp.append(order == n, True), jnp.sum(a * u, axis=1) / pivot, 0.0)
-        return a - weight[:, None] * u, jnp.where(chosen, value, diagonal), order
+        weight = jnp.where(
+            jnp.append(order == n, True), jnp.sum(a * u[None, :], axis=1) / pivot, 0.0
+        )
+        return a - weight[:, None] * u[None, :], jnp.where(chosen, value, diagonal), order
 
     start = rows, jnp.zeros_like(unit), jnp.full(n, n)
     return lax.fori_loop(0, n, eliminate, start)

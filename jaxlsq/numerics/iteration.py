@@ -169,7 +169,7 @@ def judge(state, trial_norm, options):
             damping=jnp.where(first, trial.damping, damping),
         ),
         nfev=nfev,
-        nit=state.nit + (accepted & ~first),
+        nit=state.nit + (accepted & ~first).astype(jnp.int32),
         accepted=accepted,
         status=jnp.where(first, started, tested),
     )
@@ -264,7 +264,7 @@ def propose(state):
             step_bound=jnp.where(state.nit == 0, shorter, trial.step_bound),
             damping=damping,
             step_norm=step_norm * unit,
-            model=jnp.sum(jnp.square(jnp.sum(r * pivoted_step, axis=1) / fnorm)),
+            model=jnp.sum(jnp.square(jnp.sum(r * pivoted_step[None, :], axis=1) / fnorm)),
             damped=damping * jnp.square(step_norm / fnorm),
         ),
     )

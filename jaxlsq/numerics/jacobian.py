@@ -7,6 +7,8 @@ f is ``fun(x)``, which the finite differences would otherwise evaluate again.
 import jax
 import jax.numpy as jnp
 
+from jaxlsq.numerics.norm import divide
+
 __all__ = ["EVALUATIONS", "METHODS", "differentiate", "forward_step"]
 
 
@@ -46,8 +48,8 @@ def _forward(fun, epsfcn):
     def jac(x, f):
         eps = jnp.finfo(x.dtype).eps
         h = forward_step(x, jnp.sqrt(jnp.maximum(epsfcn, eps)))
-        moved = jax.vmap(fun)(x + jnp.diag(h))
-        return ((moved - f) / h[:, None]).T
+        moved = jax.vmap(fun)(x[None, :] + jnp.diag(h))
+        return jax.vmap(divide)(moved - f[None, :], h).T
 
     return jac
 
@@ -63,7 +65,7 @@ def _central(fun, epsfcn):
     def jac(x, f):
         eps = jnp.finfo(x.dtype).eps
         h = forward_step(x, jnp.cbrt(jnp.maximum(epsfcn, eps)))
-        ahead, behind = x + jnp.diag(h), x - jnp.diag(h)
+        ahead, behind = x[None, :] + jnp.diag(h), x[None, :] - jnp.diag(h)
         run = jnp.diagonal(ahead) - jnp.diagonal(behind)
         return ((jax.vmap(fun)(ahead) - jax.vmap(fun)(behind)) / run[:, None]).T
 

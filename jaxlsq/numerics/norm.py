@@ -1,8 +1,9 @@
 """The Euclidean norm that neither overflows nor underflows."""
 
 import jax.numpy as jnp
+from jax import lax
 
-__all__ = ["norm2", "power_of_two"]
+__all__ = ["divide", "norm2", "power_of_two"]
 
 
 def norm2(v, axis=-1, xp=jnp):
@@ -41,7 +42,7 @@ def norm2(v, axis=-1, xp=jnp):
 
 
 def power_of_two(v):
-    """The power of two in (v, 2 v]: to divide by it rounds nothing.
+    """The power of two in (v, 2 v], to divide by which rounds nothing.
 
     Parameters
     ----------
@@ -51,8 +52,19 @@ def power_of_two(v):
     Returns
     -------
     array
-        One where v is zero or not finite.
+        One where v is zero or not finite; at most a quarter of the range's end, so
+        that its reciprocal is a normal number.
     """
     mantissa, _ = jnp.frexp(v)
     usable = (v > 0) & jnp.isfinite(v)
-    return jnp.where(usable, v / jnp.where(usable, mantissa, 1.0), 1.0)
+    power = v / jnp.where(usable, mantissa, 1.0)
+    return jnp.where(usable, jnp.minimum(power, 2.0 ** (jnp.finfo(v.dtype).maxexp - 2)), 1.0)
+
+
+def divide(v, divisor):
+    """``v / divisor``, rounded once, with a scalar divisor.
+
+    XLA would multiply by the reciprocal, which rounds twice: a number divided by
+    itself would not always be one.
+    """
+    return v / lax.optimization_barrier(jnp.broadcast_to(divisor, v.shape))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.numerics.factor import triangle
+from jaxlsq.numerics.norm import divide
 
 __all__ = ["levenberg_parameter", "reductions", "resize"]
 
@@ -99,7 +100,7 @@ def _damped_step(r, qtf, scale, damping):
     which minus twice the square is the relative slope of ``||D p||^2`` in the damping.
     """
     n = qtf.shape[0]
-    damped = jnp.where(jnp.eye(n, dtype=bool), jnp.sqrt(damping) * scale, 0.0)
+    damped = jnp.diag(jnp.sqrt(damping) * scale)
     stacked = jnp.concatenate([r.T, damped], axis=1)
     right = jnp.concatenate([qtf, jnp.zeros_like(qtf)])[None, :]
     reduced = triangle(jnp.concatenate([stacked, right]), n)
@@ -124,9 +125,12 @@ def _solve_triangle(lower, b):
     def substitute(k, carry):
         left, x = carry
         j = n - 1 - k
-        row = lax.dynamic_index_in_dim(left / divisor[:, None], j, 0, keepdims=False)
+        row = lax.dynamic_index_in_dim(left, j, 0, keepdims=False)
+        row = divide(row, lax.dynamic_index_in_dim(divisor, j, 0, keepdims=False))
         column = lax.dynamic_index_in_dim(lower, j, 0, keepdims=False)
-        return left - column[:, None] * row, jnp.where((index == j)[:, None], row, x)
+        return left - column[:, None] * row[None, :], jnp.where(
+            (index == j)[:, None], row[None, :], x
+        )
 
     right = jnp.column_stack([jnp.eye(n, dtype=b.dtype), b])
     solution = lax.fori_loop(0, n, substitute, (right, jnp.zeros_like(right)))[1]

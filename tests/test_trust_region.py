@@ -1,0 +1,213 @@
+"""The Levenberg parameter's conditions, and the trust region's update rule by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlsq.numerics.trust_region import levenberg_parameter, reductions, resize
+
+SOLVE = jax.jit(levenberg_parameter)
+N = 4
+
+
+@pytest.fixture
+def strict_types():
+    """No implicit promotion between types, which could hide a float64 in float32's path."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+def triangular_problem(seed=0, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    r = np.triu(rng.standard_normal((N, N)))
+    r[np.diag_indices(N)] = rng.choice([-1.0, 1.0], N) * rng.uniform(0.5, 2.0, N)
+    qtf, scale = rng.standard_normal(N), rng.uniform(0.5, 3.0, N)
+    return r.astype(dtype), qtf.astype(dtype), scale.astype(dtype)
+
+
+def scaled_length(scale, p):
+    return np.linalg.norm(scale * np.asarray(p))
+
+
+def solve(r, qtf, scale, bound, damping=0.0):
+    damping, p = SOLVE(r, qtf, scale, qtf.dtype.type(bound), qtf.dtype.type(damping))
+    return float(damping), np.asarray(p)
+
+
+def damped_solution(r, qtf, scale, damping):
+    return np.linalg.solve(r.T @ r + damping * np.diag(scale**2), r.T @ qtf)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gauss_newton_step_within_110_percent_is_taken_undamped(x64, seed):
+    r, qtf, scale = triangular_problem(seed)
+    newton = np.linalg.solve(r, qtf)
+    bound = scaled_length(scale, newton) / 1.0999
+    damping, p = solve(r, qtf, scale, bound, damping=0.7)
+    assert damping == 0.0
+    np.testing.assert_allclose(p, newton, rtol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gauss_newton_step_just_beyond_110_percent_is_damped(x64, seed):
+    r, qtf, scale = triangular_problem(seed)
+    newton_length = scaled_length(scale, np.linalg.solve(r, qtf))
+    damping, p = solve(r, qtf, scale, newton_length / 1.1001)
+    assert damping > 0.0
+    assert scaled_length(scale, p) < newton_length
+
+
+@pytest.mark.parametrize("start", [0.0, 0.3, 1e6])
+@pytest.mark.parametrize("fraction", [0.8, 0.3, 1e-2, 1e-6])
+def test_step_is_as_long_as_the_bound_and_solves_the_normal_equations(x64, fraction, start):
+    for seed in range(4):
+        r, qtf, scale = triangular_problem(seed)
+        bound = fraction * scaled_length(scale, np.linalg.solve(r, qtf))
+        damping, p = solve(r, qtf, scale, bound, start)
+        assert damping > 0.0
+        assert abs(scaled_length(scale, p) - bound) <= 0.1 * bound
+        np.testing.assert_allclose(p, damped_solution(r, qtf, scale, damping), rtol=1e-9)
+
+
+def test_singular_triangle_undamped_is_zero_from_the_first_zero_pivot_on(x64):
+    r, qtf, scale = triangular_problem(5)
+    r[2, 2] = 0.0
+    damping, p = solve(r, qtf, scale, 1e3)
+    assert damping == 0.0
+    np.testing.assert_allclose(p[:2], np.linalg.solve(r[:2, :2], qtf[:2]), rtol=1e-13)
+    np.testing.assert_array_equal(p[2:], np.zeros(2))
+
+
+@pytest.mark.parametrize("fraction", [0.5, 1e-2])
+def test_singular_triangle_damped(x64, fraction):
+    for seed in range(4):
+        r, qtf, scale = triangular_problem(seed)
+        r[-1, -1] = 0.0
+        basic = np.linalg.solve(r[:-1, :-1], qtf[:-1])
+        bound = fraction * scaled_length(scale[:-1], basic)
+        damping, p = solve(r, qtf, scale, bound)
+        assert damping > 0.0
+        assert scaled_length(scale, p) <= 1.1 * bound
+        np.testing.assert_allclose(p, damped_solution(r, qtf, scale, damping), rtol=1e-6)
+
+
+def test_zero_triangle_gives_a_zero_step(x64):
+    damping, p = solve(np.zeros((N, N)), np.ones(N), np.ones(N), 1.0)
+    assert damping == 0.0
+    np.testing.assert_array_equal(p, np.zeros(N))
+
+
+def test_zero_residual_gives_a_zero_step(x64):
+    r, qtf, scale = triangular_problem(1)
+    damping, p = solve(r, 0.0 * qtf, scale, 1.0)
+    assert damping == 0.0
+    np.testing.assert_array_equal(p, np.zeros(N))
+
+
+@pytest.mark.parametrize("fraction", [2.0, 0.3, 1e-3])
+def test_float32(strict_types, fraction):
+    r, qtf, scale = triangular_problem(2, np.float32)
+    newton = np.linalg.solve(r.astype(float), qtf)
+    bound = fraction * scaled_length(scale, newton)
+    damping, p = solve(r, qtf, scale, bound)
+    assert p.dtype == np.float32
+    if fraction > 1:
+        assert damping == 0.0
+    else:
+        assert abs(scaled_length(scale, p) - bound) <= 0.1 * bound
+    exact = damped_solution(r.astype(float), qtf.astype(float), scale.astype(float), damping)
+    np.testing.assert_allclose(p, exact, rtol=1e-4)
+
+
+def test_vmap_over_lanes_of_different_need_equals_a_loop(x64):
+    fractions = np.array([2.0, 1.05, 0.9, 0.3, 1e-2, 1e-6])
+    lanes = [triangular_problem(seed) for seed in range(fractions.size)]
+    r, qtf, scale = (np.stack(part) for part in zip(*lanes, strict=True))
+    newton = np.stack([np.linalg.solve(r_, q_) for r_, q_, _ in lanes])
+    bound = fractions * np.linalg.norm(scale * newton, axis=1)
+    start = np.linspace(0.0, 1.0, fractions.size)
+    damping, p = jax.vmap(SOLVE)(r, qtf, scale, bound, start)
+    np.testing.assert_array_equal(damping[:2], [0.0, 0.0])
+    assert np.all(damping[2:] > 0)
+    for k in range(fractions.size):
+        single_damping, single_p = solve(r[k], qtf[k], scale[k], bound[k], start[k])
+        np.testing.assert_allclose(damping[k], single_damping, rtol=1e-10)
+        np.testing.assert_allclose(p[k], single_p, rtol=1e-10)
+
+
+def test_reductions_by_hand(x64):
+    actual, predicted, ratio = reductions(jnp.float64(0.5), jnp.float64(0.6), jnp.float64(0.1))
+    np.testing.assert_allclose([actual, predicted, ratio], [0.75, 0.8, 0.9375], rtol=1e-15)
+
+
+def test_reduction_of_a_worse_trial_is_negative(x64):
+    actual, _, ratio = reductions(jnp.float64(2.0), jnp.float64(0.5), jnp.float64(0.5))
+    np.testing.assert_allclose([actual, ratio], [-3.0, -2.0], rtol=1e-15)
+
+
+@pytest.mark.parametrize("relative_norm", [10.0, 11.0, 1e300, np.inf, np.nan])
+def test_far_or_nonfinite_trial_has_reduction_minus_one(x64, relative_norm):
+    result = reductions(jnp.float64(relative_norm), jnp.float64(0.4), jnp.float64(0.05))
+    np.testing.assert_allclose(result, [-1.0, 0.5, -2.0], rtol=1e-15)
+
+
+def test_trial_just_below_ten_times_is_not_far(x64):
+    actual, _, _ = reductions(jnp.float64(9.5), jnp.float64(0.4), jnp.float64(0.0))
+    assert actual == 1.0 - 9.5**2
+
+
+def test_no_predicted_reduction_has_ratio_zero(x64):
+    result = reductions(jnp.float64(0.5), jnp.float64(0.0), jnp.float64(0.0))
+    np.testing.assert_array_equal(result, [0.75, 0.0, 0.0])
+
+
+def resized(ratio, actual=0.5, slope=-0.5, *, bound=2.0, damping=0.4, step=1.5, relative=0.7):
+    values = (bound, damping, step, actual, ratio, slope, relative)
+    bound, damping, step, actual, ratio, slope, relative = map(jnp.float64, values)
+    return np.array(resize(bound, damping, step, (actual, ratio, slope), relative))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [
+        (0.25, (1.0, 0.8)),
+        (np.nextafter(0.25, 1), (2.0, 0.4)),
+        (np.nextafter(0.75, 0), (2.0, 0.4)),
+        (0.75, (3.0, 0.2)),
+        (1.5, (3.0, 0.2)),
+    ],
+)
+def test_resize_on_both_sides_of_each_ratio(x64, ratio, expected):
+    np.testing.assert_allclose(resized(ratio), expected, rtol=1e-15)
+
+
+def test_resize_without_damping_doubles_the_step_at_a_fair_ratio(x64):
+    np.testing.assert_allclose(resized(0.5, damping=0.0), (3.0, 0.0), rtol=1e-15)
+
+
+def test_resize_without_damping_shrinks_at_a_poor_ratio(x64):
+    np.testing.assert_allclose(resized(0.2, damping=0.0), (1.0, 0.0), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("actual", "slope", "relative", "shrink"),
+    [
+        (-1.0, -0.5, 2**0.5, 0.25),  # 0.5 * 0.5 / (0.5 + 0.5)
+        (-3.0, -0.01, 2.0, 0.1),  # 0.005 / 1.51, below the limit
+        (-1e-300, -0.5, 1.0, 0.5),  # the most that the quadratic gives
+        (0.0, -0.5, 1.0, 0.5),
+        (0.01, -0.5, 0.99, 0.5),  # not 0.25 / 0.495
+        (-1.0, -50.0, 9.99, 25 / 50.5),
+        (-1.0, -50.0, 10.0, 0.1),
+        (-1.0, -50.0, np.inf, 0.1),
+        (-1.0, -50.0, np.nan, 0.1),
+    ],
+)
+def test_resize_shrinks_by_the_clipped_interpolation(x64, actual, slope, relative, shrink):
+    result = resized(-1.0, actual, slope, relative=relative)
+    np.testing.assert_allclose(result, (2.0 * shrink, 0.4 / shrink), rtol=1e-14)
+
+
+def test_resize_shrinks_from_ten_steps_where_the_bound_is_longer(x64):
+    np.testing.assert_allclose(resized(0.1, step=0.1), (0.5, 0.8), rtol=1e-15)
