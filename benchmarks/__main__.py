@@ -48,10 +48,10 @@ def data_sets(model, truth, m, count):
     return x, [clean + 0.1 * rng.normal(size=m) for _ in range(count)]
 
 
-def timed(fit):
+def timed(solve, y):
     """Seconds of a call, and its sum of squares and evaluations."""
     begin = time.perf_counter()
-    _, _, info, _, ier = fit()
+    _, _, info, _, ier = solve(y)
     seconds = time.perf_counter() - begin
     assert ier in (1, 2, 3, 4), ier
     return seconds, float(np.sum(info["fvec"] ** 2)), info["nfev"]
@@ -68,11 +68,11 @@ def compare(name, m):
         "numpy": lambda y: leastsq(lambda p: model(p, x, np) - y, start, full_output=True),
         "jax": lambda y: leastsq(lambda p: model(p, x, jnp) - y, start, full_output=True),
     }
-    first = {key: timed(lambda solve=solve: solve(data[0]))[0] for key, solve in solvers.items()}
+    first = {key: timed(solve, data[0])[0] for key, solve in solvers.items()}
     seconds = {key: [] for key in solvers}
     excess = 0.0
     for y in data[1:]:
-        results = {key: timed(lambda solve=solve: solve(y)) for key, solve in solvers.items()}
+        results = {key: timed(solve, y) for key, solve in solvers.items()}
         for key, (elapsed, rss, _) in results.items():
             seconds[key].append(elapsed)
             excess = max(excess, rss / results["scipy"][1] - 1)

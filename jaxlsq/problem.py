@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
+    "as_array",
     "as_residual",
     "as_start",
     "as_tuple",
@@ -60,7 +61,7 @@ def as_residual(value, name="func"):
         raise TypeError(
             f"{name} returned None; expected an array of residuals. Is a return missing?"
         )
-    array = jnp.asarray(value) if _has_tracer(value) else np.asarray(value)
+    array = as_array(value)
     if array.dtype == object or array.dtype.kind not in "fiubV":
         detail = (
             "For complex residuals, return their real and imaginary parts, one after the other."
@@ -78,8 +79,10 @@ def as_residual(value, name="func"):
     return array.reshape(-1)
 
 
-def _has_tracer(value):
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+def as_array(value):
+    """An array, a number or a nested list of them as an array, traced if any of it is."""
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+    return jnp.asarray(value) if traced else np.asarray(value)
 
 
 def check_lengths(n, m):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.compiler import COMPILER_OPTIONS
 from jaxlsq.host import minimize_on_host
 from jaxlsq.numerics.iteration import Options, minimize
 from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate, forward_step
@@ -119,7 +120,7 @@ def _complete(settings, n, analytic, dtype):
     if filled["epsfcn"] is None:
         filled["epsfcn"] = np.finfo(dtype).eps
     filled["max_nfev"] = np.int32(min(filled["max_nfev"], np.iinfo(np.int32).max))
-    return Options(**{k: v if k == "max_nfev" else np.float64(v) for k, v in filled.items()})
+    return Options(**{k: v if k == "max_nfev" else np.asarray(v, np.float64) for k, v in filled.items()})
 
 
 # --- compiled -----------------------------------------------------------------
@@ -127,8 +128,8 @@ def _complete(settings, n, analytic, dtype):
 
 def _try_trace(problem):
     """The traced residual (and Jacobian), or None where JAX can't trace it."""
-    signature = problem.signature
-    if signature in _UNTRACEABLE:
+    asked = problem.jac in ("jacfwd", "jacrev")
+    if not asked and problem.signature in _UNTRACEABLE:
         return None, None
     dtypes = []
     residual = partial(_residual, problem, dtypes)
@@ -141,22 +142,27 @@ def _try_trace(problem):
     # `except` that catches the tracer's error for example.
     if traced is not None and traced.depends[0]:
         return traced, dtypes[0]
-    if problem.jac in ("jacfwd", "jacrev"):
+    if asked:
         _residual(problem, [], problem.x0)  # an error of the function's own comes first
         raise TypeError(
             f"Dfun={problem.jac!r} needs a function that JAX can trace, and this one is not: "
             "write it with jax.numpy, or use Dfun=None or '2-point'."
         ) from cause
+    return None, None
+
+
+def _remember_untraceable(problem):
+    """To be called once the function has worked in Python: then tracing was what failed."""
+    signature = problem.signature
     if signature is not None and len(_UNTRACEABLE) < _UNTRACEABLE_LIMIT:
         _UNTRACEABLE.add(signature)
-    return None, None
 
 
 def _residual(problem, dtypes, x):
     value = problem.func(x, *problem.args)
     if type(value) is np.ndarray and value.dtype == np.float64 and value.ndim == 1:
         dtypes.append(value.dtype)
-        return value
+        return value.copy()  # the function may use its array again
     value = as_residual(value)
     dtypes.append(value.dtype if value.dtype.kind == "f" else np.dtype(np.float64))
     return value.astype(np.float64)
@@ -166,8 +172,10 @@ def _with_jacobian(problem, residual, x):
     """What is traced: the residual and, unless by finite differences, its Jacobian."""
     method = problem.jac or "jacfwd"
     if callable(method):
-        jac = jnp.asarray(method(x, *problem.args), np.float64)
-        return residual(x), jac
+        jac = jnp.asarray(method(x, *problem.args))
+        if jnp.iscomplexobj(jac):
+            raise TypeError("complex Jacobian")  # told to the user by `_given_jacobian`
+        return residual(x), jac.astype(np.float64)
     if EVALUATIONS[method]:
         return (residual(x),)
     derivative = {"jacfwd": jax.jacfwd, "jacrev": jax.jacrev}[method]
@@ -194,7 +202,7 @@ def _solve_compiled(problem, settings, traced, dtype):
 
     def compile_():
         program = partial(_program, traced, method, problem.col_deriv, evaluations)
-        return jax.jit(program).lower(*arguments).compile()
+        return jax.jit(program, compiler_options=COMPILER_OPTIONS).lower(*arguments).compile()
 
     out = jax.tree.map(np.asarray, PROGRAMS.get(key, compile_)(*arguments))
     return Solution(**_writable(out), max_nfev=int(options.max_nfev), analytic=evaluations == 0)
@@ -244,6 +252,7 @@ def _solve_on_host(problem, settings):
     method = problem.jac or "2-point"
     dtypes = []
     f0 = _residual(problem, dtypes, problem.x0.copy())
+    _remember_untraceable(problem)
     m = f0.size
     check_lengths(n, m)
 

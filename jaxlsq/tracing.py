@@ -18,7 +18,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, ModuleType
 
 import jax
 import numpy as np
@@ -338,17 +338,25 @@ class ProgramCache:
 def code_signature(fun):
     """What decides, short of the data, whether a function is traceable.
 
-    The code of the function and of the functions that it closes over, and the
-    types of the rest of its closure; None where that can't be told.
+    Its code, and what it finds in its closure and its module: modules, the code of
+    functions, the types of the rest.  None where that can't be told.
     """
     if isinstance(fun, MethodType):
         return (code_signature(fun.__func__), type(fun.__self__))
     if not isinstance(fun, FunctionType):
         return None
-    cells = tuple(
-        code_signature(c.cell_contents)
-        if isinstance(c.cell_contents, FunctionType)
-        else type(c.cell_contents)
-        for c in fun.__closure__ or ()
-    )
-    return (fun.__code__, cells)
+    cells = tuple(_kind(cell.cell_contents) for cell in fun.__closure__ or ())
+    names = fun.__code__.co_names
+    used = tuple(_kind(fun.__globals__[name]) for name in names if name in fun.__globals__)
+    return (fun.__code__, cells, used)
+
+
+def _kind(value):
+    if isinstance(value, FunctionType):
+        inner = tuple(_kind(c.cell_contents) for c in value.__closure__ or ())
+        return (value.__code__, inner)
+    if isinstance(value, ModuleType):
+        return value.__name__
+    if callable(value):
+        return (type(value), getattr(value, "__module__", None), getattr(value, "__name__", None))
+    return type(value)

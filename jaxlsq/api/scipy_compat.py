@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxlsq.numerics.jacobian import METHODS
-from jaxlsq.problem import as_start, as_tuple, check_options
+from jaxlsq.problem import as_array, as_start, as_tuple, check_options
 from jaxlsq.results.covariance import covariance
 from jaxlsq.solve import Problem, solve
 from jaxlsq.status import SUCCESS, scipy_message
@@ -257,7 +257,9 @@ def curve_fit(
     whiten = _whitening(sigma, ydata.size)
 
     def residual(params):
-        return whiten(f(xdata, *params) - ydata)
+        values = f(xdata, *params)
+        _check_model_shape(np.shape(values), ydata.shape)
+        return whiten(values - ydata)
 
     def given_jacobian(params):
         return whiten(jac(xdata, *params))
@@ -269,6 +271,14 @@ def curve_fit(
         raise RuntimeError("Optimal parameters not found: " + message)
     pcov = _scaled_covariance(pcov, popt.size, infodict["fvec"], absolute_sigma)
     return (popt, pcov, infodict, message, ier) if full_output else (popt, pcov)
+
+
+def _check_model_shape(shape, expected):
+    if shape != expected and shape not in ((), (1,)) and expected != (1,):
+        raise ValueError(
+            f"f(xdata, ...) must have ydata's shape {expected}, got {shape}. "
+            "Do xdata and ydata have the same length?"
+        )
 
 
 def _scaled_covariance(pcov, n, fvec, absolute_sigma):
@@ -368,14 +378,19 @@ def _whitening(sigma, m):
         if not np.all(sigma > 0):
             raise ValueError("`sigma` must be positive: it holds zero, negative or NaN values.")
         weight = 1.0 / sigma.ravel()
-        return lambda r: (weight * r.T).T
+
+        def divide(r):
+            r = as_array(r)
+            return weight.reshape(-1, *(1,) * (r.ndim - 1)) * r
+
+        return divide
     if sigma.shape == (m, m):
         try:
             root = np.linalg.cholesky(sigma)
         except np.linalg.LinAlgError as error:
             raise ValueError("`sigma` must be positive definite.") from error
         inverse = np.linalg.solve(root, np.eye(m))
-        return lambda r: inverse @ r
+        return lambda r: inverse @ as_array(r)
     raise ValueError(
         f"`sigma` has incorrect shape: expected a scalar, ({m},) or ({m}, {m}), got {sigma.shape}."
     )
