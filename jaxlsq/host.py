@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from jaxlsq.compiler import COMPILER_OPTIONS
-from jaxlsq.numerics.factor import qr
+from jaxlsq.numerics.factor import BLOCK_ROWS, qr
 from jaxlsq.numerics.iteration import Options, judge, propose, relinearize, start
 from jaxlsq.numerics.norm import norm2
 from jaxlsq.status import Status
@@ -83,9 +83,14 @@ def _norm(f):
 
 def _reduce(jac, f):
     """R of a QR factorization of the Jacobian with the residual as last column."""
-    both = np.concatenate([jac, f[:, None]], axis=1)
-    if not np.isfinite(both).all():
-        return np.full((jac.shape[1] + 1, jac.shape[1] + 1), np.nan)
+    m, n = jac.shape
+    both = np.empty((n + 1, m)).T  # a column is contiguous, as LAPACK wants it
+    both[:, :n], both[:, n] = jac, f
+    whole = m - m % BLOCK_ROWS
+    if whole > BLOCK_ROWS:  # blocks that stay in a core's cache, then their triangles
+        blocks = both[:whole].reshape(-1, BLOCK_ROWS, n + 1)
+        triangles = np.linalg.qr(blocks, mode="r").reshape(-1, n + 1)
+        both = np.concatenate([triangles, both[whole:]])
     return np.linalg.qr(both, mode="r")
 
 

@@ -120,7 +120,9 @@ def _complete(settings, n, analytic, dtype):
     if filled["epsfcn"] is None:
         filled["epsfcn"] = np.finfo(dtype).eps
     filled["max_nfev"] = np.int32(min(filled["max_nfev"], np.iinfo(np.int32).max))
-    return Options(**{k: v if k == "max_nfev" else np.asarray(v, np.float64) for k, v in filled.items()})
+    return Options(
+        **{k: v if k == "max_nfev" else np.asarray(v, np.float64) for k, v in filled.items()}
+    )
 
 
 # --- compiled -----------------------------------------------------------------
@@ -296,7 +298,7 @@ def _difference(residual, method, epsfcn, x, f):
     epsfcn = max(epsfcn, np.finfo(np.float64).eps)
     central = method == "3-point"
     h = forward_step(x, np.cbrt(epsfcn) if central else np.sqrt(epsfcn), np)
-    jac = np.empty((f.size, x.size))
+    jac = np.empty((x.size, f.size)).T  # columns are contiguous
     for j in range(x.size):
         ahead = x.copy()
         ahead[j] += h[j]

@@ -27,6 +27,7 @@ __all__ = ["Factor", "cholesky", "qr"]
 # parameters then stays in a core's cache: 1,000,000 x 4 takes a third of the
 # time that sweeping the whole J once per column takes.
 BLOCK_ROWS = 4096
+LONG_ROW = 512
 
 
 @jax.tree_util.register_dataclass
@@ -77,13 +78,13 @@ def qr(jac, f):
     n rows with the same R in exact arithmetic (Golub, Van Loan, "Matrix
     Computations", section 6.5 on adding rows).
     """
-    m, n = jac.shape
+    n = jac.shape[1]
     rows = jnp.concatenate([jac.T, f[None, :]])  # a column of J, contiguous, per row
+    if jac.shape[0] > 2 * BLOCK_ROWS:
+        rows = _reduce_blocks(jac.T, f)
     norms = norm2(rows)
     unit = power_of_two(norms)
     rows = rows / unit[:, None]
-    if m > 2 * BLOCK_ROWS:
-        rows = _reduce_blocks(rows)
     reduced, diagonal, order = _pivoted_triangle(rows, unit[:n])
     head = reduced[:n, :n] * unit[:n, None]
     perm = inverse(order)
@@ -209,24 +210,39 @@ def triangle(rows, n):
     def eliminate(j, a):
         column = lax.dynamic_index_in_dim(a, j, 0, keepdims=False)
         u, pivot, diagonal = reflector(jnp.where(position >= j, column, 0.0), j)
-        weight = jnp.where(index > j, jnp.sum(a * u[None, :], axis=1) / pivot, 0.0)
+        weight = jnp.where(index > j, _products(a, u) / pivot, 0.0)
         done = jnp.where(position < j, column, jnp.where(position == j, diagonal, 0.0))
         return jnp.where((index == j)[:, None], done[None, :], a - weight[:, None] * u[None, :])
 
     return lax.fori_loop(0, n, eliminate, rows)
 
 
-def _reduce_blocks(rows):
-    """(n + 1, m) to (n + 1, n + 1) with the same R and Q'f, a block at a time."""
-    n, m = rows.shape[0] - 1, rows.shape[1]
-    blocks = -(-m // BLOCK_ROWS)
-    padded = jnp.pad(rows, ((0, 0), (0, blocks * BLOCK_ROWS - m)))
+def _products(rows, u):
+    """``rows @ u``: for long rows as a vectorized product, else in a sum that XLA fuses."""
+    if u.shape[0] >= LONG_ROW:
+        return jnp.dot(rows, u, precision="highest")
+    return jnp.sum(rows * u[None, :], axis=1)
+
+
+def _reduce_blocks(columns, f):
+    """J transposed (n, m) and f (m,) to (n + 1, n) with the same R and Q'f, block by block."""
+    n, m = columns.shape
+    largest = jnp.append(jnp.max(jnp.abs(columns), axis=1), jnp.max(jnp.abs(f)))
+    unit = power_of_two(largest)[:, None]
 
     def absorb(k, head):
-        block = lax.dynamic_slice_in_dim(padded, k * BLOCK_ROWS, BLOCK_ROWS, axis=1)
-        return triangle(jnp.concatenate([head, block], axis=1), n)[:, :n]
+        # The last block ends with the data; what it shares with the one before is blank.
+        first = jnp.minimum(k * BLOCK_ROWS, m - BLOCK_ROWS)
+        fresh = first + jnp.arange(BLOCK_ROWS) >= k * BLOCK_ROWS
+        block = lax.dynamic_slice_in_dim(columns, first, BLOCK_ROWS, axis=1)
+        right = lax.dynamic_slice_in_dim(f, first, BLOCK_ROWS, axis=0)
+        rows = jnp.concatenate([block, right[None, :]]) / unit
+        rows = jnp.where(fresh[None, :], rows, 0.0)
+        return triangle(jnp.concatenate([head, rows], axis=1), n)[:, :n]
 
-    return lax.fori_loop(0, blocks, absorb, jnp.zeros((n + 1, n), rows.dtype))
+    blocks = -(-m // BLOCK_ROWS)
+    head = lax.fori_loop(0, blocks, absorb, jnp.zeros((n + 1, n), columns.dtype))
+    return head * unit
 
 
 def _pivoted_triangle(rows, unit):
