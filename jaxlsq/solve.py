@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.cache import ProgramCache, code_signature
 from jaxlsq.compiler import COMPILER_OPTIONS
 from jaxlsq.host import minimize_on_host
 from jaxlsq.numerics.iteration import Options, minimize
 from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate, forward_step
 from jaxlsq.problem import as_residual, check_jacobian_shape, check_lengths
-from jaxlsq.tracing import ProgramCache, code_signature, evaluate, trace
+from jaxlsq.tracing import evaluate, trace
 
 __all__ = ["PROGRAMS", "Problem", "Solution", "solve"]
 

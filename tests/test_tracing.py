@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from jaxlsq import leastsq
+from jaxlsq.cache import ProgramCache
 from jaxlsq.solve import PROGRAMS
-from jaxlsq.tracing import ProgramCache, evaluate, trace
+from jaxlsq.tracing import evaluate, trace
 
 X = np.linspace(0.0, 4.0, 50)
 

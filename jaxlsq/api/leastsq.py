@@ -1,0 +1,157 @@
+"""`leastsq`: SciPy's signature, results, messages and exit codes."""
+
+import warnings
+
+import numpy as np
+
+from jaxlsq.numerics.jacobian import METHODS
+from jaxlsq.problem import as_start, as_tuple, check_options
+from jaxlsq.results.covariance import covariance
+from jaxlsq.solve import Problem, solve
+from jaxlsq.status import SUCCESS, scipy_message
+
+__all__ = ["leastsq"]
+
+
+def leastsq(
+    func,
+    x0,
+    args=(),
+    Dfun=None,
+    full_output=False,
+    col_deriv=False,
+    ftol=1.49012e-8,
+    xtol=1.49012e-8,
+    gtol=0.0,
+    maxfev=0,
+    epsfcn=None,
+    factor=100,
+    diag=None,
+    warning=None,
+):
+    r"""Minimize the sum of squares of a set of equations; a drop-in for SciPy's.
+
+    .. math:: \min_x \sum_{i=1}^m f_i(x)^2
+
+    Parameters
+    ----------
+    func : callable
+        ``func(x, *args) -> (m,)`` residuals, m >= n.  Where JAX can trace it
+        (jax.numpy, or plain operators on arrays), the whole fit is one compiled
+        program; where not, it is called in Python.
+    x0 : scalar or array_like
+        n starting parameters.
+    args : tuple
+        Extra arguments of `func` and `Dfun`; a single value need not be a tuple.
+    Dfun : callable, str or None
+        ``Dfun(x, *args) -> (m, n)`` Jacobian; or 'jacfwd', 'jacrev', '2-point'
+        (MINPACK's forward differences) or '3-point'.  None: 'jacfwd' where `func`
+        is traceable and `epsfcn` is not given, else '2-point'.
+    full_output : bool
+        Return everything.
+    col_deriv : bool
+        Whether `Dfun` returns the Jacobian transposed, ``(n, m)``.
+    ftol : float
+        Relative error desired in the sum of squares.
+    xtol : float
+        Relative error desired in the parameters.
+    gtol : float
+        Largest cosine desired between the residual and a column of the Jacobian.
+    maxfev : int
+        Limit on calls of `func`; 0 for 100 (n + 1) with a Jacobian and 200 (n + 1)
+        with finite differences.
+    epsfcn : float
+        Relative error of `func`, which sets the step of finite differences.  To
+        give it asks for them.
+    factor : float
+        The first step is at most ``factor * || diag * x0 ||`` long.
+    diag : (n,) array_like
+        Positive scale factors of the parameters; None for MINPACK's own.
+    warning : bool
+        Deprecated: False silences the `RuntimeWarning` below.
+
+    Returns
+    -------
+    x : (n,) array
+        The solution, or the last good parameters.
+    cov_x : (n, n) array or None
+        :math:`(J^T J)^{-1}` at the last Jacobian; None where that is singular or
+        the fit failed.  Multiply by the variance of the residuals.  With
+        `full_output`.
+    infodict : dict
+        ``fvec`` (m,), ``nfev``, ``fjac`` (n, m) with R of J P = Q R in its first n
+        columns, transposed, ``ipvt`` (n,) with column j of P being column
+        ``ipvt[j]``, from 0, of the identity, ``qtf`` (n,), and, unless the Jacobian
+        came from finite differences, ``njev``.  With `full_output`.
+    mesg : str
+        Why it ended.  With `full_output`.
+    ier : int
+        MINPACK's code: 1 to 4 for success, 5 to 8 for failure.  Negative: the
+        function (-1) or the Jacobian (-2) is not finite where it has to be.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For improper input, before any compilation; a message names the argument.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the fit failed and `full_output` is false.
+
+    Notes
+    -----
+    Computes in float64 whatever JAX's settings are, and leaves them alone.  A trial
+    point where `func` is not finite is a rejected step.
+
+    References
+    ----------
+    J. J. More, "The Levenberg-Marquardt algorithm: implementation and theory",
+    Lecture Notes in Mathematics 630 (1978).
+
+    Examples
+    --------
+    >>> from jaxlsq import leastsq
+    >>> x, ier = leastsq(lambda x: 2 * (x - 3) ** 2 + 1, 0)
+    >>> x.round(3), ier
+    (array([3.]), 1)
+    """
+    if warning is not None:
+        warnings.warn(
+            "The warning keyword of leastsq is deprecated; use the warnings module instead.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    x0 = as_start(x0)
+    problem = Problem(func, x0, as_tuple(args), _jacobian(Dfun, epsfcn), bool(col_deriv))
+    settings = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "factor": factor, "diag": diag}
+    settings["diag"] = check_options(x0.size, **settings)
+    solution = solve(problem, settings | {"max_nfev": int(maxfev), "epsfcn": epsfcn})
+
+    status = solution.status
+    message = scipy_message(status, ftol=ftol, xtol=xtol, gtol=gtol, maxfev=solution.max_nfev)
+    if full_output:
+        cov_x = covariance(solution.r, solution.perm) if status in SUCCESS else None
+        return solution.x, cov_x, _infodict(solution), message, status
+    if status not in SUCCESS and (warning is None or warning):
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+    return solution.x, status
+
+
+def _jacobian(Dfun, epsfcn):
+    """`Problem.jac` for SciPy's two arguments."""
+    if Dfun is None:
+        return None if epsfcn is None else "2-point"
+    if callable(Dfun) or (isinstance(Dfun, str) and Dfun in METHODS):
+        return Dfun
+    raise TypeError(f"Dfun must be callable, None or one of {sorted(METHODS)}, got {Dfun!r}.")
+
+
+def _infodict(solution):
+    n, m = solution.x.size, solution.f.size
+    fjac = np.zeros((n, m))
+    fjac[:, :n] = solution.r.T
+    counts = {"nfev": solution.nfev}
+    if solution.analytic:
+        counts["njev"] = solution.njev
+    return {"fvec": solution.f, **counts, "fjac": fjac, "ipvt": solution.perm, "qtf": solution.qtf}
