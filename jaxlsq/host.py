@@ -50,10 +50,11 @@ def minimize_on_host(residual, jacobian, x0, f0, options, evaluations):
         Residual at the parameters.
     """
     n = x0.size
-    packed, options = _begin(x0), _pack_options(options)
+    packed = _begin(x0)
     evaluations = np.int32(evaluations)
     f = trial_f = f0
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        options = jax.device_put(_pack_options(options))
         while True:
             packed, head = _after_residual(n, packed, options, _norm(trial_f))
             x, status, accepted = _read(head)

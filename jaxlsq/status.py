@@ -14,6 +14,7 @@ class Status(IntEnum):
     """Why a lane ended (or that it has not)."""
 
     RUNNING = -100
+    NONFINITE_STEPS = -3
     NONFINITE_JACOBIAN = -2
     NONFINITE_START = -1
     IMPROPER_INPUT = 0
@@ -32,6 +33,11 @@ SUCCESS = frozenset({Status.FTOL, Status.XTOL, Status.FTOL_AND_XTOL, Status.GTOL
 # status: (what happened, what to try)
 _TABLE = {
     Status.RUNNING: ("The fit has not ended.", ""),
+    Status.NONFINITE_STEPS: (
+        "Every step down to the smallest led to where the function returns a NaN or an infinity; "
+        "the last good parameters are returned, and need not be a minimum.",
+        "Start elsewhere, or write the model so that it is finite around its solution.",
+    ),
     Status.NONFINITE_JACOBIAN: (
         "The Jacobian has a NaN or an infinity at the last accepted parameters, which are "
         "returned.",

@@ -357,8 +357,8 @@ def test_nan_everywhere_but_at_the_start_ends(xp):
     x, _, info, message, ier = leastsq(func, 1.0, Dfun=dfun, full_output=True)
     np.testing.assert_array_equal(x, 1.0)
     assert info["nfev"] <= 200
-    assert ier in (2, 5, 7)
-    assert message
+    assert ier == -3
+    assert "need not be a minimum" in message
 
 
 @pytest.mark.parametrize("value", [NAN, INF])
@@ -421,3 +421,9 @@ def test_function_that_does_not_depend_on_the_parameters_ends(xp, level):
     assert ier in (1, 2, 3, 4)
     assert cov_x is None
     assert info["nfev"] <= 10
+
+
+def test_steps_into_nan_before_a_minimum_inside_are_success():
+    x, ier = leastsq(lambda p: jnp.log(p) - jnp.log(0.01), [5.0])
+    assert ier in (1, 2, 3, 4)
+    np.testing.assert_allclose(x, [0.01], rtol=1e-6)

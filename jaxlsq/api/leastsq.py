@@ -87,7 +87,8 @@ def leastsq(
         Why it ended.  With `full_output`.
     ier : int
         MINPACK's code: 1 to 4 for success, 5 to 8 for failure.  Negative: the
-        function (-1) or the Jacobian (-2) is not finite where it has to be.
+        function (-1) or the Jacobian (-2) is not finite where it has to be, or
+        every step, however small, leads to where the function is not (-3).
 
     Raises
     ------

@@ -125,7 +125,8 @@ def judge(state, trial_norm, options):
     r"""Accept or reject the trial, resize the trust region, test for convergence.
 
     A trial is accepted if :math:`\rho \ge 10^{-4}`, the first one if it is
-    finite.  A trial that is not finite is rejected.
+    finite.  A trial that is not finite is rejected, and ends the fit with
+    NONFINITE_STEPS if it shrinks the step bound to where xtol would hold.
 
     Parameters
     ----------
@@ -160,6 +161,9 @@ def judge(state, trial_norm, options):
     tested = convergence.after_trial(
         (actual, predicted, ratio), (bound, xnorm), point.gnorm, nfev, options
     )
+    # A step bound that shrank to nothing before a NaN is no sign of convergence.
+    shrunk = (tested == Status.XTOL) | (tested == Status.XTOL_TOO_SMALL)
+    tested = jnp.where(shrunk & ~finite, jnp.int32(Status.NONFINITE_STEPS), tested)
     return replace(
         state,
         point=replace(point, x=x, xnorm=xnorm, fnorm=jnp.where(accepted, trial_norm, point.fnorm)),
