@@ -208,7 +208,7 @@ def _solve_compiled(problem, settings, traced, dtype):
         return jax.jit(program, compiler_options=COMPILER_OPTIONS).lower(*arguments).compile()
 
     out = jax.tree.map(np.asarray, PROGRAMS.get(key, compile_)(*arguments))
-    return Solution(**_writable(out), max_nfev=int(options.max_nfev), analytic=evaluations == 0)
+    return _solution(out, options, evaluations)
 
 
 def _program(traced, method, col_deriv, evaluations, x0, options, arrays, scalars):
@@ -242,9 +242,10 @@ def _result_fields(state, f):
     }
 
 
-def _writable(fields):
-    """NumPy arrays that the caller may change, and Python integers."""
-    return {k: v.copy() if v.ndim else int(v) for k, v in fields.items()}
+def _solution(fields, options, evaluations):
+    """`_result_fields` as NumPy arrays that the caller may change, and Python integers."""
+    own = {k: v.copy() if v.ndim else int(v) for k, v in fields.items()}
+    return Solution(**own, max_nfev=int(options.max_nfev), analytic=evaluations == 0)
 
 
 # --- on the host --------------------------------------------------------------
@@ -276,11 +277,7 @@ def _solve_on_host(problem, settings):
     else:
         jacobian = partial(_difference, residual, method, float(options.epsfcn))
     state, f = minimize_on_host(residual, jacobian, problem.x0, f0, options, evaluations)
-    return Solution(
-        **_writable(_result_fields(state, f)),
-        max_nfev=int(options.max_nfev),
-        analytic=evaluations == 0,
-    )
+    return _solution(_result_fields(state, f), options, evaluations)
 
 
 def _given_jacobian(problem, m, x, f):

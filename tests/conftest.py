@@ -1,4 +1,4 @@
-"""Strict numerics for all tests: no implicit promotion of types or ranks in our own code."""
+"""Fixtures: float64, strict promotion, and a count of compilations."""
 
 import os
 

@@ -79,9 +79,10 @@ def qr(jac, f):
     Computations", section 6.5 on adding rows).
     """
     n = jac.shape[1]
-    rows = jnp.concatenate([jac.T, f[None, :]])  # a column of J, contiguous, per row
     if jac.shape[0] > 2 * BLOCK_ROWS:
         rows = _reduce_blocks(jac.T, f)
+    else:
+        rows = jnp.concatenate([jac.T, f[None, :]])  # a column of J, contiguous, per row
     norms = norm2(rows)
     unit = power_of_two(norms)
     rows = rows / unit[:, None]
@@ -265,9 +266,7 @@ def _pivoted_triangle(rows, unit):
         column = lax.dynamic_index_in_dim(below, pivot_column, 0, keepdims=False)
         u, pivot, value = reflector(column, j)
         order = jnp.where(chosen, j, order)
-        weight = jnp.where(
-            jnp.append(order == n, True), jnp.sum(a * u[None, :], axis=1) / pivot, 0.0
-        )
+        weight = jnp.where(jnp.append(order == n, True), _products(a, u) / pivot, 0.0)
         return a - weight[:, None] * u[None, :], jnp.where(chosen, value, diagonal), order
 
     start = rows, jnp.zeros_like(unit), jnp.full(n, n)
