@@ -1,143 +1,124 @@
-"""``python -m benchmarks``: one fit at a time, beside SciPy, with accuracy beside speed.
-
-Each row times the same fit by SciPy (NumPy model, MINPACK's forward differences) and by
-jaxlsq with the NumPy model and with a jax.numpy model, alternating in one process; medians.
-Compilation, which happens once per model and shape, is apart.  `excess` is the larger
-relative excess of the two jaxlsq sums of squares over SciPy's.
-"""
+"""``python -m benchmarks``: batches of fits beside other solvers, with quality beside speed."""
 
 import argparse
 import json
-import platform
-import subprocess
 import sys
-import time
+from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import scipy
-from scipy.optimize import leastsq as scipy_leastsq
+from benchmarks import gate, report
+from benchmarks.isolated import call
+from benchmarks.workloads import WORKLOADS
 
-from jaxlsq import leastsq
-
-SIZES = (50, 1_000, 10_000, 100_000, 1_000_000)
+DTYPES = ("float64", "float32")
+NAMES = tuple(sorted([*WORKLOADS, "W6"]))
+PLOTTED = ("W1", "W2")
 
 
-def decay(params, x, xp):
-    """Exponential decay with an offset, n = 3."""
-    return params[0] * xp.exp(-params[1] * x) + params[2]
+def names_of(choices):
+    """A parser of names between commas."""
+
+    def parse(text):
+        names = tuple(text.split(","))
+        unknown = [name for name in names if name not in choices]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(choices)}")
+        return names
+
+    return parse
 
 
-def peak(params, x, xp):
-    """Gaussian peak with an offset, n = 4."""
-    return params[0] * xp.exp(-(((x - params[1]) / params[2]) ** 2) / 2) + params[3]
-
-
-WORKLOADS = {
-    "decay": (decay, np.array([2.5, 1.3, 0.5]), np.array([1.0, 1.0, 0.0]), (50,)),
-    "peak": (peak, np.array([5.0, 2.2, 0.4, 1.0]), np.array([3.0, 2.0, 0.6, 0.5]), SIZES),
-}
-
-
-def data_sets(model, truth, m, count):
-    """`count` noisy data sets of m points, seeded."""
-    rng = np.random.default_rng(m)
-    x = np.linspace(0, 4, m)
-    clean = model(truth, x, np)
-    return x, [clean + 0.1 * rng.normal(size=m) for _ in range(count)]
-
-
-def timed(solve, y):
-    """Seconds of a call, and its sum of squares and evaluations."""
-    begin = time.perf_counter()
-    _, _, info, _, ier = solve(y)
-    seconds = time.perf_counter() - begin
-    assert ier in (1, 2, 3, 4), ier
-    return seconds, float(np.sum(info["fvec"] ** 2)), info["nfev"]
-
-
-def compare(name, m):
-    """One row of the table."""
-    model, truth, start, _ = WORKLOADS[name]
-    repeats = max(5, min(200, 1_000_000 // m))
-    x, data = data_sets(model, truth, m, repeats + 1)
-    # A new lambda for each data set, closing over it, as users write them.
-    solvers = {
-        "scipy": lambda y: scipy_leastsq(lambda p: model(p, x, np) - y, start, full_output=True),
-        "numpy": lambda y: leastsq(lambda p: model(p, x, np) - y, start, full_output=True),
-        "jax": lambda y: leastsq(lambda p: model(p, x, jnp) - y, start, full_output=True),
-    }
-    first = {key: timed(solve, data[0])[0] for key, solve in solvers.items()}
-    seconds = {key: [] for key in solvers}
-    excess = 0.0
-    for y in data[1:]:
-        results = {key: timed(solve, y) for key, solve in solvers.items()}
-        for key, (elapsed, rss, _) in results.items():
-            seconds[key].append(elapsed)
-            excess = max(excess, rss / results["scipy"][1] - 1)
-    medians = {key: float(np.median(values)) for key, values in seconds.items()}
-    return {
-        "workload": name,
-        "m": m,
-        "n": len(start),
-        "scipy_ms": 1e3 * medians["scipy"],
-        "numpy_ms": 1e3 * medians["numpy"],
-        "jax_ms": 1e3 * medians["jax"],
-        "numpy_ratio": medians["numpy"] / medians["scipy"],
-        "jax_ratio": medians["jax"] / medians["scipy"],
-        "compile_s": first["jax"] - medians["jax"],
-        "excess": excess,
-    }
-
-
-def cold_start():
-    """Seconds of the imports and of the first fit, each in a fresh process; best of 3."""
-    code = (
-        "import time; a = time.perf_counter(); import jax; b = time.perf_counter(); import jaxlsq;"
-        "c = time.perf_counter(); import numpy as np, jax.numpy as jnp; x = np.linspace(0, 4, 50);"
-        "y = 2.5 * np.exp(-1.3 * x) + 0.5;"
-        "jaxlsq.leastsq(lambda p: p[0] * jnp.exp(-p[1] * x) + p[2] - y, [1, 1, 0]);"
-        "print(b - a, c - b, time.perf_counter() - c)"
+def parsed():
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    add = parser.add_argument
+    add("--json", action="store_true", help="print JSON")
+    add("--quick", action="store_true", help="small batches, for a look")
+    add("--workloads", type=names_of(NAMES), default=NAMES, metavar="W1,W2")
+    add("--dtype", type=names_of(DTYPES), default=DTYPES, metavar="float64,float32")
+    add("--baseline", metavar="FILE", help="write the ratios")
+    add(
+        "--gate",
+        nargs="?",
+        const=gate.BASELINE,
+        metavar="FILE",
+        help="fail where a ratio is 20 %% below the committed baseline, or FILE",
     )
-    runs = [
-        [float(v) for v in subprocess.check_output([sys.executable, "-c", code]).split()]
-        for _ in range(3)
-    ]
-    return dict(
-        zip(("import_jax_s", "import_jaxlsq_s", "first_fit_s"), np.min(runs, 0), strict=True)
-    )
+    others = parser.add_argument_group("instead of the table of batches")
+    others.add_argument("--single", action="store_true", help="one fit at a time, beside SciPy")
+    others.add_argument("--scaling", action="store_true", help="cores, sizes, stragglers, a file")
+    others.add_argument("--plot", metavar="FILE", help="speed against the size of the batch")
+    options = parser.parse_args()
+    # What would only come out after minutes.
+    if options.plot and not set(PLOTTED) & set(options.workloads):
+        parser.error(f"--plot is of {' and '.join(PLOTTED)}")
+    if options.gate and not Path(options.gate).exists():
+        parser.error(f"there is no baseline at {options.gate}; --baseline writes one")
+    return options
+
+
+def say(text):
+    """Progress, apart from the output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def run_batches(options):
+    """Rows of the table, and the row of the one large fit."""
+    rows = []
+    for name in options.workloads:
+        for dtype in options.dtype if name in WORKLOADS else ():
+            say(f"{name} {dtype}")
+            rows.append(call("batch.measure", name, dtype, options.quick))
+    large = None
+    if "W6" in options.workloads and "float64" in options.dtype:
+        say("W6")
+        large = call("single.compare", "peak", 1_000_000)
+    return rows, large
+
+
+def run_curves(options):
+    """Curves of the workloads that are plotted."""
+    from benchmarks import curves
+
+    result = []
+    for name in PLOTTED:
+        for dtype in options.dtype if name in options.workloads else ():
+            say(f"curve {name} {dtype}")
+            result.append(call("curves.measure", name, dtype, options.quick))
+    curves.draw(result, options.plot)
+    return result
 
 
 def main():
-    """Run and print; ``--json`` for the figures alone."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
-    rows = [compare(name, m) for name, (*_, sizes) in WORKLOADS.items() for m in sizes]
-    start = cold_start()
-    if arguments.json:
-        print(json.dumps({"rows": rows, "cold_start": start}, indent=1))
-        return
-    print(
-        f"{platform.machine()}, Python {platform.python_version()}, JAX {jax.__version__}, "
-        f"NumPy {np.__version__}, SciPy {scipy.__version__}; float64, median times"
-    )
-    print(
-        f"{'model':<7}{'n':>3}{'m':>9}{'SciPy ms':>10}{'ours, NumPy':>13}{'ratio':>7}"
-        f"{'ours, JAX':>11}{'ratio':>7}{'compile s':>11}{'excess':>9}"
-    )
-    for r in rows:
-        print(
-            f"{r['workload']:<7}{r['n']:>3}{r['m']:>9,}{r['scipy_ms']:>10.2f}{r['numpy_ms']:>13.2f}"
-            f"{r['numpy_ratio']:>7.2f}{r['jax_ms']:>11.2f}{r['jax_ratio']:>7.2f}"
-            f"{r['compile_s']:>11.2f}{r['excess']:>9.0e}"
-        )
-    print(
-        f"import jax {start['import_jax_s']:.2f} s, then jaxlsq {start['import_jaxlsq_s']:.2f} s, "
-        f"then the first fit {start['first_fit_s']:.2f} s"
-    )
+    """Run what is asked for; the exit status."""
+    options = parsed()
+    results, texts, failed = {}, [report.header()], []
+    if options.single:
+        from benchmarks import single
+
+        results["single"] = single.measure()
+        texts.append(single.table(results["single"]))
+    if options.scaling:
+        from benchmarks import scaling
+
+        results["scaling"] = scaling.measure(options.quick, say)
+        texts.append(report.scaling_text(results["scaling"]))
+    if options.plot:
+        results["curves"] = run_curves(options)
+        texts.append(f"Plotted to {options.plot}.")
+    if options.baseline or options.gate or not results:
+        rows, large = run_batches(options)
+        results |= {"batch": rows, "large": large}
+        texts += [report.batch_table(rows)] if rows else []
+        texts += [report.large_line(large)] if large else []
+        measured = gate.ratios(rows, large)
+        failed = gate.failures(options.gate, measured, options.quick) if options.gate else []
+        if options.baseline:
+            gate.write(options.baseline, measured, options.quick)
+    print(json.dumps(results, indent=1) if options.json else "\n\n".join(texts))
+    for line in failed:
+        say(f"gate: {line}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,21 @@
 """Levenberg-Marquardt least squares on JAX, as MINPACK does it."""
 
+from jaxlsq.api.batch import fit, least_squares_batch
 from jaxlsq.api.curve_fit import OptimizeWarning, curve_fit
+from jaxlsq.api.least_squares import LeastSquaresResult, least_squares
 from jaxlsq.api.leastsq import leastsq
+from jaxlsq.results.result import FitResult
+from jaxlsq.status import Status
 
-__all__ = ["OptimizeWarning", "curve_fit", "leastsq"]
+__all__ = [
+    "FitResult",
+    "LeastSquaresResult",
+    "OptimizeWarning",
+    "Status",
+    "curve_fit",
+    "fit",
+    "least_squares",
+    "least_squares_batch",
+    "leastsq",
+]
 __version__ = "0.1.0"

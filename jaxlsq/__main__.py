@@ -1,4 +1,4 @@
-"""``python -m jaxlsq``: fit NIST's 27 reference problems and compare with the certified values."""
+"""``python -m jaxlsq``: NIST's reference problems, fitted and bootstrapped."""
 
 import sys
 import time
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxlsq import leastsq
+from jaxlsq.bootstrap import bootstrap_table
 from jaxlsq.datasets import NIST_NAMES, NistProblem, load_nist
 from jaxlsq.results.covariance import covariance
 from jaxlsq.status import describe
@@ -152,6 +153,7 @@ def main():
         rows.append(fit_problem(problem, start))
     print("\r" + " " * 50 + "\r" if interactive else "", end="", file=sys.stderr, flush=True)
     print_table(rows)
+    bootstrap_table()
     try:
         plot(rows, "nist.png")
         print("Wrote nist.png.")

@@ -216,10 +216,10 @@ def _program(traced, method, col_deriv, evaluations, x0, options, arrays, scalar
     n = x0.shape[0]
 
     def residual(x):
-        return evaluate(traced, x, arrays, scalars)[0]
+        return evaluate(traced, [x], arrays, scalars)[0]
 
     def jacobian(x, f):
-        jac = evaluate(traced, x, arrays, scalars)[1]
+        jac = evaluate(traced, [x], arrays, scalars)[1]
         return jac.reshape(n, -1).T if col_deriv else jac.reshape(-1, n)
 
     if evaluations:

@@ -14,6 +14,10 @@ class Status(IntEnum):
     """Why a lane ended (or that it has not)."""
 
     RUNNING = -100
+    INTERRUPTED = -7
+    SINGULAR_JACOBIAN = -6
+    TOO_FEW_POINTS = -5
+    NONFINITE_DATA = -4
     NONFINITE_STEPS = -3
     NONFINITE_JACOBIAN = -2
     NONFINITE_START = -1
@@ -33,6 +37,25 @@ SUCCESS = frozenset({Status.FTOL, Status.XTOL, Status.FTOL_AND_XTOL, Status.GTOL
 # status: (what happened, what to try)
 _TABLE = {
     Status.RUNNING: ("The fit has not ended.", ""),
+    Status.INTERRUPTED: (
+        "The fit was interrupted before it ended; its parameters are NaN.",
+        "Run it with result.refit(where=result.status == Status.INTERRUPTED).",
+    ),
+    Status.SINGULAR_JACOBIAN: (
+        "The fit converged, but the Jacobian there is singular to working precision: the data do "
+        "not determine every parameter.",
+        "Fix a parameter, or look for two that do the same; in float32, try float64.",
+    ),
+    Status.TOO_FEW_POINTS: (
+        "There are fewer points, without those that are masked or NaN, than parameters; the "
+        "starting parameters are returned.",
+        "Fit fewer parameters, or leave this data set out.",
+    ),
+    Status.NONFINITE_DATA: (
+        "The data, their sigma or the starting parameters have a NaN or an infinity; the starting "
+        "parameters are returned.",
+        "Mask the point, or pass nan_policy='omit' for NaN in ydata.",
+    ),
     Status.NONFINITE_STEPS: (
         "Every step down to the smallest led to where the function returns a NaN or an infinity; "
         "the last good parameters are returned, and need not be a minimum.",

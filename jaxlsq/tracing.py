@@ -1,7 +1,7 @@
 """Is a residual traceable, what does it close over, and was it compiled before?
 
-A residual is traced once, together with its Jacobian, with its parameters as the
-only variable.  In the jaxpr that comes out
+A residual is traced once, together with its Jacobian, with its parameters (and in a
+batch one lane's data) as the only variables.  In the jaxpr that comes out
 
 - every array that the residual reads, from its arguments or from its closure, is
   a constant of the jaxpr or of a ``jit`` inside it: it is *hoisted* into an
@@ -47,7 +47,7 @@ class _Unkeyable(Exception):
 
 @dataclass(frozen=True)
 class Traced:
-    """A traced function of the parameters.
+    """A traced function.
 
     Attributes
     ----------
@@ -56,13 +56,15 @@ class Traced:
     outputs : list
         Shape and dtype of each output.
     depends : list of bool
-        Whether each output depends on the parameters at all.
+        Whether each output depends on an input at all.
     key : tuple or None
         The structure, hashable; None if the program must not be cached.
     arrays : tuple
         The hoisted arrays, in the order in which `evaluate` reads them.
     scalars : (k,) float64 array
         The hoisted scalars, likewise.
+    hoist_literals : bool
+        Whether there are any.
     """
 
     jaxpr: object
@@ -71,16 +73,20 @@ class Traced:
     key: tuple | None
     arrays: tuple
     scalars: np.ndarray
+    hoist_literals: bool
 
 
-def trace(fun, x0):
-    """Trace ``fun(x)`` at the shape and type of `x0`.
+def trace(fun, *examples, hoist_literals=True):
+    """Trace ``fun(*inputs)`` at the shapes and types of the examples.
 
     Parameters
     ----------
     fun : callable
-        ``fun(x) -> tuple of arrays``.
-    x0 : (n,) array
+        ``fun(*inputs) -> tuple of arrays``.
+    *examples : arrays, or their shapes and types
+    hoist_literals : bool
+        Whether floating-point literals become data.  If not they are part of the structure,
+        and XLA can simplify with them.
 
     Returns
     -------
@@ -89,16 +95,16 @@ def trace(fun, x0):
     Raises
     ------
     Exception
-        Whatever `fun` raises when it is given a tracer.
+        Whatever `fun` raises when it is given tracers.
     """
-    jaxpr = jax.make_jaxpr(fun)(x0)
-    reader = _Reader()
+    jaxpr = jax.make_jaxpr(fun)(*examples)
+    reader = _Reader(hoist_literals)
     try:
-        structure = reader.read(*_opened(jaxpr), inputs=[True])
+        structure = reader.read(*_opened(jaxpr), inputs=[True] * len(examples))
         key = (structure, tuple(_aval_key(a) for a in reader.arrays), jax.default_backend())
     except _Unkeyable:
-        reader = _Reader(keyed=False)
-        reader.read(*_opened(jaxpr), inputs=[True])
+        reader = _Reader(hoist_literals, keyed=False)
+        reader.read(*_opened(jaxpr), inputs=[True] * len(examples))
         key = None
     return Traced(
         jaxpr=jaxpr,
@@ -107,6 +113,7 @@ def trace(fun, x0):
         key=key,
         arrays=tuple(reader.arrays),
         scalars=np.array(reader.scalars, np.float64),
+        hoist_literals=hoist_literals,
     )
 
 
@@ -127,7 +134,8 @@ def _is_hoisted_literal(atom, eqn_name):
 class _Reader:
     """One walk over a jaxpr: structure, hoisted data, dependence on the input."""
 
-    def __init__(self, keyed=True):
+    def __init__(self, hoist_literals, keyed=True):
+        self.hoist_literals = hoist_literals
         self.keyed = keyed
         self.arrays = []
         self.scalars = []
@@ -167,7 +175,7 @@ class _Reader:
         return tuple(structure)
 
     def _atom(self, atom, eqn_name, names):
-        if _is_hoisted_literal(atom, eqn_name):
+        if self.hoist_literals and _is_hoisted_literal(atom, eqn_name):
             self.scalars.append(float(atom.val))
             return ("scalar", atom.aval.dtype)
         return _literal_key(atom) if isinstance(atom, Literal) else names[atom]
@@ -185,7 +193,8 @@ def _literal_key(atom):
 
 def _aval_key(array):
     """Shape, type and, where it is not the default device, placement."""
-    placement = getattr(array, "sharding", None) if isinstance(array, jax.Array) else None
+    concrete = isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer)
+    placement = array.sharding if concrete else None
     return (tuple(array.shape), array.dtype, placement)
 
 
@@ -247,22 +256,23 @@ def _nested(jaxpr):
     return tuple(structure)
 
 
-def evaluate(traced, x, arrays, scalars):
+def evaluate(traced, inputs, arrays, scalars=None):
     """The traced function on other data of the same structure.
 
     Parameters
     ----------
     traced : Traced
-    x : (n,) array
+    inputs : sequence of arrays
     arrays, scalars
-        As `Traced.arrays` and `Traced.scalars`, in their order.
+        As `Traced.arrays` and, where literals are hoisted, `Traced.scalars`, in their order.
 
     Returns
     -------
     list of arrays
     """
-    data = iter(arrays), iter(range(len(traced.scalars)))
-    return _run(*_opened(traced.jaxpr), [x], data, scalars)
+    indices = iter(range(len(traced.scalars))) if traced.hoist_literals else None
+    data = iter(arrays), indices
+    return _run(*_opened(traced.jaxpr), inputs, data, scalars)
 
 
 def _run(jaxpr, consts, inputs, data, scalars):
@@ -271,7 +281,7 @@ def _run(jaxpr, consts, inputs, data, scalars):
     values.update(zip(jaxpr.invars, inputs, strict=True))
 
     def value(atom, eqn_name):
-        if _is_hoisted_literal(atom, eqn_name):
+        if scalar_index is not None and _is_hoisted_literal(atom, eqn_name):
             return scalars[next(scalar_index)].astype(atom.aval.dtype)
         return atom.val if isinstance(atom, Literal) else values[atom]
 

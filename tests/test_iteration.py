@@ -10,16 +10,16 @@ import pytest
 from jax import export
 from scipy.optimize import leastsq as scipy_leastsq
 
-from jaxlsq.numerics.factor import BLOCK_ROWS, cholesky, qr
-from jaxlsq.numerics.iteration import Options, minimize
+from jaxlsq.numerics.factor import BLOCK_ROWS
+from jaxlsq.numerics.iteration import minimize
 from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate
 from jaxlsq.status import SUCCESS, Status
+from tests.problems.lanes import options
 
 T = np.linspace(0.0, 4.0, 20)
 TRUTH = np.array([2.5, 1.3, 0.5])
 Y = TRUTH[0] * np.exp(-TRUTH[1] * T) + TRUTH[2] + 0.05 * np.sin(17.0 * T)
 STARTS = [(1.0, 1.0, 1.0), (10.0, 0.1, -3.0), (0.5, 5.0, 0.0)]
-TOL = 1.49012e-8
 
 
 def model(p, t, exp):
@@ -30,25 +30,16 @@ def decay(p, y):
     return model(p, jnp.asarray(T, p.dtype), jnp.exp) - y
 
 
-def options(n=3, dtype=np.float64, **changes):
-    """SciPy's defaults."""
-    values = {"ftol": TOL, "xtol": TOL, "gtol": 0.0, "factor": 100.0, "epsfcn": 0.0}
-    values |= {"max_nfev": 100 * (n + 1), "diag": np.zeros(n)} | changes
-    count = np.int32(values.pop("max_nfev"))
-    return Options(max_nfev=count, **{k: np.asarray(v, dtype) for k, v in values.items()})
-
-
-def fit(residual, x0, options, *data, method="jacfwd", factorize=qr):
+def fit(residual, x0, options, *data, method="jacfwd"):
     """`minimize` with one of the differentiation methods."""
     fun = lambda x: residual(x, *data)  # noqa: E731
     jacobian = differentiate(fun, method, options.epsfcn)
     evaluations = EVALUATIONS[method] * x0.shape[0]
-    return minimize(fun, jacobian, x0, options, evaluations=evaluations, factorize=factorize)
+    return minimize(fun, jacobian, x0, options, evaluations=evaluations)
 
 
 FIT = jax.jit(partial(fit, decay))
 FIT_LANES = jax.jit(jax.vmap(partial(fit, decay), in_axes=(0, None, 0)))
-FIT_CHOLESKY = jax.jit(partial(fit, decay, factorize=cholesky))
 FIT_DIFFERENCES = jax.jit(partial(fit, decay, method="2-point"))
 
 
@@ -87,15 +78,6 @@ def test_finite_differences_equal_minpacks_in_counts_and_exit(x64):
     assert (state.nfev, state.status) == (info["nfev"], ier)
     assert state.nfev > 4 * state.njev
     np.testing.assert_allclose(state.point.x, expected, rtol=1e-7)
-
-
-def test_cholesky_gives_the_same_fit(x64):
-    for x0 in STARTS:
-        by_qr, _ = FIT(np.array(x0), options(), Y)
-        by_cholesky, _ = FIT_CHOLESKY(np.array(x0), options(), Y)
-        assert by_cholesky.nfev == by_qr.nfev
-        assert by_cholesky.status == by_qr.status
-        np.testing.assert_allclose(by_cholesky.point.x, by_qr.point.x, rtol=1e-9)
 
 
 def test_float32_stays_float32_and_converges():
@@ -250,18 +232,14 @@ def test_options_are_data_and_do_not_recompile(x64, compiles):
 
 
 @pytest.mark.parametrize("m", [50, 2 * BLOCK_ROWS + 1])
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {"factorize": cholesky}, {"method": "2-point"}],
-    ids=["qr", "cholesky", "2-point"],
-)
-def test_lowered_for_a_gpu_the_program_calls_no_library(x64, settings, m):
+@pytest.mark.parametrize("method", ["jacfwd", "2-point"])
+def test_lowered_for_a_gpu_the_program_calls_no_library(x64, method, m):
     t = np.linspace(0.0, 4.0, m)
 
     def residual(p, y):
         return model(p, t, jnp.exp) - y
 
-    program = jax.jit(partial(fit, residual, **settings))
+    program = jax.jit(partial(fit, residual, method=method))
     exported = export.export(program, platforms=["cuda"])(np.ones(3), options(), np.ones(m))
     assert "stablehlo.while" in exported.mlir_module()
     assert "custom_call" not in exported.mlir_module()

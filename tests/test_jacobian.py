@@ -4,7 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlsq.numerics.jacobian import EVALUATIONS, METHODS, differentiate, forward_step
+from jaxlsq.numerics.jacobian import (
+    EVALUATIONS,
+    METHODS,
+    differentiate,
+    forward_step,
+    linearized,
+)
 
 X = np.array([0.7, -1.3, 2.1])
 EPS = np.finfo(np.float64).eps
@@ -106,3 +112,43 @@ def test_central_difference_of_a_quadratic_has_no_truncation_error(x64):
 def test_forward_step(x64, xp):
     h = forward_step(xp.asarray([4.0, -4.0, 0.0, 1e-320]), 2.0**-20, xp)
     np.testing.assert_array_equal(h, [2.0**-18, 2.0**-18, 2.0**-20, 2.0**-20])
+
+
+def of_scalars(a, b, c):
+    return function(jnp.stack([a, b, c]))
+
+
+@pytest.mark.parametrize(
+    ("method", "tol"), [("jacfwd", 1e-14), ("jacrev", 1e-14), ("2-point", 1e-6), ("3-point", 1e-9)]
+)
+def test_linearized_gives_the_residual_and_the_columns(x64, method, tol):
+    f, columns = linearized(of_scalars, method, EPS)(tuple(jnp.asarray(X)))
+    np.testing.assert_allclose(f, function(jnp.asarray(X)), rtol=1e-15)
+    assert [column.shape for column in columns] == [(4,)] * 3
+    np.testing.assert_allclose(np.stack(columns, axis=1), analytic(X), rtol=tol, atol=tol)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_linearized_in_float32_under_strict_promotion(strict, method):
+    xs = tuple(jnp.asarray(X, jnp.float32))
+    f, columns = linearized(of_scalars, method, np.float32(0))(xs)
+    assert {v.dtype for v in (f, *columns)} == {np.dtype("float32")}
+    np.testing.assert_allclose(np.stack(columns, axis=1), analytic(X), rtol=3e-3, atol=3e-3)
+
+
+def test_a_column_holds_nothing_of_what_does_not_depend_on_its_parameter(x64):
+    t = np.linspace(0.0, 1.0, 5)
+
+    def peaks(height_1, place_1, height_2, place_2):
+        first = height_1 * jnp.exp(-jnp.square(t - place_1))
+        return first + height_2 * jnp.exp(-jnp.square(t - place_2))
+
+    lane = linearized(peaks, "jacfwd", 0.0)
+    whole = lane(tuple(jnp.asarray([2.0, 0.3, 3.0, 0.8])))[1]
+    of_first = lane(tuple(jnp.asarray([2.0, 0.3, np.nan, np.nan])))[1]
+    of_second = lane(tuple(jnp.asarray([np.nan, np.nan, 3.0, 0.8])))[1]
+    peak = np.exp(-np.square(t - 0.3))
+    np.testing.assert_allclose(whole[0], peak, rtol=1e-14)
+    np.testing.assert_allclose(whole[1], 4.0 * (t - 0.3) * peak, rtol=1e-13, atol=1e-15)
+    np.testing.assert_array_equal(of_first[:2], whole[:2])
+    np.testing.assert_array_equal(of_second[2:], whole[2:])

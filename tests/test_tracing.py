@@ -252,6 +252,6 @@ def test_evaluate_reproduces_the_function_on_other_data(x64):
     assert one.key == two.key
     x = np.array([0.3, 0.2, 0.1])
     for got, expected in zip(
-        evaluate(one, x, two.arrays, two.scalars), make(np.arange(3.0) + 1, -0.5)(x), strict=True
+        evaluate(one, [x], two.arrays, two.scalars), make(np.arange(3.0) + 1, -0.5)(x), strict=True
     ):
         np.testing.assert_allclose(got, expected, rtol=1e-15)

@@ -5,10 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlsq.numerics.trust_region import levenberg_parameter, reductions, resize
+from jaxlsq.numerics.factor import damped_steps
+from jaxlsq.numerics.trust_region import levenberg_parameter, norm, reductions, resize
 
-SOLVE = jax.jit(levenberg_parameter)
 N = 4
+
+
+@jax.jit
+def find_step(r, qtf, scale, bound, damping, idle=False):
+    return levenberg_parameter(*damped_steps(r, qtf, scale), bound, damping, idle)
 
 
 def triangular_problem(seed=0, dtype=np.float64):
@@ -23,8 +28,11 @@ def scaled_length(scale, p):
     return np.linalg.norm(scale * np.asarray(p))
 
 
-def solve(r, qtf, scale, bound, damping=0.0):
-    damping, p = SOLVE(r, qtf, scale, qtf.dtype.type(bound), qtf.dtype.type(damping))
+def solve(r, qtf, scale, bound, damping=0.0, full_rank=True):
+    """Damping and p; what is said of the rank is checked here."""
+    float_ = qtf.dtype.type
+    damping, p, rank = find_step(r, qtf, scale, float_(bound), float_(damping))
+    assert bool(rank) is full_rank
     return float(damping), np.asarray(p)
 
 
@@ -66,7 +74,7 @@ def test_step_is_as_long_as_the_bound_and_solves_the_normal_equations(x64, fract
 def test_singular_triangle_undamped_is_zero_from_the_first_zero_pivot_on(x64):
     r, qtf, scale = triangular_problem(5)
     r[2, 2] = 0.0
-    damping, p = solve(r, qtf, scale, 1e3)
+    damping, p = solve(r, qtf, scale, 1e3, full_rank=False)
     assert damping == 0.0
     np.testing.assert_allclose(p[:2], np.linalg.solve(r[:2, :2], qtf[:2]), rtol=1e-13)
     np.testing.assert_array_equal(p[2:], np.zeros(2))
@@ -79,14 +87,14 @@ def test_singular_triangle_damped(x64, fraction):
         r[-1, -1] = 0.0
         basic = np.linalg.solve(r[:-1, :-1], qtf[:-1])
         bound = fraction * scaled_length(scale[:-1], basic)
-        damping, p = solve(r, qtf, scale, bound)
+        damping, p = solve(r, qtf, scale, bound, full_rank=False)
         assert damping > 0.0
         assert scaled_length(scale, p) <= 1.1 * bound
         np.testing.assert_allclose(p, damped_solution(r, qtf, scale, damping), rtol=1e-6)
 
 
 def test_zero_triangle_gives_a_zero_step(x64):
-    damping, p = solve(np.zeros((N, N)), np.ones(N), np.ones(N), 1.0)
+    damping, p = solve(np.zeros((N, N)), np.ones(N), np.ones(N), 1.0, full_rank=False)
     assert damping == 0.0
     np.testing.assert_array_equal(p, np.zeros(N))
 
@@ -120,13 +128,64 @@ def test_vmap_over_lanes_of_different_need_equals_a_loop(x64):
     newton = np.stack([np.linalg.solve(r_, q_) for r_, q_, _ in lanes])
     bound = fractions * np.linalg.norm(scale * newton, axis=1)
     start = np.linspace(0.0, 1.0, fractions.size)
-    damping, p = jax.vmap(SOLVE)(r, qtf, scale, bound, start)
+    damping, p, full_rank = jax.vmap(find_step)(r, qtf, scale, bound, start)
+    assert np.all(full_rank)
     np.testing.assert_array_equal(damping[:2], [0.0, 0.0])
     assert np.all(damping[2:] > 0)
     for k in range(fractions.size):
         single_damping, single_p = solve(r[k], qtf[k], scale[k], bound[k], start[k])
         np.testing.assert_allclose(damping[k], single_damping, rtol=1e-10)
         np.testing.assert_allclose(p[k], single_p, rtol=1e-10)
+
+
+def diagonal_attempt(squares, gradient):
+    """The damped problem of a diagonal J, lanes last, which counts the tries."""
+    tries = []
+
+    def attempt(damping):
+        jax.debug.callback(lambda d: tries.append(np.array(d)), damping)
+        p = gradient / (squares + damping)
+        length = norm(p)
+        slope = jnp.sqrt(jnp.sum(p * p / (squares + damping), axis=0)) / length
+        return p, length, slope, jnp.ones(gradient.shape[1:], bool)
+
+    return attempt, tries
+
+
+def test_lanes_last_that_are_done_keep_their_step_while_others_search(x64):
+    rng = np.random.default_rng(3)
+    squares, gradient = rng.uniform(0.1, 9.0, (3, 5)), rng.standard_normal((3, 5))
+    newton = np.linalg.norm(gradient / squares, axis=0)
+    bound = newton * np.array([2.0, 0.95, 0.5, 1e-2, 1e-5])
+    start = np.array([0.3, 0.0, 10.0, 0.0, 1.0])
+    attempt, _ = diagonal_attempt(squares, gradient)
+    damping, p, _ = levenberg_parameter(attempt, gradient, bound, start)
+    np.testing.assert_array_equal(np.asarray(damping) > 0, [False, False, True, True, True])
+    for k in range(5):
+        attempt, _ = diagonal_attempt(squares[:, k], gradient[:, k])
+        single = levenberg_parameter(attempt, gradient[:, k], bound[k], start[k])
+        np.testing.assert_allclose(damping[k], single[0], rtol=1e-14)
+        np.testing.assert_allclose(p[:, k], single[1], rtol=1e-14)
+        np.testing.assert_allclose(p[:, k], gradient[:, k] / (squares[:, k] + damping[k]))
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_nobody_waits_for_idle_lanes_but_their_rank_is_told(x64, idle):
+    gradient, bound = np.ones((2, 2)), np.array([10.0, 1e-6])  # the second needs damping
+    attempt, tries = diagonal_attempt(np.ones((2, 2)), gradient)
+    result = levenberg_parameter(attempt, gradient, bound, np.zeros(2), np.array([False, idle]))
+    damping, p, full_rank = result
+    jax.effects_barrier()
+    assert (len(tries) == 1) == idle
+    assert (float(damping[1]) == 0.0) == idle
+    np.testing.assert_array_equal(p[:, 0], [1.0, 1.0])
+    np.testing.assert_array_equal(full_rank, [True, True])
+
+
+def test_norm_along_the_first_axis(x64):
+    v = np.random.default_rng(4).standard_normal((3, 5))
+    np.testing.assert_allclose(norm(v), np.linalg.norm(v, axis=0), rtol=1e-15)
+    np.testing.assert_allclose(norm(v[:, 0]), np.linalg.norm(v[:, 0]), rtol=1e-15)
 
 
 def test_reductions_by_hand(x64):

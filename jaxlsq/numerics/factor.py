@@ -1,16 +1,11 @@
-r"""Two factorizations that give the trust-region step the same ``(R, perm, Q'r)``.
+r"""MINPACK's factorization of a Jacobian, and the step that it gives; the default for one fit.
 
-For a Jacobian J and a residual f, both find an upper triangular R and a
-permutation P with
+For a Jacobian J and a residual f, an upper triangular R and a permutation P with
 
 .. math:: J P = Q R, \qquad Q^T Q = I,
 
 of which the step needs R, P, the first n elements of :math:`Q^T f` and the norms
-of J's columns.
-
-`qr` is MINPACK's: Householder reflections on J itself, with column pivoting.
-`cholesky` works on :math:`J^T J` and is cheaper for many small lanes, but
-loses half the digits of an ill-conditioned J.
+of J's columns.  `jaxlsq.numerics.normal` has the other form, for many lanes.
 """
 
 from dataclasses import dataclass
@@ -20,8 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.numerics.norm import divide, norm2, power_of_two
+from jaxlsq.numerics.trust_region import levenberg_parameter, norm
 
-__all__ = ["Factor", "cholesky", "qr"]
+__all__ = ["Factor", "damped_steps", "qr"]
 
 # Rows of J that are reduced to a triangle together.  A block of a few
 # parameters then stays in a core's cache: 1,000,000 x 4 takes a third of the
@@ -51,6 +47,59 @@ class Factor:
     perm: jax.Array
     qtf: jax.Array
     column_norms: jax.Array
+
+    @classmethod
+    def empty(cls, x0):
+        """One of the right shapes, before the first Jacobian."""
+        n, zeros = x0.shape[0], jnp.zeros_like(x0)
+        return cls(jnp.zeros((n, n), x0.dtype), jnp.arange(n, dtype=jnp.int32), zeros, zeros)
+
+    def cosines(self, fnorm):
+        """Between the residual and each column, in pivoted order; zero for a zero column."""
+        norms = self.column_norms[self.perm]
+        # J'f / (||J_j|| ||f||), from R'Q'f.
+        cosines = jnp.sum(self.r * (self.qtf / fnorm)[:, None], axis=0)
+        cosines = jnp.abs(cosines) / jnp.where(norms == 0, 1.0, norms)
+        return jnp.where(norms == 0, 0.0, cosines)
+
+    def step(self, scale, fnorm, step_bound, damping, idle=False):
+        """The Levenberg-Marquardt step inside the trust region.
+
+        Parameters
+        ----------
+        scale : (n,) array
+            D, positive.
+        fnorm : scalar
+            Norm of the residual.
+        step_bound, damping : scalar
+            Delta and the previous lambda.
+        idle : bool
+            Whether nobody reads the result.
+
+        Returns
+        -------
+        damping : scalar
+        p : (n,) array
+            The iteration moves by -p.
+        step_norm : scalar
+            ``||D p||``.
+        model : scalar
+            ``(||J p|| / ||f||)^2``.
+        full_rank : bool
+            Whether J determines every parameter.
+        """
+        # All lengths in a unit near the norm of the residual, so that no square leaves
+        # the range of the type.
+        unit = power_of_two(fnorm)
+        r, fnorm = self.r / unit, fnorm / unit
+        scale = scale[self.perm] / unit
+        attempt, gradient = damped_steps(r, self.qtf / unit, scale)
+        damping, p, full_rank = levenberg_parameter(
+            attempt, gradient, step_bound / unit, damping, idle
+        )
+        step_norm = jnp.sqrt(jnp.sum(jnp.square(scale * p))) * unit
+        model = jnp.sum(jnp.square(jnp.sum(r * p[None, :], axis=1) / fnorm))
+        return damping, p[inverse(self.perm)], step_norm, model, full_rank
 
 
 def qr(jac, f):
@@ -91,57 +140,6 @@ def qr(jac, f):
     perm = inverse(order)
     r = jnp.triu(head[perm].T, 1) + jnp.diag((diagonal * unit[:n])[perm])
     return Factor(r, perm, reduced[n, :n] * unit[n], norms[:n])
-
-
-def cholesky(jac, f):
-    """Pivoted Cholesky factorization of the column-scaled normal matrix.
-
-    Parameters and result are `qr`'s.  The signs of R's rows may differ, which
-    changes no step.  A pivot that is zero to rounding, n * eps of its column's
-    norm squared, ends the factorization: R's remaining rows are zero, which the
-    step reads as a singular direction.
-
-    Notes
-    -----
-    Higham, "Accuracy and Stability of Numerical Algorithms", section 10.3.
-    """
-    n = jac.shape[1]
-    column_norms = norm2(jac, axis=0)
-    unit = jnp.where(column_norms == 0, 1.0, column_norms)
-    scaled = jac / unit[None, :]
-    gram = jnp.einsum("mi,mj->ij", scaled, scaled, precision="highest")
-    projected = jnp.einsum("mi,m->i", scaled, f, precision="highest")
-    index = jnp.arange(n)
-    floor = n * jnp.finfo(jac.dtype).eps
-
-    def eliminate(j, carry):
-        # `left` is the Schur complement with the right-hand side as last column;
-        # row j of R grows in the order of the parameters.
-        left, rows, order = carry
-        free = order == n
-        diagonal = jnp.where(free, jnp.diagonal(left), -1.0)
-        pivot = jnp.argmax(diagonal)
-        chosen = index == pivot
-        value = jnp.max(diagonal)
-        live = value > floor
-        root = jnp.sqrt(jnp.where(live, value, 1.0))
-        pivot_row = lax.dynamic_index_in_dim(left, pivot, 0, keepdims=False)
-        row = jnp.where(live, pivot_row / root, 0.0)
-        keep = jnp.append(free, True)
-        row = jnp.where(keep, row, 0.0)
-        left = left - row[:n, None] * row[None, :]
-        rows = jnp.where((index == j)[:, None], row[None, :], rows)
-        return left, rows, jnp.where(chosen, j, order)
-
-    start = (
-        jnp.column_stack([gram, projected]),
-        jnp.zeros((n, n + 1), jac.dtype),
-        jnp.full(n, n),
-    )
-    _, rows, order = lax.fori_loop(0, n, eliminate, start)
-    perm = inverse(order)
-    r = jnp.triu((rows[:, :n] * unit[None, :])[:, perm])
-    return Factor(r, perm, rows[:, n], column_norms)
 
 
 def inverse(perm):
@@ -271,3 +269,76 @@ def _pivoted_triangle(rows, unit):
 
     start = rows, jnp.zeros_like(unit), jnp.full(n, n)
     return lax.fori_loop(0, n, eliminate, start)
+
+
+def damped_steps(r, qtf, scale):
+    r"""The damped problem as a function of the damping, for `levenberg_parameter`.
+
+    Parameters
+    ----------
+    r : (n, n) array
+        Upper triangular.
+    qtf : (n,) array
+        Q'f.  With r and scale in a unit in which it is near one.
+    scale : (n,) array
+        D in pivoted order, positive.
+
+    Returns
+    -------
+    attempt : callable
+        ``attempt(damping) -> (p, length, slope, full_rank)``, p in pivoted order.  The
+        undamped p of a singular R is zero from R's first zero diagonal on.
+    gradient : (n,) array
+        ``D^-1 R'Q'f``.
+    """
+    singular = jnp.any(jnp.where(jnp.eye(qtf.shape[0], dtype=bool), r == 0, False))
+    gradient = jnp.sum(r * qtf[:, None], axis=0) / scale
+
+    def attempt(damping):
+        return (*_damped_step(r, qtf, scale, damping), ~singular)
+
+    return attempt, gradient
+
+
+def _damped_step(r, qtf, scale, damping):
+    r"""Solve the damped problem by a QR factorization of R stacked on sqrt(damping) D.
+
+    Returns p, ``||D p||``, and ``||S^-T D D p|| / ||D p||`` with the triangle S, of
+    which minus twice the square is the relative slope of ``||D p||^2`` in the damping.
+    """
+    n = qtf.shape[0]
+    damped = jnp.diag(jnp.sqrt(damping) * scale)
+    stacked = jnp.concatenate([r.T, damped], axis=1)
+    right = jnp.concatenate([qtf, jnp.zeros_like(qtf)])[None, :]
+    reduced = triangle(jnp.concatenate([stacked, right]), n)
+    inverse, p = _solve_triangle(reduced[:n, :n], reduced[n, :n])
+    length = norm(scale * p)
+    direction = scale * (scale * p / jnp.where(length == 0, 1.0, length))
+    return p, length, norm(jnp.sum(inverse * direction[:, None], axis=0))
+
+
+def _solve_triangle(lower, b):
+    """The inverse of an upper triangular S, given transposed, and x with S x = b.
+
+    From S's first zero diagonal element on, x is zero (MINPACK's least squares
+    solution of a singular triangle), and so are the inverse's rows.
+    """
+    n = b.shape[0]
+    index = jnp.arange(n)
+    diagonal = jnp.sum(jnp.where(jnp.eye(n, dtype=bool), lower, 0.0), axis=0)
+    live = index < jnp.min(jnp.where(diagonal == 0, index, n))
+    divisor = jnp.where(live, diagonal, jnp.inf)
+
+    def substitute(k, carry):
+        left, x = carry
+        j = n - 1 - k
+        row = lax.dynamic_index_in_dim(left, j, 0, keepdims=False)
+        row = divide(row, lax.dynamic_index_in_dim(divisor, j, 0, keepdims=False))
+        column = lax.dynamic_index_in_dim(lower, j, 0, keepdims=False)
+        return left - column[:, None] * row[None, :], jnp.where(
+            (index == j)[:, None], row[None, :], x
+        )
+
+    right = jnp.column_stack([jnp.eye(n, dtype=b.dtype), b])
+    solution = lax.fori_loop(0, n, substitute, (right, jnp.zeros_like(right)))[1]
+    return solution[:, :n], solution[:, n]

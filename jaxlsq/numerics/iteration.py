@@ -16,9 +16,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.numerics import convergence
-from jaxlsq.numerics.factor import Factor, inverse, qr
-from jaxlsq.numerics.norm import norm2, power_of_two
-from jaxlsq.numerics.trust_region import levenberg_parameter, reductions, resize
+from jaxlsq.numerics.factor import Factor, qr
+from jaxlsq.numerics.norm import norm2, total
+from jaxlsq.numerics.normal import Normal
+from jaxlsq.numerics.trust_region import reductions, resize
 from jaxlsq.status import Status
 
 __all__ = ["Options", "State", "judge", "minimize", "propose", "relinearize", "start"]
@@ -63,7 +64,7 @@ class Point:
     x: jax.Array  # (n,) parameters
     fnorm: jax.Array  # norm of the residual there
     xnorm: jax.Array  # ||D x||
-    factor: Factor  # of the Jacobian and residual there
+    factor: Factor | Normal  # of the Jacobian and residual there
     scale: jax.Array  # (n,) D
     gnorm: jax.Array  # largest cosine between the residual and a column of J
 
@@ -79,12 +80,16 @@ class Trial:
     step_norm: jax.Array  # ||D p||
     model: jax.Array  # (||J p|| / ||f||)^2
     damped: jax.Array  # lambda (||D p|| / ||f||)^2
+    full_rank: jax.Array  # does the last Jacobian determine every parameter?
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class State:
-    """One lane between two trials.  All of it is of size n or smaller."""
+    """One lane between two trials.  Nothing of it is as long as the data.
+
+    Every array may have one more axis at its end: as many lanes, side by side.
+    """
 
     point: Point
     trial: Trial
@@ -95,29 +100,30 @@ class State:
     status: jax.Array  # a code of `Status`
 
 
-def start(x0):
+def start(x0, empty=Factor.empty):
     """The state whose first trial is the starting point.
 
     Parameters
     ----------
-    x0 : (n,) array
+    x0 : (n, ...) array
+    empty : callable
+        ``Factor.empty`` or ``Normal.empty``.
 
     Returns
     -------
     State
     """
-    n, dtype = x0.shape[0], x0.dtype
-    zero, zeros = jnp.zeros((), dtype), jnp.zeros(n, dtype)
-    count = jnp.zeros((), jnp.int32)
-    factor = Factor(jnp.zeros((n, n), dtype), jnp.arange(n, dtype=jnp.int32), zeros, zeros)
+    lanes = x0.shape[1:]
+    zero, zeros = jnp.zeros(lanes, x0.dtype), jnp.zeros_like(x0)
+    count = jnp.zeros(lanes, jnp.int32)
     return State(
-        point=Point(x0, jnp.full((), jnp.inf, dtype), zero, factor, zeros, zero),
-        trial=Trial(x0, zero, zero, zero, zero, zero),
+        point=Point(x0, jnp.full_like(zero, jnp.inf), zero, empty(x0), zeros, zero),
+        trial=Trial(x0, zero, zero, zero, zero, zero, jnp.ones(lanes, bool)),
         nfev=count,
         njev=count,
         nit=count,
-        accepted=jnp.zeros((), bool),
-        status=jnp.full((), Status.RUNNING, jnp.int32),
+        accepted=jnp.zeros(lanes, bool),
+        status=jnp.full(lanes, Status.RUNNING, jnp.int32),
     )
 
 
@@ -189,7 +195,7 @@ def relinearize(state, factor, options, evaluations):
     ----------
     state : State
         As `judge` left it after accepting.
-    factor : Factor
+    factor : Factor or Normal
         Of the Jacobian and residual at ``state.point.x``.
     options : Options
     evaluations : int
@@ -208,13 +214,8 @@ def relinearize(state, factor, options, evaluations):
     xnorm = jnp.where(first, _scaled_norm(scale * point.x, safe_fnorm), point.xnorm)
     bound = jnp.where(xnorm == 0, options.factor, options.factor * xnorm)
 
-    # J'f / (||J_j|| ||f||), from R'Q'f; zero for a zero column or a zero residual.
-    pivoted_norms = norms[factor.perm]
-    cosines = jnp.sum(factor.r * (factor.qtf / safe_fnorm)[:, None], axis=0)
-    cosines = jnp.abs(cosines) / jnp.where(pivoted_norms == 0, 1.0, pivoted_norms)
-    gnorm = jnp.max(jnp.where((pivoted_norms == 0) | (point.fnorm == 0), 0.0, cosines))
-
-    finite = jnp.all(jnp.isfinite(norms))
+    gnorm = jnp.where(point.fnorm == 0, 0.0, jnp.max(factor.cosines(safe_fnorm), axis=0))
+    finite = jnp.all(jnp.isfinite(norms), axis=0)
     status = jnp.where(
         finite,
         convergence.after_factorization(gnorm, options.gtol),
@@ -232,7 +233,7 @@ def relinearize(state, factor, options, evaluations):
 
 def _scaled_norm(v, unit):
     """Norm of v, which is of the size of `unit` to within the square root of the range."""
-    return unit * jnp.sqrt(jnp.sum(jnp.square(v / unit)))
+    return unit * jnp.sqrt(total(jnp.square(v / unit)))
 
 
 def propose(state):
@@ -248,33 +249,26 @@ def propose(state):
     State
     """
     point, trial = state.point, state.trial
-    factor = point.factor
-    # All lengths in a unit near the norm of the residual, so that no square leaves
-    # the range of the type.
-    unit = power_of_two(point.fnorm)
-    r, fnorm = factor.r / unit, point.fnorm / unit
-    scale = point.scale[factor.perm] / unit
-    damping, pivoted_step = levenberg_parameter(
-        r, factor.qtf / unit, scale, trial.step_bound / unit, trial.damping
+    damping, p, step_norm, model, full_rank = point.factor.step(
+        point.scale, point.fnorm, trial.step_bound, trial.damping, state.status != Status.RUNNING
     )
-    squared_length = jnp.sum(jnp.square(scale * pivoted_step))
-    step_norm = jnp.sqrt(squared_length)
     # The first step bound is a guess, which the first steps correct downwards.
-    shorter = jnp.minimum(trial.step_bound, step_norm * unit)
+    shorter = jnp.minimum(trial.step_bound, step_norm)
     return replace(
         state,
         trial=Trial(
-            x=point.x - pivoted_step[inverse(factor.perm)],
+            x=point.x - p,
             step_bound=jnp.where(state.nit == 0, shorter, trial.step_bound),
             damping=damping,
-            step_norm=step_norm * unit,
-            model=jnp.sum(jnp.square(jnp.sum(r * pivoted_step[None, :], axis=1) / fnorm)),
-            damped=damping * jnp.square(step_norm / fnorm),
+            step_norm=step_norm,
+            model=model,
+            damped=damping * jnp.square(step_norm / point.fnorm),
+            full_rank=full_rank,
         ),
     )
 
 
-def minimize(residual, jacobian, x0, options, *, evaluations=0, factorize=qr):
+def minimize(residual, jacobian, x0, options, *, evaluations=0):
     r"""Minimize :math:`\tfrac12 \lVert f(x) \rVert^2` from `x0`, for one lane.
 
     Parameters
@@ -287,8 +281,6 @@ def minimize(residual, jacobian, x0, options, *, evaluations=0, factorize=qr):
     options : Options
     evaluations : int
         Evaluations of the residual that one Jacobian takes.
-    factorize : callable
-        `jaxlsq.numerics.factor.qr` or `jaxlsq.numerics.factor.cholesky`.
 
     Returns
     -------
@@ -308,7 +300,7 @@ def minimize(residual, jacobian, x0, options, *, evaluations=0, factorize=qr):
         fresh = state.accepted & (state.status == Status.RUNNING)
         state = lax.cond(
             fresh,
-            lambda s: relinearize(s, factorize(jacobian(s.point.x, f), f), options, evaluations),
+            lambda s: relinearize(s, qr(jacobian(s.point.x, f), f), options, evaluations),
             lambda s: s,
             state,
         )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxlsq.numerics.norm import divide
 
-__all__ = ["EVALUATIONS", "METHODS", "differentiate", "forward_step"]
+__all__ = ["EVALUATIONS", "METHODS", "differentiate", "forward_step", "linearized"]
 
 
 def forward_step(x, relative_step, xp=jnp):
@@ -95,3 +95,46 @@ def differentiate(fun, method, epsfcn):
         ``jac(x, f) -> (m, n)``.
     """
     return METHODS[method](fun, epsfcn)
+
+
+def linearized(fun, method, epsfcn):
+    """The residual and its Jacobian's columns, for a function of scalars.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(*xs) -> (m,)`` with n scalars, traceable.
+    method : {'jacfwd', 'jacrev', '2-point', '3-point'}
+    epsfcn : scalar
+        Relative error of `fun`, for the finite differences.
+
+    Returns
+    -------
+    callable
+        ``lane(xs) -> f, columns``: (m,) and n times (m,).
+
+    Notes
+    -----
+    'jacfwd' differentiates by one scalar at a time, so that what does not depend on it is
+    left out of its column: of a sum of peaks, only the one that it belongs to remains.
+    """
+
+    def by_scalars(xs):
+        def along(j):
+            return jax.jvp(
+                lambda x: fun(*xs[:j], x, *xs[j + 1 :]), (xs[j],), (jnp.ones_like(xs[j]),)
+            )
+
+        pairs = [along(j) for j in range(len(xs))]
+        return pairs[0][0], tuple(tangent for _, tangent in pairs)
+
+    def by_vector(xs):
+        def of_vector(x):
+            return fun(*(x[j] for j in range(len(xs))))
+
+        x = jnp.stack(xs)
+        f = of_vector(x)
+        jac = differentiate(of_vector, method, epsfcn)(x, f)
+        return f, tuple(jac[:, j] for j in range(len(xs)))
+
+    return by_scalars if method == "jacfwd" else by_vector

@@ -3,7 +3,10 @@
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["divide", "norm2", "power_of_two"]
+__all__ = ["divide", "norm2", "power_of_two", "total"]
+
+# Terms that are added one by one: more would make a kernel that compiles slowly.
+UNROLLED_TERMS = 32
 
 
 def norm2(v, axis=-1, xp=jnp):
@@ -68,3 +71,14 @@ def divide(v, divisor):
     itself would not always be one.
     """
     return v / lax.optimization_barrier(jnp.broadcast_to(divisor, v.shape))
+
+
+def total(v):
+    """Sum along the first, short axis.
+
+    With lanes behind it, term by term: XLA:CPU vectorizes that over the lanes, and not a
+    reduction of a leading axis.
+    """
+    if v.ndim == 1 or v.shape[0] > UNROLLED_TERMS:
+        return jnp.sum(v, axis=0)
+    return sum(v[1:], start=v[0])

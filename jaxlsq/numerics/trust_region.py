@@ -8,72 +8,76 @@ MINPACK's ``lmpar``, ``qrsolv`` and ``lmder``.
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlsq.numerics.factor import triangle
-from jaxlsq.numerics.norm import divide
+from jaxlsq.numerics.norm import total
 
-__all__ = ["levenberg_parameter", "reductions", "resize"]
+__all__ = ["levenberg_parameter", "norm", "reductions", "resize"]
 
 # The step's scaled length is found to within 10 % of the bound, in 10 tries.
 LENGTH_TOLERANCE = 0.1
 MAX_TRIES = 10
 
 
-def levenberg_parameter(r, qtf, scale, step_bound, damping):
+def levenberg_parameter(attempt, gradient, step_bound, damping, idle=False):
     r"""The damping whose step is as long as the trust region allows.
 
     Finds :math:`\lambda \ge 0` such that the minimizer p of
-    :math:`\lVert R p - Q^T f \rVert^2 + \lambda \lVert D p \rVert^2` has
+    :math:`\lVert J p - f \rVert^2 + \lambda \lVert D p \rVert^2` has
     :math:`\lambda = 0` and :math:`\lVert D p \rVert \le 1.1 \Delta`, or
     :math:`|\lVert D p \rVert - \Delta| \le 0.1 \Delta`.
 
     Parameters
     ----------
-    r : (n, n) array
-        Upper triangular.
-    qtf : (n,) array
-        Q'f.  With r, scale and step_bound in a unit in which it is near one.
-    scale : (n,) array
-        D in pivoted order, positive.
-    step_bound : scalar
-        Delta, positive.
-    damping : scalar
+    attempt : callable
+        ``attempt(damping) -> (p, length, slope, full_rank)``: the minimizer (n, ...), its
+        scaled length ``||D p||``, the square root of minus the relative derivative of that
+        length in the damping, and whether the problem determines every parameter.
+    gradient : (n, ...) array
+        ``D^-1 J'f``, in a unit in which it is near one.
+    step_bound : (...) array
+        Delta, positive, in the same unit.
+    damping : (...) array
         The previous lambda, where the search starts.
+    idle : (...) bool array
+        Lanes whose result nobody reads.
 
     Returns
     -------
-    damping : scalar
-    p : (n,) array
-        In pivoted order; the iteration moves by -p.
+    damping : (...) array
+    p : (n, ...) array
+        The iteration moves by -p.
+    full_rank : (...) bool array
+        Whether the undamped problem determines every parameter; for idle lanes too.
 
     Notes
     -----
     MINPACK's ``lmpar`` solves the undamped problem apart; here it is the first
-    pass of the one loop.  A singular R leaves the components from its first zero
-    diagonal on at zero in that pass, and gives no lower bound of lambda.
+    pass of the one loop.  A problem that is singular there gives no lower bound of
+    lambda.  Trailing axes are lanes: the loop goes on for the last of them, and a
+    lane that is done keeps its damping, and with it its step.
     """
-    tiny = jnp.finfo(r.dtype).tiny
+    tiny = jnp.finfo(gradient.dtype).tiny
     given = damping
-    singular = jnp.any(jnp.where(jnp.eye(qtf.shape[0], dtype=bool), r == 0, False))
-    gradient = _norm(jnp.sum(r * qtf[:, None], axis=0) / scale)
-    highest = gradient / step_bound
+    size = norm(gradient)
+    highest = size / step_bound
     highest = jnp.where(highest == 0, tiny / jnp.minimum(step_bound, LENGTH_TOLERANCE), highest)
 
-    def attempt(carry):
-        tries, bounds, _, _ = carry
+    def try_(carry):
+        tries, bounds, _, ranks, ended = carry
         damping, lower, upper, previous = bounds
         first = tries == 0
-        damping = jnp.where((damping == 0) & ~first, jnp.maximum(tiny, 0.001 * upper), damping)
-        p, length, slope = _damped_step(r, qtf, scale, damping)
+        vanished = (damping == 0) & ~first & ~ended
+        damping = jnp.where(vanished, jnp.maximum(tiny, 0.001 * upper), damping)
+        p, length, slope, full_rank = attempt(damping)
         excess = length - step_bound
         newton = ((excess / step_bound) / slope) / slope
         fits = jnp.where(first, excess, jnp.abs(excess)) <= LENGTH_TOLERANCE * step_bound
         shrinking = (lower == 0) & (excess <= previous) & (previous < 0)
-        done = fits | (~first & (shrinking | (tries == MAX_TRIES)))
+        done = ended | fits | (~first & (shrinking | (tries == MAX_TRIES)))
 
         # First pass: a lower bound of lambda, and the start between the bounds.
-        lower_0 = jnp.where(singular, 0.0, newton)
+        lower_0 = jnp.where(full_rank, newton, 0.0)
         start = jnp.minimum(jnp.maximum(given, lower_0), upper)
-        start = jnp.where(start == 0, gradient / length, start)
+        start = jnp.where(start == 0, size / length, start)
         # Later passes: tighter bounds, and Newton's correction.
         lower_k = jnp.where(excess > 0, jnp.maximum(lower, damping), lower)
         upper_k = jnp.where(excess < 0, jnp.minimum(upper, damping), upper)
@@ -81,60 +85,22 @@ def levenberg_parameter(r, qtf, scale, step_bound, damping):
 
         following = jnp.where(done, damping, jnp.where(first, start, corrected))
         lower, upper = jnp.where(first, lower_0, lower_k), jnp.where(first, upper, upper_k)
-        return tries + 1, jnp.stack([following, lower, upper, excess]), p, done
+        bounds = jnp.stack([following, lower, upper, excess])
+        return tries + 1, bounds, p, jnp.where(first, full_rank, ranks), done
 
-    zero = jnp.zeros_like(step_bound)
-    start = (jnp.int32(0), jnp.stack([zero, zero, highest, zero]), jnp.zeros_like(qtf), False)
-    _, bounds, p, _ = lax.while_loop(lambda carry: ~carry[-1], attempt, start)
-    return bounds[0], p
-
-
-def _norm(v):
-    return jnp.sqrt(jnp.sum(v * v))
-
-
-def _damped_step(r, qtf, scale, damping):
-    r"""Solve the damped problem by a QR factorization of R stacked on sqrt(damping) D.
-
-    Returns p, ``||D p||``, and ``||S^-T D D p|| / ||D p||`` with the triangle S, of
-    which minus twice the square is the relative slope of ``||D p||^2`` in the damping.
-    """
-    n = qtf.shape[0]
-    damped = jnp.diag(jnp.sqrt(damping) * scale)
-    stacked = jnp.concatenate([r.T, damped], axis=1)
-    right = jnp.concatenate([qtf, jnp.zeros_like(qtf)])[None, :]
-    reduced = triangle(jnp.concatenate([stacked, right]), n)
-    inverse, p = _solve_triangle(reduced[:n, :n], reduced[n, :n])
-    length = _norm(scale * p)
-    direction = scale * (scale * p / jnp.where(length == 0, 1.0, length))
-    return p, length, _norm(jnp.sum(inverse * direction[:, None], axis=0))
+    zero, idle = jnp.zeros_like(step_bound), jnp.broadcast_to(idle, step_bound.shape)
+    bounds = jnp.stack([zero, zero, highest, zero])
+    _, bounds, p, full_rank, _ = lax.while_loop(
+        lambda carry: (carry[0] == 0) | ~jnp.all(carry[-1]),
+        try_,
+        (jnp.int32(0), bounds, jnp.zeros_like(gradient), jnp.ones_like(idle), idle),
+    )
+    return bounds[0], p, full_rank
 
 
-def _solve_triangle(lower, b):
-    """The inverse of an upper triangular S, given transposed, and x with S x = b.
-
-    From S's first zero diagonal element on, x is zero (MINPACK's least squares
-    solution of a singular triangle), and so are the inverse's rows.
-    """
-    n = b.shape[0]
-    index = jnp.arange(n)
-    diagonal = jnp.sum(jnp.where(jnp.eye(n, dtype=bool), lower, 0.0), axis=0)
-    live = index < jnp.min(jnp.where(diagonal == 0, index, n))
-    divisor = jnp.where(live, diagonal, jnp.inf)
-
-    def substitute(k, carry):
-        left, x = carry
-        j = n - 1 - k
-        row = lax.dynamic_index_in_dim(left, j, 0, keepdims=False)
-        row = divide(row, lax.dynamic_index_in_dim(divisor, j, 0, keepdims=False))
-        column = lax.dynamic_index_in_dim(lower, j, 0, keepdims=False)
-        return left - column[:, None] * row[None, :], jnp.where(
-            (index == j)[:, None], row[None, :], x
-        )
-
-    right = jnp.column_stack([jnp.eye(n, dtype=b.dtype), b])
-    solution = lax.fori_loop(0, n, substitute, (right, jnp.zeros_like(right)))[1]
-    return solution[:, :n], solution[:, n]
+def norm(v):
+    """Plain Euclidean norm along the first axis, for vectors in a unit of their size."""
+    return jnp.sqrt(total(v * v))
 
 
 def reductions(relative_norm, model, damped):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["covariance"]
+__all__ = ["covariance", "scaled_inverses"]
 
 
 def covariance(r, perm):
@@ -35,3 +35,36 @@ def covariance(r, perm):
     # R is triangular, so that the elimination in `solve` is pure back substitution.
     inverse[perm] = np.linalg.solve(r, np.eye(n))
     return inverse @ inverse.T
+
+
+def scaled_inverses(gram, dtype):
+    r"""Inverses of many normal matrices, by the eigenvalues of the column-scaled ones.
+
+    Parameters
+    ----------
+    gram : (..., n, n) array
+        J'J.
+    dtype : dtype
+        Of the computation that it comes from.
+
+    Returns
+    -------
+    (..., n, n) float64 array
+        inf where the smallest eigenvalue is zero to the rounding of `dtype`, NaN where `gram`
+        is not finite.
+    """
+    gram = np.asarray(gram, np.float64)
+    n = gram.shape[-1]
+    finite = np.all(np.isfinite(gram), axis=(-2, -1))
+    lengths = np.sqrt(np.diagonal(gram, axis1=-2, axis2=-1))
+    unit = np.where(lengths > 0, lengths, 1.0)
+    unit = np.where(finite[..., None], unit, 1.0)
+    scaled = np.where(finite[..., None, None], gram, np.eye(n))
+    scaled = scaled / unit[..., :, None] / unit[..., None, :]
+    values, vectors = np.linalg.eigh(scaled)
+    singular = values[..., 0] <= n * np.finfo(dtype).eps * values[..., -1]
+    safe = np.where(singular[..., None], 1.0, values)
+    inverse = (vectors / safe[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+    inverse = inverse / unit[..., :, None] / unit[..., None, :]
+    inverse = np.where(singular[..., None, None], np.inf, inverse)
+    return np.where(finite[..., None, None], inverse, np.nan)

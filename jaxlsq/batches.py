@@ -1,0 +1,224 @@
+"""Problems of one shape, solved or evaluated block by block."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlsq.numerics.normal import normal_equations
+from jaxlsq.program import Task, compile_map, compile_task
+from jaxlsq.schedule.devices import usable_cores
+from jaxlsq.schedule.stream import stream
+
+__all__ = ["Group"]
+
+# A block: enough problems to keep a pool full, and few enough bytes that several fit anywhere.
+BLOCK_PROBLEMS = 8192
+BLOCK_BYTES = 1 << 25
+LEAST_PROBLEMS = 1024
+
+
+@dataclass(frozen=True)
+class Group:
+    """Problems that one program solves.
+
+    Attributes
+    ----------
+    task : Task
+    lanes : dict of Source
+        Data of each problem.
+    shared : dict of arrays
+        Data of all.
+    total : int
+        Number of problems.
+    dtype : dtype
+        Of the computation.
+    """
+
+    task: Task
+    lanes: dict
+    shared: dict
+    total: int
+    dtype: np.dtype
+
+    @property
+    def wide(self):
+        """Whether it is computed in float64."""
+        return self.dtype == np.float64
+
+    def take(self, index):
+        """The group of some of the problems."""
+        lanes = {k: replace(v, index=_compose(v.index, index)) for k, v in self.lanes.items()}
+        return replace(self, lanes=lanes, total=len(index))
+
+    def in_float64(self):
+        """The same problems, computed in float64."""
+        wide = np.dtype(np.float64)
+
+        def dtype(v):
+            return wide if v.dtype == np.float32 else v.dtype
+
+        return replace(
+            self,
+            dtype=wide,
+            lanes={k: replace(v, dtype=dtype(v)) for k, v in self.lanes.items()},
+            shared={k: v.astype(dtype(v)) for k, v in self.shared.items()},
+        )
+
+    def block(self, first, last, size):
+        """Data of some problems, the last one repeated up to `size` of them."""
+        return {
+            k: _padded(source.read(first, last), size) for k, source in sorted(self.lanes.items())
+        }
+
+    def solve(self, start, options, spread, guess, report=None):
+        """Fit every problem.
+
+        Parameters
+        ----------
+        start : callable or None
+            ``start(first, last) -> (k, n)``.
+        options : Options
+        spread : Spread
+            The starts of each problem.
+        guess : callable or None
+            ``guess(lane, shared) -> (n,)``, where `start` is None or not finite.
+        report : callable, optional
+            ``report(done)``.
+
+        Returns
+        -------
+        ended : Ended
+            total * starts problems.
+        live : (total,) array
+        interrupted : bool
+        """
+        starts, n = spread.starts, self.task.layout.n
+        workers = usable_cores() if jax.default_backend() == "cpu" else 2
+        size = self._block_size(workers, starts)
+        with jax.enable_x64(self.wide):
+            guess = guess and self._guesses(guess, size)
+            example = jax.ShapeDtypeStruct((size * starts, n), self.dtype)
+            lanes = jax.tree.map(
+                lambda s: jax.ShapeDtypeStruct((size, *s.tail), s.dtype),
+                dict(sorted(self.lanes.items())),
+            )
+            program = compile_task(self.task, (example, lanes), self.shared, options, starts)
+
+            def read(first, last):
+                block = self.block(first, last, size)
+                x0 = self._first_starts(start, guess, block, (first, last))
+                x0 = spread.apply(np.asarray(x0, self.dtype), first, last)
+                x0 = _padded(x0.reshape(-1, n).astype(self.dtype), size * starts)
+                return x0, block
+
+            sizes = (self.total, size, starts, n)
+            workers = min(workers, -(-self.total // size))
+            return stream(program, read, sizes, workers=workers, wide=self.wide, report=report)
+
+    @staticmethod
+    def _first_starts(start, guess, block, ends):
+        """Given starting parameters; guessed ones in the place of those that are not finite."""
+        given = start(*ends) if start else np.full(1, np.nan)
+        if not guess or np.all(np.isfinite(given)):
+            return given
+        guessed = guess(block)[: ends[1] - ends[0]]
+        return np.where(np.all(np.isfinite(given), axis=-1, keepdims=True), given, guessed)
+
+    def _block_size(self, workers, starts):
+        bytes_each = sum(int(np.prod(s.tail)) * s.dtype.itemsize for s in self.lanes.values())
+        fair = max(self.total // (6 * workers), LEAST_PROBLEMS // starts)
+        most = min(BLOCK_PROBLEMS // starts, BLOCK_BYTES // max(bytes_each, 1), fair)
+        return min(_power_of_two_below(max(most, 1)), _power_of_two_above(self.total))
+
+    def _guesses(self, guess, size):
+        zeros = np.zeros((size, self.task.layout.n), self.dtype)
+        mapped = compile_map(
+            lambda x, lane, shared: guess(lane, shared),
+            (zeros, self.block(0, min(size, self.total), size)),
+            self.shared,
+        )
+        return lambda block: np.asarray(mapped(zeros, block))
+
+    def map(self, function, x):
+        """``function(x, lane, shared)`` of every problem, in blocks.
+
+        Parameters
+        ----------
+        function : callable
+            Traceable; x is the problem's (n,) parameters.
+        x : (total, n) array
+
+        Returns
+        -------
+        pytree of arrays
+            With the problems in front.
+        """
+        out = None
+        size = self._block_size(1, 1)
+        if not self.total:
+            return self._map_nothing(function, x)
+        with jax.enable_x64(self.wide):
+            for first in range(0, self.total, size):
+                last = min(first + size, self.total)
+                params = _padded(np.asarray(x[first:last], self.dtype), size)
+                block = self.block(first, last, size)
+                if out is None:
+                    mapped = compile_map(function, (params, block), self.shared)
+                values = jax.tree.map(np.asarray, mapped(params, block))
+                if out is None:
+                    out = jax.tree.map(
+                        lambda v: np.empty((self.total, *v.shape[1:]), v.dtype), values
+                    )
+                for whole, part in zip(jax.tree.leaves(out), jax.tree.leaves(values), strict=True):
+                    whole[first:last] = part[: last - first]
+        return out
+
+    def _map_nothing(self, function, x):
+        one = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in sorted(self.lanes.items())}
+        with jax.enable_x64(self.wide):
+            x = jax.ShapeDtypeStruct(x.shape[1:], self.dtype)
+            shapes = jax.eval_shape(function, x, one, self.shared)
+        return jax.tree.map(lambda s: np.empty((0, *s.shape), s.dtype), shapes)
+
+    def residuals(self, x):
+        """(total, m) residuals as they are minimized."""
+        return self.map(partial(_residual, self.task), x)
+
+    def gram(self, x):
+        """(total, n, n) J'J."""
+        return self.map(partial(_gram, self.task), x)
+
+
+def _scalars(x):
+    return tuple(x[j] for j in range(x.shape[0]))
+
+
+def _residual(task, x, lane, shared):
+    return task.residual(task.layout.from_scalars(_scalars(x)), lane, shared)
+
+
+def _gram(task, x, lane, shared):
+    f, columns = task.lane(lane, shared)(_scalars(x))
+    normal, _ = normal_equations(columns, f, jnp.ones((), f.dtype))
+    return normal.gram
+
+
+def _compose(old, new):
+    return np.asarray(new) if old is None else old[new]
+
+
+def _padded(array, size):
+    """An array with its last row repeated up to `size` rows."""
+    missing = size - array.shape[0]
+    return np.concatenate([array, array[-1:].repeat(missing, axis=0)]) if missing else array
+
+
+def _power_of_two_above(k):
+    return 1 << (int(k) - 1).bit_length()
+
+
+def _power_of_two_below(k):
+    return 1 << (int(k).bit_length() - 1)

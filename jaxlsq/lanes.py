@@ -1,0 +1,114 @@
+"""The pool as a function of one problem, whose `vmap` gives it more lanes."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxlsq.cache import ProgramCache
+from jaxlsq.compiler import POOL_OPTIONS
+from jaxlsq.schedule.devices import choose_width
+from jaxlsq.schedule.pool import run_pool
+from jaxlsq.tracing import evaluate
+
+__all__ = ["PROGRAMS", "solver"]
+
+PROGRAMS = ProgramCache(size=128)
+
+
+def solver(traced, evaluations):
+    """The solver of a traced problem.
+
+    Parameters
+    ----------
+    traced : Traced
+        ``(f, *columns)`` as a function of n scalars.
+    evaluations : int
+        Evaluations of the residual that one Jacobian takes.
+
+    Returns
+    -------
+    callable
+        ``solve(x0, data, options) -> x, counts``, with `data` in the place of the arrays that
+        `traced` reads.
+    """
+
+    def solve(x0, data, options):
+        nothing = (False,) * len(data)
+        x, counts = _batched(traced, nothing, evaluations)(x0[None], tuple(data), options)
+        return x[0], {name: value[0] for name, value in counts.items()}
+
+    return solve
+
+
+def _batched(traced, per_lane, evaluations):
+    """``solve(x0 (B, n), data, options)``; data that are per lane have B in front.
+
+    Its `vmap` flattens the new axis into B, again and again.
+    """
+
+    def run(x0, data, options):
+        return _run(traced, per_lane, evaluations, x0, data, options)
+
+    solve = jax.custom_batching.custom_vmap(run)
+
+    @solve.def_vmap
+    def rule(size, batched, x0, data, options):
+        x0_is, data_are, options_are = batched
+        if any(jax.tree.leaves(options_are)):
+            raise NotImplementedError(
+                "tolerances and limits of least_squares can't be batched; vmap over the data."
+            )
+        lanes = x0.shape[-2]
+
+        def flat(value, is_new, is_old):
+            value = value if is_new else jnp.broadcast_to(value, (size, *value.shape))
+            if not is_old:
+                value = jnp.broadcast_to(value[:, None], (size, lanes, *value.shape[1:]))
+            return value.reshape(size * lanes, *value.shape[2:])
+
+        now = tuple(new or old for new, old in zip(data_are, per_lane, strict=True))
+        flattened = tuple(
+            flat(value, new, old) if new or old else value
+            for value, new, old in zip(data, data_are, per_lane, strict=True)
+        )
+        out = _batched(traced, now, evaluations)(flat(x0, x0_is, True), flattened, options)
+        out = jax.tree.map(lambda v: v.reshape(size, lanes, *v.shape[1:]), out)
+        return out, jax.tree.map(lambda _: True, out)
+
+    def run_or_trace(x0, data, options):
+        # With plain values nothing is left to transform, and the program may be compiled once.
+        return (run if _are_concrete((x0, data)) else solve)(x0, data, options)
+
+    return run_or_trace
+
+
+def _are_concrete(tree):
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def _run(traced, per_lane, evaluations, x0, data, options):
+    def program(x0, data, options):
+        own = tuple(v for v, own in zip(data, per_lane, strict=True) if own)
+
+        def lane(xs, mine):
+            mine = iter(mine)
+            arrays = [next(mine) if own else v for v, own in zip(data, per_lane, strict=True)]
+            f, *columns = evaluate(traced, xs, arrays)
+            return f, tuple(columns)
+
+        n, m = x0.shape[1], traced.outputs[0].shape[0]
+        one = [jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for v in own]
+        width = choose_width(n, m, one, x0.dtype)
+        ended = run_pool(lane, x0, own, options, width, evaluations)
+        counts = {"status": ended.status, "nfev": ended.nfev, "njev": ended.njev}
+        return ended.x, counts
+
+    arguments = x0, data, options
+    if not _are_concrete(arguments):
+        return program(*arguments)
+    shapes = tuple((v.shape, v.dtype) for v in jax.tree.leaves(arguments))
+    key = traced.key and (traced.key, per_lane, evaluations, shapes)
+
+    def compile_():
+        return jax.jit(program, **POOL_OPTIONS).lower(*arguments).compile()
+
+    return PROGRAMS.get(key, compile_)(*arguments)

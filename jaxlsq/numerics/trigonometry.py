@@ -1,0 +1,128 @@
+r"""Sine and cosine in float64 that vectorize on a CPU.
+
+XLA:CPU calls the C library for each element, and again in each kernel that reads the result:
+more than the rest of the fit of a sinusoid.  Here :math:`x = k \pi / 2 + r` with r in
+:math:`[-\pi/4, \pi/4]`, and polynomials in r, all in plain arithmetic; the result is within one
+unit in the last place of the true one.  Where k has more than 20 bits the reduction would lose
+digits, and the C library is asked.
+
+Source: W. J. Cody, W. Waite, "Software Manual for the Elementary Functions" (1980), chapter 8,
+for the reduction; coefficients are those of FDLIBM's ``__kernel_sin`` and ``__kernel_cos``.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+__all__ = ["with_fast_trigonometry"]
+
+LARGEST = 1.6e6
+# Half of pi in three parts; k times one of the first two is exact.
+_PARTS = (1.57079632673412561417, 6.07710050630396597660e-11, 2.02226624879595063154e-21)
+_SINE = (
+    1.58969099521155010221e-10,
+    -2.50507602534068634195e-08,
+    2.75573137070700676789e-06,
+    -1.98412698298579493134e-04,
+    8.33333333332248946124e-03,
+    -1.66666666666666324348e-01,
+)
+_COSINE = (
+    -1.13596475577881948265e-11,
+    2.08757232129817482790e-09,
+    -2.75573143513906633035e-07,
+    2.48015872894767294178e-05,
+    -1.38888888888741095749e-03,
+    4.16666666666666019037e-02,
+)
+
+
+def _polynomial(coefficients, z):
+    value = jnp.full_like(z, coefficients[0])
+    for coefficient in coefficients[1:]:
+        value = value * z + coefficient
+    return value
+
+
+def _shifted_sine(x, quarters):
+    """``sin(x + quarters * pi / 2)`` for moderate x."""
+    k = jnp.round(x * (2.0 / jnp.pi))
+    # r + rest, what r loses of the difference to rounding.
+    first, second = x - k * _PARTS[0], k * _PARTS[1]
+    near = first - second
+    tail = ((first - near) - second) - k * _PARTS[2]
+    r = near + tail
+    rest = (near - r) + tail
+    z = r * r
+    sine = r + (r * z * _polynomial(_SINE, z) + rest)
+    half = 0.5 * z
+    whole = 1.0 - half
+    cosine = whole + (((1.0 - whole) - half) + (z * z * _polynomial(_COSINE, z) - r * rest))
+    k = k + quarters
+    quadrant = k - 4.0 * jnp.floor(0.25 * k)
+    value = jnp.where((quadrant == 1.0) | (quadrant == 3.0), cosine, sine)
+    return jnp.where(quadrant >= 2.0, -value, value)
+
+
+def _fast(exact, quarters):
+    def moderate(x):
+        return _shifted_sine(x, quarters)
+
+    def any_size(x):
+        # Element by element, so that a large one changes no bit of the others.
+        return jnp.where(jnp.abs(x) > LARGEST, exact(x), moderate(x))
+
+    def evaluate(x):
+        return lax.cond(jnp.any(jnp.abs(x) > LARGEST), any_size, moderate, x)
+
+    return evaluate
+
+
+_REPLACEMENTS = {"sin": _fast(lax.sin, 0.0), "cos": _fast(lax.cos, 1.0)}
+
+
+def with_fast_trigonometry(function):
+    """The same function, with its own float64 sines and cosines replaced.
+
+    Parameters
+    ----------
+    function : callable
+        Traceable.  Those inside its loops and branches stay as they are.
+
+    Returns
+    -------
+    callable
+        The function itself unless the default device is a CPU.
+    """
+    if jax.default_backend() != "cpu":
+        return function
+
+    def replaced(*arguments):
+        closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        if not any(_is_replaced(eqn) for eqn in closed.jaxpr.eqns):
+            return function(*arguments)
+        out = _run(closed.jaxpr, closed.consts, jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(shape), out)
+
+    return replaced
+
+
+def _is_replaced(eqn):
+    return eqn.primitive.name in _REPLACEMENTS and eqn.invars[0].aval.dtype == jnp.float64
+
+
+def _run(jaxpr, consts, inputs):
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
+
+    def value(atom):
+        return atom.val if hasattr(atom, "val") else values[atom]
+
+    for eqn in jaxpr.eqns:
+        arguments = [value(atom) for atom in eqn.invars]
+        if _is_replaced(eqn):
+            results = [_REPLACEMENTS[eqn.primitive.name](*arguments)]
+        else:
+            results = eqn.primitive.bind(*arguments, **eqn.params)
+            results = results if eqn.primitive.multiple_results else [results]
+        values.update(zip(eqn.outvars, results, strict=True))
+    return [value(atom) for atom in jaxpr.outvars]

@@ -1,0 +1,294 @@
+"""A batch of problems: groups of one shape each, and how they are solved together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from jaxlsq.inputs import Spread, Start, batch_options
+from jaxlsq.params import Layout
+from jaxlsq.results.result import FitResult
+from jaxlsq.schedule.pool import Ended
+from jaxlsq.schedule.progress import reporter
+from jaxlsq.status import SUCCESS, Status
+
+__all__ = ["Problem", "Settings"]
+
+# Costs that differ by less, relatively, are taken for the same minimum.
+SAME_COST = 1e-4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may change from one solution of a problem to the next."""
+
+    ftol: float | None = None
+    xtol: float | None = None
+    gtol: float | None = 0.0
+    x_scale: object = None
+    max_nfev: int | None = None
+    starts: object = 1
+    polish: str | None = None
+    progress: object = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything that a `FitResult` needs to be computed, or computed again.
+
+    Attributes
+    ----------
+    groups : tuple of (index, Group)
+        Problems of one shape, and their places in the batch, flat.
+    batch : tuple of int
+    start : Start
+    layout : Layout
+        Of the parameters as the caller sees them.
+    names : tuple of str
+        Of the parameters.
+    read_start : callable
+        ``read_start(p0, batch) -> Start``.
+    settings : Settings
+    absolute_sigma : bool
+    lengths : (total,) int array, optional
+        Of the data sets, where they differ.
+    model : callable, optional
+        ``model(params, x)``, for predictions.
+    places : Callable
+        ``places(lane, shared) -> x``, the data's own.
+    """
+
+    groups: tuple
+    batch: tuple
+    start: Start
+    layout: Layout
+    names: tuple
+    read_start: Callable
+    settings: Settings
+    absolute_sigma: bool = False
+    lengths: np.ndarray | None = None
+    model: Callable | None = None
+    places: Callable | None = None
+
+    @property
+    def total(self):
+        """Number of problems."""
+        return int(np.prod(self.batch))
+
+    def solve(self):
+        """Fit all; returns a `FitResult`."""
+        n, settings = self.layout.n, self.settings
+        spread = Spread.of(settings.starts, n, self.batch)
+        with reporter(settings.progress, self.total) as report:
+            parts, before, interrupted = [], 0, False
+            for index, group in self.groups:
+                if interrupted:
+                    part = _not_begun(len(index), n, group.dtype)
+                else:
+                    part, interrupted = self._solve_group(
+                        index, group, spread, _offset(report, before)
+                    )
+                parts.append((index, part))
+                before += len(index)
+        return self._result(parts)
+
+    def _solve_group(self, index, group, spread, report):
+        """Arrays of one group's fits, by name, and whether it was interrupted."""
+        n, settings = self.layout.n, self.settings
+        if not len(index):
+            return _not_begun(0, n, group.dtype), False
+        options = self._options(group.dtype)
+        start = None
+        if self.start.array is not None:
+            rows = self.start.array if self.start.array.ndim == 1 else self.start.array[index]
+
+            def start(first, last):
+                return replace(self.start, array=rows).read(first, last)
+
+        given = spread.given
+        if given is not None and given.ndim == 3:
+            spread = replace(spread, given=given[index])
+        ended, live, interrupted = group.solve(start, options, spread, self.start.guess, report)
+        arrays = _best(ended, spread.starts)
+        if settings.polish and not group.wide and not interrupted:
+            wide = group.in_float64()
+            once = Spread.of(1, n, self.batch)
+            x = arrays["x"].astype(np.float64)
+            again, _, interrupted = wide.solve(
+                lambda first, last: x[first:last], self._options(wide.dtype, True), once, None
+            )
+            arrays = _polished(arrays, _best(again, 1))
+        arrays["dof"] = np.asarray(live, np.int32) - n
+        return arrays, interrupted
+
+    def _options(self, dtype, polishing=False):
+        s = self.settings
+        names = ("x_scale", "max_nfev") if polishing else ("ftol", "xtol", "x_scale", "max_nfev")
+        values = dict.fromkeys(("ftol", "xtol")) | {name: getattr(s, name) for name in names}
+        # A float32 solution that is exact in float64 too ends at its first Jacobian.
+        gtol = max(s.gtol or 0.0, 1e-8) if polishing else s.gtol
+        return batch_options(self.layout.n, dtype, gtol=gtol, **values)
+
+    def _result(self, parts):
+        arrays = {}
+        for index, part in parts:
+            for name, values in part.items():
+                if name not in arrays:
+                    widest = np.result_type(*(p[name].dtype for _, p in parts))
+                    arrays[name] = np.empty((self.total, *values.shape[1:]), widest)
+                arrays[name][index] = values
+        shaped = {k: v.reshape((*self.batch, *v.shape[1:])) for k, v in arrays.items()}
+        return FitResult(**shaped, layout=self.layout, names=self.names, problem=self)
+
+    # --- for results -------------------------------------------------------------
+
+    def take(self, index, batch):
+        """The problem of some of the fits, with a batch shape of their own."""
+        groups = []
+        for members, group in self.groups:
+            place = np.full(self.total, -1)
+            place[members] = np.arange(len(members))
+            chosen = np.flatnonzero(place[index] >= 0)
+            if chosen.size or len(self.groups) == 1:
+                groups.append((chosen, group.take(place[index[chosen]])))
+        array = self.start.array
+        if array is not None and array.ndim == 2:
+            array = array[index]
+        start = replace(self.start, array=array)
+        lengths = None if self.lengths is None else self.lengths[index]
+        settings, starts = self.settings, self.settings.starts
+        if np.ndim(starts) > 2:
+            each = np.asarray(starts).reshape(self.total, *np.shape(starts)[-2:])[index]
+            settings = replace(settings, starts=each.reshape(*batch, *each.shape[-2:]))
+        return replace(
+            self,
+            groups=tuple(groups),
+            batch=tuple(batch),
+            start=start,
+            lengths=lengths,
+            settings=settings,
+        )
+
+    @staticmethod
+    def check_changes(changes):
+        """Raise TypeError unless all are fields of `Settings`."""
+        known = [field.name for field in fields(Settings)]
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            raise TypeError(f"refit got {unknown}; what it can change is {known}.")
+
+    def again(self, index, x, p0, changes):
+        """Fit some of them again; see `FitResult.refit`."""
+        problem = self.take(index, (len(index),))
+        if p0 is not None:
+            start = self.read_start(p0, self.batch)
+            if start.layout != self.layout:
+                raise ValueError(
+                    f"p0 must have the parameters of the first fit, {self.names}; got "
+                    f"{start.layout.names}."
+                )
+            if start.array is not None and start.array.ndim == 2:
+                start = replace(start, array=start.array[index])
+            problem = replace(problem, start=start)
+        else:
+            last = x.reshape(self.total, self.layout.n)[index]
+            first = problem.start.array
+            if first is not None:
+                last = np.where(np.all(np.isfinite(last), axis=1, keepdims=True), last, first)
+            problem = replace(problem, start=replace(problem.start, array=last))
+        return replace(problem, settings=replace(self.settings, **changes)).solve()
+
+    def _gather(self, call, x):
+        """One array from a call on every group, or a list where their shapes differ."""
+        flat = x.reshape(self.total, self.layout.n)
+        pieces = [(index, call(group, flat[index])) for index, group in self.groups]
+        if self.lengths is not None:
+            out = [None] * self.total
+            for index, piece in pieces:
+                for i, row in zip(index, piece, strict=True):
+                    out[i] = row[: self.lengths[i]]
+            return out if self.batch else out[0]
+        out = np.empty((self.total, *pieces[0][1].shape[1:]), pieces[0][1].dtype)
+        for index, piece in pieces:
+            out[index] = piece
+        return out.reshape((*self.batch, *out.shape[1:]))
+
+    def gram(self, x):
+        """(..., n, n) J'J, in float64."""
+        single = replace(self, lengths=None)
+        return single._gather(lambda group, x: group.in_float64().gram(x), x)
+
+    def residuals(self, x):
+        """(..., m) residuals."""
+        return self._gather(lambda group, x: group.residuals(x), x)
+
+    def predict(self, x, at):
+        """(..., k) values of the model."""
+        if self.model is None:
+            raise ValueError("predict needs a model: use fit, or evaluate your function yourself.")
+
+        def call(group, params):
+            places = self.places
+            if at is not None:
+                group = replace(group, shared={**group.shared, "at": np.asarray(at, group.dtype)})
+                places = _given_places
+            layout = group.task.layout
+            return group.map(_Prediction(self.model, layout, places), params)
+
+        return (self if at is None else replace(self, lengths=None))._gather(call, x)
+
+
+def _given_places(lane, shared):
+    return shared["at"]
+
+
+@dataclass(frozen=True)
+class _Prediction:
+    model: Callable
+    layout: Layout
+    places: Callable
+
+    def __call__(self, x, lane, shared):
+        params = self.layout.from_scalars(tuple(x[j] for j in range(x.shape[0])))
+        return self.model(params, self.places(lane, shared))
+
+
+def _offset(report, before):
+    return report and (lambda done: report(done + before))
+
+
+def _not_begun(size, n, dtype):
+    """Arrays of fits that an interruption left out."""
+    real, whole = np.full(size, np.nan, dtype), np.zeros(size, np.int32)
+    status = np.full(size, Status.INTERRUPTED, np.int32)
+    counts = dict.fromkeys(("nfev", "njev", "nit", "dof", "agreed"), whole)
+    x = np.full((size, n), np.nan, dtype)
+    return {"x": x, "cost": real, "optimality": real, "status": status} | counts
+
+
+def _best(ended: Ended, starts):
+    """Of each problem's starts the best one: converged before not, then the smallest cost."""
+    arrays = vars(ended).copy()
+    cost, status = (arrays[k].reshape(-1, starts) for k in ("cost", "status"))
+    rank = np.where(np.isnan(cost), np.inf, cost)
+    good = np.isin(status, sorted(SUCCESS))
+    some = good.any(axis=1, keepdims=True)
+    rank = np.where(good | ~some, rank, np.inf)
+    best = np.argmin(rank, axis=1)
+    lowest = np.take_along_axis(rank, best[:, None], axis=1)
+    with np.errstate(invalid="ignore"):
+        agreed = np.count_nonzero(rank <= lowest * (1 + SAME_COST), axis=1)
+    rows = np.arange(len(best)) * starts + best
+    arrays = {name: values[rows] for name, values in arrays.items()}
+    return arrays | {"agreed": np.where(np.isfinite(lowest[:, 0]), agreed, 0).astype(np.int32)}
+
+
+def _polished(narrow, wide):
+    """Float64 results where they were reached, with the evaluations of both."""
+    out = {k: v.astype(wide[k].dtype) for k, v in narrow.items()}
+    use = np.isfinite(wide["cost"])
+    for name in ("x", "cost", "optimality", "status"):
+        out[name][use] = wide[name][use]
+    for name in ("nfev", "njev", "nit"):
+        out[name] = out[name] + wide[name]
+    return out

@@ -1,0 +1,254 @@
+"""The compiled program of a batch: one function, any data of the same shapes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlsq.cache import ProgramCache
+from jaxlsq.compiler import POOL_OPTIONS
+from jaxlsq.numerics.jacobian import EVALUATIONS, linearized
+from jaxlsq.params import Layout
+from jaxlsq.schedule.devices import choose_width
+from jaxlsq.schedule.pool import Queue, advance, empty_pool
+from jaxlsq.status import Status
+from jaxlsq.tracing import evaluate, trace
+
+__all__ = ["PROGRAMS", "Program", "Task", "compile_map", "compile_task"]
+
+PROGRAMS = ProgramCache(size=128)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is fitted, one data set at a time; every function is traceable.
+
+    Attributes
+    ----------
+    layout : Layout
+        Of the parameters.
+    residual : callable
+        ``residual(params, lane, shared) -> (m,)``.
+    jac : str or callable
+        A method of `jaxlsq.numerics.jacobian`, or ``jac(params, lane, shared) -> (m, n)``.
+    check : callable
+        ``check(lane, shared, m) -> live, finite``: how many points count, and whether what
+        counts is finite.
+    """
+
+    layout: Layout
+    residual: Callable
+    jac: object
+    check: Callable
+
+    def lane(self, lane, shared):
+        """``f, columns`` as a function of the scalars, for the pool."""
+
+        def residual(*xs):
+            return self.residual(self.layout.from_scalars(xs), lane, shared)
+
+        if callable(self.jac):
+
+            def given(xs):
+                jac, f = self.jac(self.layout.from_scalars(xs), lane, shared), residual(*xs)
+                if jac.shape != (*f.shape, len(xs)):
+                    raise ValueError(
+                        f"jac must return shape {(*f.shape, len(xs))}, got {jac.shape}."
+                    )
+                return f, tuple(jac[:, j] for j in range(len(xs)))
+
+            return given
+        return linearized(residual, self.jac, 0.0)
+
+    @property
+    def evaluations(self):
+        """Evaluations of the residual that one Jacobian takes."""
+        return 0 if callable(self.jac) else self.layout.n * EVALUATIONS[self.jac]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled block of fits, and the data that its functions close over.
+
+    Attributes
+    ----------
+    run, begin : callable
+        Compiled.
+    width, m : int
+        Lanes, and residuals of one problem.
+    closure : tuple
+        What the user's functions close over, hoisted.
+    """
+
+    run: Callable
+    begin: Callable
+    width: int
+    m: int
+    closure: tuple
+    options: object
+    shared: object
+
+    def empty(self):
+        """A pool without problems."""
+        return self.begin()
+
+    def __call__(self, pool, arguments, count, drain):
+        """Advance a pool; ``arguments`` are x0 (D * starts, n) and the lanes' data."""
+        count, drain = np.int32(count), np.bool_(drain)
+        return self.run(pool, *arguments, self.shared, self.options, count, drain, *self.closure)
+
+
+def compile_task(task, examples, shared, options, starts):
+    """The program of a task, from the cache where one of the same structure has been compiled.
+
+    Parameters
+    ----------
+    task : Task
+    examples : (x0, lanes)
+        Shapes and types of a block: (D * starts, n), and the data with D in front.
+    shared : pytree of arrays
+        Data of all problems.
+    options : Options
+    starts : int
+        Problems of each data set.
+
+    Returns
+    -------
+    Program
+    """
+    x0, lanes = examples
+    one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), lanes)
+    lane_tree, shared_tree = jax.tree.structure(one), jax.tree.structure(shared)
+    scalars = [jax.ShapeDtypeStruct((), x0.dtype)] * task.layout.n
+
+    def split(leaves):
+        k = lane_tree.num_leaves
+        return (
+            jax.tree.unflatten(lane_tree, leaves[:k]),
+            jax.tree.unflatten(shared_tree, leaves[k:]),
+        )
+
+    def both(*flat):
+        xs, leaves = flat[: len(scalars)], flat[len(scalars) :]
+        f, columns = task.lane(*split(leaves))(tuple(xs))
+        return (f, *columns)
+
+    shapes = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in jax.tree.leaves(shared)]
+    traced = _traced(both, *scalars, *jax.tree.leaves(one), *shapes)
+    m = traced.outputs[0].shape[0]
+    width = choose_width(task.layout.n, m, one, x0.dtype)
+    width = min(width, x0.shape[0])
+    sizes = (starts, width, task.evaluations)
+    block = tuple((v.shape, v.dtype) for v in jax.tree.leaves((x0, lanes)))
+    key = traced.key and (traced.key, task.check, lane_tree, shared_tree, block, sizes)
+
+    def compile_():
+        program = partial(_advance, traced, task.check, sizes, m)
+        begin = jax.jit(partial(_begin, traced, sizes, m, x0, lanes), **POOL_OPTIONS)
+        begin = begin.lower(shared, *closure).compile()
+        pool = jax.eval_shape(partial(_begin, traced, sizes, m, x0, lanes), shared, *closure)
+        count, drain = jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct((), np.bool_)
+        run = jax.jit(program, **POOL_OPTIONS).lower(
+            pool, x0, lanes, shared, options, count, drain, *closure
+        )
+        return run.compile(), begin
+
+    closure = (traced.arrays,)
+    run, begin = PROGRAMS.get(key, compile_)
+    return Program(run, partial(begin, shared, *closure), width, m, closure, options, shared)
+
+
+def _traced(function, *examples):
+    """`trace` for functions that can't be called in Python instead."""
+    try:
+        return trace(function, *examples, hoist_literals=False)
+    except jax.errors.JAXTypeError as error:
+        raise TypeError(
+            "A function of a batch must be one that JAX can trace, and this one is not: write it "
+            "with jax.numpy instead of numpy, and with jnp.where instead of `if`."
+        ) from error
+
+
+def _lane_of(traced, shared, arrays):
+    """The pool's lane function: a traced one on its data."""
+    shared = jax.tree.leaves(shared)
+
+    def lane(xs, data):
+        f, *columns = evaluate(traced, [*xs, *jax.tree.leaves(data), *shared], arrays)
+        return f, tuple(columns)
+
+    return lane
+
+
+def _begin(traced, sizes, m, x0, lanes, shared, arrays):
+    starts, width, _ = sizes
+    lane = _lane_of(traced, shared, arrays)
+    queue = Queue(x0, lanes, None, None, starts)
+    return empty_pool(lane, queue, width)
+
+
+def _advance(traced, check, sizes, m, pool, x0, lanes, shared, options, count, drain, arrays):
+    starts, _, evaluations = sizes
+    live, finite = jax.vmap(lambda one: check(one, shared, m))(lanes)
+    finite = jnp.repeat(finite, starts) & jnp.all(jnp.isfinite(x0), axis=1)
+    enough = jnp.repeat(live, starts) >= x0.shape[1]
+    status = jnp.where(
+        finite, jnp.where(enough, Status.RUNNING, Status.TOO_FEW_POINTS), Status.NONFINITE_DATA
+    ).astype(jnp.int32)
+    queue = Queue(x0, lanes, status, count, starts)
+    lane = _lane_of(traced, shared, arrays)
+    return (*advance(lane, pool, queue, options, drain, evaluations), live)
+
+
+def compile_map(function, examples, shared):
+    """A compiled ``vmap`` of a function of ``(x, lane, shared)``, from the cache if it is there.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(x, lane, shared) -> pytree``, x (n,).
+    examples : (x, lanes)
+        Shapes and types of a block.
+    shared : pytree of arrays
+
+    Returns
+    -------
+    callable
+        ``mapped(x, lanes)``.
+    """
+    leaves, tree = jax.tree.flatten((*examples, shared))
+    x, lanes = examples
+    mapped_leaves = len(jax.tree.leaves((x, lanes)))
+    out_trees = []
+
+    def flat(*values):
+        out = function(*jax.tree.unflatten(tree, values))
+        out, out_tree = jax.tree.flatten(out)
+        out_trees.append(out_tree)
+        return tuple(out)
+
+    one = [jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for v in leaves[:mapped_leaves]]
+    whole = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in leaves[mapped_leaves:]]
+    traced = _traced(flat, *one, *whole)
+    block = tuple((v.shape, v.dtype) for v in leaves[:mapped_leaves])
+    key = traced.key and (traced.key, "map", block)
+
+    def program(mapped, shared, arrays):
+        return jax.vmap(lambda *v: evaluate(traced, [*v, *shared], arrays))(*mapped)
+
+    def compile_():
+        arguments = (leaves[:mapped_leaves], leaves[mapped_leaves:])
+        lowered = jax.jit(program).lower(*arguments, traced.arrays)
+        return lowered.compile()
+
+    compiled = PROGRAMS.get(key, compile_)
+
+    def call(x, lanes):
+        mapped = jax.tree.leaves((x, lanes))
+        out = compiled(mapped, leaves[mapped_leaves:], traced.arrays)
+        return jax.tree.unflatten(out_trees[0], out)
+
+    return call

@@ -1,0 +1,329 @@
+"""The lane pool: many fits on few lanes, where a lane that has ended takes the next problem.
+
+A batch in lockstep runs until its slowest fit ends.  Here the cost follows the sum of
+iterations: after each round the results of lanes that have ended are written out, and their
+places are handed to problems that wait.  All of it is one ``while_loop``, so that it works
+under `jit` and on any device.
+
+Arrays of the size of the data have lanes first, as `vmap` leaves them; the algebra of the
+size of the parameters has lanes last (`jaxlsq.numerics.normal`).
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxlsq.numerics.iteration import State, judge, propose, relinearize, start
+from jaxlsq.numerics.norm import power_of_two
+from jaxlsq.numerics.normal import Normal, normal_equations
+from jaxlsq.numerics.trigonometry import with_fast_trigonometry
+from jaxlsq.status import Status
+
+__all__ = ["Ended", "Pool", "Queue", "advance", "empty_pool", "run_pool"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Ended:
+    """How each problem ended; every array has the problems first.
+
+    Attributes
+    ----------
+    x : (B, n) array
+        The last good parameters.
+    cost : (B,) array
+        Half the sum of squares there; NaN where the residual was never finite.
+    optimality : (B,) array
+        The largest element of the gradient J'f there.
+    status, nfev, njev, nit : (B,) int32 arrays
+    """
+
+    x: jax.Array
+    cost: jax.Array
+    optimality: jax.Array
+    status: jax.Array
+    nfev: jax.Array
+    njev: jax.Array
+    nit: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Pool:
+    """The lanes between two rounds."""
+
+    state: State
+    f: jax.Array  # (W, m) residual at the trial points, over the unit
+    columns: tuple  # n times (W, m), its derivatives
+    data: object  # (W, ...) each
+    unit: jax.Array  # (W,) powers of two, near the size of the residual
+    problem: jax.Array  # (W,) number of the problem, -1 for none
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Queue:
+    """Problems that wait.
+
+    Attributes
+    ----------
+    x0 : (B, n) array
+        Starting parameters.
+    data : pytree of (B / starts, ...) arrays
+        Problem i gets ``data[i // starts]``.
+    status : (B,) int32 array
+        Problems whose code is not ``RUNNING`` are not begun, and keep it.
+    count : scalar int32 array
+        Only the first `count` problems are real.
+    starts : int
+        Problems in a row that share their data.
+    """
+
+    x0: jax.Array
+    data: object
+    status: jax.Array
+    count: jax.Array
+    starts: int = field(default=1, metadata={"static": True})
+
+
+def run_pool(lane, x0, data, options, width, evaluations=0):
+    """Fit every problem, `width` at a time.
+
+    Parameters
+    ----------
+    lane : callable
+        ``lane(xs, data_of_one) -> f, columns``, with xs a tuple of n scalars, f (m,), and
+        columns a sequence of the n columns (m,) of the Jacobian; traceable.
+    x0 : (B, n) array
+        Starting parameters.
+    data : pytree of (B, ...) arrays
+    options : Options
+        For all problems.
+    width : int
+        Lanes.
+    evaluations : int
+        Evaluations of the residual that one Jacobian takes.
+
+    Returns
+    -------
+    Ended
+
+    Notes
+    -----
+    A lane's arithmetic does not depend on its neighbours.
+    """
+    size = x0.shape[0]
+    running = jnp.full(size, Status.RUNNING, jnp.int32)
+    queue = Queue(x0, data, running, jnp.int32(size))
+    pool = empty_pool(lane, queue, min(width, size))
+    _, results = advance(lane, pool, queue, options, True, evaluations)
+    return jax.tree.map(lambda v: v[:size], results)
+
+
+def empty_pool(lane, queue, width):
+    """A pool whose lanes have no problem yet.
+
+    Parameters
+    ----------
+    lane : callable
+        As for `run_pool`.
+    queue : Queue
+        Only shapes and types are read.
+    width : int
+
+    Returns
+    -------
+    Pool
+    """
+    n, dtype = queue.x0.shape[1], queue.x0.dtype
+    data = jax.tree.map(lambda v: jnp.zeros((width, *v.shape[1:]), v.dtype), queue.data)
+    xs = (jnp.zeros(width, dtype),) * n
+    f, columns = jax.tree.map(
+        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(jax.vmap(lane), xs, data)
+    )
+    state = start(jnp.zeros((n, width), dtype), Normal.empty)
+    return Pool(
+        state=replace(state, status=jnp.full(width, Status.INTERRUPTED, jnp.int32)),
+        f=f,
+        columns=tuple(columns),
+        data=data,
+        unit=jnp.ones(width, dtype),
+        problem=jnp.full(width, -1, jnp.int32),
+    )
+
+
+def advance(lane, pool, queue, options, drain, evaluations=0):
+    """Work until the queue is empty, and if asked to until the lanes are.
+
+    Parameters
+    ----------
+    lane, options
+        As for `run_pool`.
+    pool : Pool
+    queue : Queue
+        B problems.
+    drain : bool array
+        Whether to go on until every lane has ended.
+    evaluations : int
+        Evaluations of the residual that one Jacobian takes.
+
+    Returns
+    -------
+    pool : Pool
+        ``pool.problem`` has the row of `results` that each lane's problem has, or -1.
+    results : Ended
+        B + W rows: the queue's problems, then what the lanes held before, in their order.
+        Rows of problems that have not ended have the status ``RUNNING``.
+    """
+    # Shapes are lined up by their first axis here, which strict rank promotion forbids.
+    with jax.numpy_rank_promotion("allow"):
+        (size, n), width = queue.x0.shape, pool.problem.shape[0]
+        options = replace(options, diag=options.diag[:, None])
+        units = _units(lane, queue)
+        old = jnp.where(pool.problem >= 0, size + jnp.arange(width, dtype=jnp.int32), -1)
+        lanes = with_fast_trigonometry(jax.vmap(lane))
+        rows = size + width
+        results = (
+            jnp.zeros((rows, n + 2), queue.x0.dtype),
+            jnp.full((rows, 4), Status.RUNNING, jnp.int32),
+        )
+
+        def evaluate(pool):
+            f, columns = lanes(tuple(pool.state.trial.x), pool.data)
+            if _squares_are_safe(f.dtype):
+                return replace(pool, f=f, columns=tuple(columns))
+            reciprocal = (1.0 / pool.unit)[:, None]
+            columns = tuple(column * reciprocal for column in columns)
+            return replace(pool, f=f * reciprocal, columns=columns)
+
+        def unfinished(carry):
+            pool, _, issued = carry
+            return (issued < queue.count) | (drain & jnp.any(pool.problem >= 0))
+
+        def body(carry):
+            pool, results, issued = carry
+            pool = replace(pool, state=_round(pool, options, evaluations, unfinished(carry)))
+            results = _write(pool, results)
+            pool, issued = _refill(pool, queue, units, issued)
+            return evaluate(pool), results, issued
+
+        carry = replace(pool, problem=old), results, jnp.int32(0)
+        pool, (reals, counts), _ = lax.while_loop(unfinished, body, carry)
+    ended = Ended(reals[:, :n], reals[:, n], reals[:, n + 1], *(counts[:, j] for j in range(4)))
+    return pool, ended
+
+
+def _squares_are_safe(dtype):
+    """Whether residuals of any usual size can be squared: in float64, not in float32."""
+    return jnp.finfo(dtype).maxexp > 1000
+
+
+def _units(lane, queue):
+    """A power of two near the largest residual at each start, or one."""
+    x0 = queue.x0
+    if _squares_are_safe(x0.dtype):
+        return jnp.ones(x0.shape[0], x0.dtype)
+
+    def largest(x, i):
+        f, _ = lane(tuple(x), _take(queue.data, i // queue.starts))
+        return jnp.max(jnp.abs(f), initial=0.0)
+
+    return power_of_two(jax.vmap(largest)(x0, jnp.arange(x0.shape[0], dtype=jnp.int32)))
+
+
+def _take(tree, index):
+    return jax.tree.map(lambda v: v.at[index].get(mode="promise_in_bounds"), tree)
+
+
+def _begin(x0, status, factor):
+    """States at their starting points; a factor is not read before the first Jacobian."""
+    return replace(start(x0.T, lambda _: factor), status=status)
+
+
+def _round(pool, options, evaluations, go):
+    """Take in residual and Jacobian at the trial points, and propose the next ones.
+
+    In stages, each a branch that is always taken: what a branch returns is stored, where
+    XLA:CPU would otherwise compute it again in every kernel that reads it.
+    """
+
+    def stage(function, otherwise, *arguments):
+        return lax.cond(go, lambda _, *a: function(*a), lambda old, *_: old, otherwise, *arguments)
+
+    state, sums = pool.state, (pool.columns, pool.f, pool.unit)
+    running = state.status == Status.RUNNING
+    shapes = jax.eval_shape(normal_equations, *sums)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    normal, trial_norm = stage(normal_equations, zeros, *sums)
+    state = stage(judge, state, state, trial_norm, options)
+    state = propose(stage(partial(_take_in, evaluations), state, state, normal, options))
+    return replace(state, status=jnp.where(running, state.status, pool.state.status))
+
+
+def _take_in(evaluations, judged, normal, options):
+    """`relinearize` where the trial was accepted; a fit that ends with it counts no Jacobian."""
+    taken = relinearize(judged, normal, options, evaluations)
+    fresh = judged.accepted & (judged.status == Status.RUNNING)
+    return replace(
+        _select(judged.accepted, taken, judged),
+        nfev=jnp.where(fresh, taken.nfev, judged.nfev),
+        njev=jnp.where(fresh, taken.njev, judged.njev),
+        status=jnp.where(fresh, taken.status, judged.status),
+    )
+
+
+def _select(mask, new, old):
+    """Fields of `new` in the lanes of `mask`, lanes last."""
+    return jax.tree.map(lambda a, b: jnp.where(mask, a, b), new, old)
+
+
+def _write(pool, results):
+    """Write out the lanes that have ended: a row each of real numbers, and of counts."""
+    reals, counts = results
+    state, factor = pool.state, pool.state.point.factor
+    lanes = jnp.arange(pool.problem.shape[0], dtype=jnp.int32)
+    ended = (state.status != Status.RUNNING) & (pool.problem >= 0)
+    target = jnp.where(ended, pool.problem, reals.shape[0] + lanes)  # else out of bounds
+    fnorm = state.point.fnorm
+    begun = jnp.isfinite(fnorm)
+    gradient = jnp.max(jnp.abs(factor.gradient), axis=0) * jnp.square(factor.unit)
+    success = (state.status >= Status.FTOL) & (state.status <= Status.GTOL)
+    singular = success & ~state.trial.full_rank
+    status = jnp.where(singular, jnp.int32(Status.SINGULAR_JACOBIAN), state.status)
+    new_reals = [
+        state.point.x,
+        jnp.where(begun, 0.5 * jnp.square(fnorm), jnp.nan)[None],
+        jnp.where(begun, gradient, jnp.nan)[None],
+    ]
+    new_counts = jnp.stack([status, state.nfev, state.njev, state.nit], axis=1)
+
+    def put(out, new):
+        return out.at[target].set(new, mode="drop", unique_indices=True)
+
+    return put(reals, jnp.concatenate(new_reals).T), put(counts, new_counts)
+
+
+def _refill(pool, queue, units, issued):
+    """Give the free lanes to the next problems."""
+    free = pool.state.status != Status.RUNNING
+    place = jnp.cumsum(free, dtype=jnp.int32)
+    following = issued + place - 1
+    fill = free & (following < queue.count)
+    index = jnp.where(fill, following, 0)
+
+    def rows(new, old):
+        return jnp.where(fill.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
+
+    status = _take(queue.status, index)
+    fresh = _begin(_take(queue.x0, index), status, pool.state.point.factor)
+    pool = replace(
+        pool,
+        state=_select(fill, fresh, pool.state),
+        data=jax.tree.map(rows, _take(queue.data, index // queue.starts), pool.data),
+        unit=rows(_take(units, index), pool.unit),
+        problem=jnp.where(fill, following, jnp.where(free, -1, pool.problem)),
+    )
+    return pool, jnp.minimum(issued + place[-1], queue.count)

@@ -1,0 +1,62 @@
+"""The vectorized sine and cosine: to the last unit, at any size, and only where they help."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlsq.numerics.trigonometry import LARGEST, with_fast_trigonometry
+
+SIN = jax.jit(with_fast_trigonometry(lambda x: jax.lax.sin(x)))
+COS = jax.jit(with_fast_trigonometry(lambda x: jax.lax.cos(x)))
+PAIRS = pytest.mark.parametrize(
+    ("fast", "exact"), [(SIN, np.sin), (COS, np.cos)], ids=["sin", "cos"]
+)
+
+
+def arguments(scale):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-scale, scale, 20_000)
+    x[:2000] = np.round(x[:2000] / (np.pi / 2)) * (np.pi / 2)  # where they cross zero
+    return x
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="no wider type to compare with")
+@PAIRS
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 100.0, 1e5, LARGEST])
+def test_within_one_unit_in_the_last_place(x64, fast, exact, scale):
+    x = arguments(scale)
+    expected = exact(x.astype(np.longdouble))
+    unit = np.spacing(np.abs(expected).astype(float))
+    assert np.max(np.abs(np.asarray(fast(x)) - expected) / unit) < 0.9
+
+
+@PAIRS
+def test_large_and_special_values(x64, fast, exact):
+    x = np.array([1e7, -3e15, 2.5e300, 0.0, -0.0, np.nan])
+    np.testing.assert_allclose(fast(x), exact(x), rtol=1e-15)
+    assert np.isnan(fast(np.array([np.inf]))[0])
+
+
+@PAIRS
+def test_a_large_element_changes_no_bit_of_the_others(x64, fast, exact):
+    x = arguments(100.0)
+    with_large = x.copy()
+    with_large[7] = 1e9
+    others = np.arange(x.size) != 7
+    np.testing.assert_array_equal(np.asarray(fast(with_large))[others], np.asarray(fast(x))[others])
+
+
+def test_float32_stays_as_it_is():
+    text = str(jax.make_jaxpr(with_fast_trigonometry(jnp.sin))(jnp.ones(3, jnp.float32)))
+    assert "sin" in text
+    assert "floor" not in text
+
+
+def test_derivatives_and_vmap(x64):
+    def both(x):
+        return jax.jvp(jnp.sin, (x,), (jnp.ones_like(x),))
+
+    value, slope = with_fast_trigonometry(jax.vmap(both))(np.linspace(-3.0, 3.0, 11))
+    np.testing.assert_allclose(value, np.sin(np.linspace(-3.0, 3.0, 11)), rtol=1e-14, atol=1e-16)
+    np.testing.assert_allclose(slope, np.cos(np.linspace(-3.0, 3.0, 11)), rtol=1e-14)
