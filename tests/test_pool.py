@@ -187,7 +187,6 @@ def test_problems_with_a_status_are_not_begun(x64):
     np.testing.assert_array_equal(result.nit[preset], 0)
 
 
-@pytest.mark.xfail(strict=True, reason="the pool counts 1 each for what it does not begin")
 def test_problems_with_a_status_have_no_evaluations(x64):
     x0, y = problems()
     queue = queue_of(x0, y, status=np.full(SIZE, Status.TOO_FEW_POINTS, np.int32))

@@ -8,12 +8,10 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import numpy as np
-import numpy as np
 import pytest
 
 import jaxlsq
 import jaxlsq.datasets
-from jaxlsq.status import Status
 from jaxlsq.status import Status
 
 ROOT = Path(__file__).parent.parent

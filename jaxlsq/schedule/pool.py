@@ -260,7 +260,12 @@ def _round(pool, options, evaluations, go):
     normal, trial_norm = stage(normal_equations, zeros, *sums)
     state = stage(judge, state, state, trial_norm, options)
     state = propose(stage(partial(_take_in, evaluations), state, state, normal, options))
-    return replace(state, status=jnp.where(running, state.status, pool.state.status))
+    # What ended, or never began, stays as it is in all that is reported of it.
+    old = pool.state
+    point = replace(state.point, fnorm=jnp.where(running, state.point.fnorm, old.point.fnorm))
+    counts = ("status", "nfev", "njev", "nit")
+    kept = {name: jnp.where(running, getattr(state, name), getattr(old, name)) for name in counts}
+    return replace(state, point=point, **kept)
 
 
 def _take_in(evaluations, judged, normal, options):
