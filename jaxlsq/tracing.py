@@ -275,9 +275,17 @@ def evaluate(traced, inputs, arrays, scalars=None):
     return _run(*_opened(traced.jaxpr), inputs, data, scalars)
 
 
+def _typed(array, dtype):
+    """A hoisted array in the type that it was traced with: float32 where x64 is off."""
+    return array if array.dtype == dtype else jax.lax.convert_element_type(array, dtype)
+
+
 def _run(jaxpr, consts, inputs, data, scalars):
     arrays, scalar_index = data
-    values = {variable: next(arrays) for variable, _ in zip(jaxpr.constvars, consts, strict=True)}
+    values = {
+        variable: _typed(next(arrays), variable.aval.dtype)
+        for variable, _ in zip(jaxpr.constvars, consts, strict=True)
+    }
     values.update(zip(jaxpr.invars, inputs, strict=True))
 
     def value(atom, eqn_name):

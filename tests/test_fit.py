@@ -115,6 +115,15 @@ def test_an_image_with_its_spectra_in_front_is_moved_by_the_caller(plain):
     np.testing.assert_array_equal(result.x, plain.x.reshape(3, 4, 2))
 
 
+def test_no_data_sets_at_all():
+    result = fit(decay, T, Y[:0], P0)
+    assert result.shape == (0,)
+    assert result.x.shape == (0, 2)
+    assert result.counts() == {}
+    assert result.cov.shape == (0, 2, 2)
+    assert result.residuals.shape == result.predict().shape == (0, T.size)
+
+
 # --- xdata -----------------------------------------------------------------------
 
 
@@ -162,6 +171,11 @@ def test_xdata_may_be_a_pytree_of_shared_arrays_and_of_ones_for_each(plain):
 
 def test_lists_of_equal_lengths_are_data_of_each_fit(plain):
     assert_same(fit(decay, [T] * B, list(Y), P0), plain)
+
+
+def test_a_tuple_of_as_many_coordinates_as_data_sets_is_shared(plain):
+    result = fit(lambda x, a, k: decay(x[0] + x[1], a, k), (T / 4, 3 * T / 4), list(Y[:2]), P0)
+    np.testing.assert_allclose(result.x, plain.x[:2], rtol=1e-6)
 
 
 # --- p0 --------------------------------------------------------------------------

@@ -346,12 +346,3 @@ def test_data_are_not_changed(live):
     fit(decay, x, y, p0, sigma=sigma, mask=mask)
     for a, copy in zip(arrays, copies, strict=True):
         np.testing.assert_array_equal(a, copy)
-
-
-def test_no_data_sets_at_all():
-    result = fit(decay, T, Y[:0], P0)
-    assert result.shape == (0,)
-    assert result.x.shape == (0, 2)
-    assert result.counts() == {}
-    assert result.cov.shape == (0, 2, 2)
-    assert result.residuals.shape == result.predict().shape == (0, T.size)

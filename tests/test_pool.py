@@ -57,10 +57,14 @@ def test_results_do_not_depend_on_the_width(x64, width):
     assert_close(fit(x0, y, width), fit(x0, y))
 
 
-def test_results_do_not_depend_on_the_order(x64):
+@pytest.mark.parametrize("factor", [100.0, 0.1])
+def test_results_do_not_depend_on_the_order(x64, factor):
+    """With a small factor, the first steps are damped already."""
     x0, y = problems()
     order = np.random.default_rng(1).permutation(SIZE)
-    assert_equal(fit(x0[order], y[order]), fit(x0, y), other_rows=order)
+    plain = fit(x0, y, factor=factor)
+    assert_equal(fit(x0[order], y[order], factor=factor), plain, other_rows=order)
+    assert np.median(plain.nfev) > (6 if factor < 1 else 5)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200, 0.0])

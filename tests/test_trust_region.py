@@ -93,6 +93,15 @@ def test_singular_triangle_damped(x64, fraction):
         np.testing.assert_allclose(p, damped_solution(r, qtf, scale, damping), rtol=1e-6)
 
 
+def test_singular_triangle_gives_no_lower_bound_of_the_damping(x64):
+    """The undamped step, (1, 0), is longer than those of a small damping, 2 ** -0.5."""
+    r, bound = np.array([[1.0, 1.0], [0.0, 0.0]]), 0.65
+    damping, p = solve(r, np.array([1.0, 0.0]), np.ones(2), bound, full_rank=False)
+    np.testing.assert_allclose(p, np.ones(2) / (2.0 + damping), rtol=1e-12)
+    assert abs(np.linalg.norm(p) - bound) <= 0.1 * bound
+    assert damping < 1.0 / bound - 1.0  # Newton's step from there, the bound of a regular one
+
+
 def test_zero_triangle_gives_a_zero_step(x64):
     damping, p = solve(np.zeros((N, N)), np.ones(N), np.ones(N), 1.0, full_rank=False)
     assert damping == 0.0

@@ -582,8 +582,10 @@ def _check_nan(parts):
 
 
 def _stacked(xdata, ydata):
-    """A list of arrays, where ydata is a list of as many, as one array."""
-    lists = isinstance(xdata, (list, tuple)) and isinstance(ydata, (list, tuple))
+    """A list of arrays, where ydata is a list of as many, as one array; a tuple is a pytree."""
+    if isinstance(xdata, list) and all(np.ndim(x) == 0 for x in xdata):
+        return np.asarray(xdata)
+    lists = isinstance(xdata, list) and isinstance(ydata, (list, tuple))
     if lists and len(xdata) == len(ydata) and all(np.ndim(x) > 0 for x in xdata):
         return np.stack(xdata)
     return xdata
