@@ -192,16 +192,12 @@ class Group:
         return self.map(partial(_gram, self.task), x)
 
 
-def _scalars(x):
-    return tuple(x[j] for j in range(x.shape[0]))
-
-
 def _residual(task, x, lane, shared):
-    return task.residual(task.layout.from_scalars(_scalars(x)), lane, shared)
+    return task.residual(task.layout.from_vector(x), lane, shared)
 
 
 def _gram(task, x, lane, shared):
-    f, columns = task.lane(lane, shared)(_scalars(x))
+    f, columns = task.lane(lane, shared)(tuple(x))
     normal, _ = normal_equations(columns, f, jnp.ones((), f.dtype))
     return normal.gram
 

@@ -200,7 +200,7 @@ def as_tree_start(x0, batch):
     TypeError, ValueError
         As `as_start`.
     """
-    if isinstance(x0, (int, float)) or jax.tree.structure(x0) == jax.tree.structure(0):
+    if jax.tree.structure(x0) == jax.tree.structure(0):
         return as_start(x0, batch, "x0")
     if isinstance(x0, (list, tuple)) and all(np.ndim(leaf) == 0 for leaf in x0):
         return as_start(x0, batch, "x0")

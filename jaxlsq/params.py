@@ -59,6 +59,10 @@ class Layout:
             first += size
         return jax.tree.unflatten(self.tree, leaves)
 
+    def from_vector(self, x):
+        """The pytree of one problem, from (n,)."""
+        return self.from_scalars(tuple(x))
+
     def unpack(self, x):
         """The pytree of many problems, from (..., n); its leaves are views."""
         leaves, first = [], 0

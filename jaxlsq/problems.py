@@ -249,8 +249,7 @@ class _Prediction:
     places: Callable
 
     def __call__(self, x, lane, shared):
-        params = self.layout.from_scalars(tuple(x[j] for j in range(x.shape[0])))
-        return self.model(params, self.places(lane, shared))
+        return self.model(self.layout.from_vector(x), self.places(lane, shared))
 
 
 def _offset(report, before):

@@ -77,16 +77,12 @@ class Program:
     ----------
     run, begin : callable
         Compiled.
-    width, m : int
-        Lanes, and residuals of one problem.
     closure : tuple
         What the user's functions close over, hoisted.
     """
 
     run: Callable
     begin: Callable
-    width: int
-    m: int
     closure: tuple
     options: object
     shared: object
@@ -147,9 +143,9 @@ def compile_task(task, examples, shared, options, starts):
 
     def compile_():
         program = partial(_advance, traced, task.check, sizes, m)
-        begin = jax.jit(partial(_begin, traced, sizes, m, x0, lanes), **POOL_OPTIONS)
+        begin = jax.jit(partial(_begin, traced, sizes, x0, lanes), **POOL_OPTIONS)
         begin = begin.lower(shared, *closure).compile()
-        pool = jax.eval_shape(partial(_begin, traced, sizes, m, x0, lanes), shared, *closure)
+        pool = jax.eval_shape(partial(_begin, traced, sizes, x0, lanes), shared, *closure)
         count, drain = jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct((), np.bool_)
         run = jax.jit(program, **POOL_OPTIONS).lower(
             pool, x0, lanes, shared, options, count, drain, *closure
@@ -158,7 +154,7 @@ def compile_task(task, examples, shared, options, starts):
 
     closure = (traced.arrays,)
     run, begin = PROGRAMS.get(key, compile_)
-    return Program(run, partial(begin, shared, *closure), width, m, closure, options, shared)
+    return Program(run, partial(begin, shared, *closure), closure, options, shared)
 
 
 def _traced(function, *examples):
@@ -183,7 +179,7 @@ def _lane_of(traced, shared, arrays):
     return lane
 
 
-def _begin(traced, sizes, m, x0, lanes, shared, arrays):
+def _begin(traced, sizes, x0, lanes, shared, arrays):
     starts, width, _ = sizes
     lane = _lane_of(traced, shared, arrays)
     queue = Queue(x0, lanes, None, None, starts)

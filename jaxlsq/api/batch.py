@@ -150,7 +150,8 @@ def fit(
     )
     _check_callable("model", model)
     jac = _check_jac(jac)
-    if is_ragged(ydata):
+    ragged = is_ragged(ydata)
+    if ragged:
         parts = _ragged_parts(xdata, ydata, sigma, mask)
         batch = (len(ydata),)
     else:
@@ -162,18 +163,18 @@ def fit(
             )
         batch = tuple(ydata.shape[:-1])
         parts = [(np.arange(int(np.prod(batch))), xdata, ydata, sigma, mask)]
-    policy = _Policy(nan_policy == "omit", mask is not None or is_ragged(ydata))
+    policy = _Policy(nan_policy == "omit", mask is not None or ragged)
     if nan_policy == "raise":
         _check_nan(parts)
     groups = []
     for index, x, y, s, live in parts:
-        shape = (len(index),) if is_ragged(ydata) else batch
+        shape = (len(index),) if ragged else batch
         groups.append((index, _Pieces.of(x, y, s, live, shape)))
     start, by_name = _start_of(p0, batch, groups)
     predict = _Predict(model, by_name)
     return Problem(
         groups=tuple(
-            (index, pieces.group(predict, policy, jac, start)) for index, pieces in groups
+            (index, pieces.group(predict, policy, jac, start.layout)) for index, pieces in groups
         ),
         batch=batch,
         start=start,
@@ -182,7 +183,7 @@ def fit(
         read_start=lambda p0, batch: _start_of(p0, batch, groups)[0],
         settings=settings,
         absolute_sigma=absolute_sigma,
-        lengths=np.array([len(y) for y in ydata]) if is_ragged(ydata) else None,
+        lengths=np.array([len(y) for y in ydata]) if ragged else None,
         model=predict,
         places=groups[0][1].x,
     ).solve()
@@ -272,7 +273,7 @@ def least_squares_batch(
     lanes, join = per_lane(data, batch, dtype)
     task = Task(
         layout=start.layout,
-        residual=_FunResidual(fun, join, dtype),
+        residual=_FunResidual(fun, join),
         jac=_FunJacobian(jac, join) if callable(jac) else jac,
         check=_all_points,
     )
@@ -444,7 +445,6 @@ class _FunResidual:
 
     fun: object
     join: object
-    dtype: np.dtype
 
     def __call__(self, params, lane, shared):
         f = jnp.asarray(self.fun(params, self.join(lane, shared)))
@@ -508,10 +508,10 @@ class _Pieces:
                     raise ValueError("sigma must be positive: it holds zero, negative or NaN.")
         return cls(lanes, shared, x, batch, dtype)
 
-    def group(self, predict, policy, jac, start):
+    def group(self, predict, policy, jac, layout):
         """The `Group` of these problems."""
         task = Task(
-            layout=_scalar_layout(start.layout, predict.by_name),
+            layout=_scalar_layout(layout, predict.by_name),
             residual=_ModelResidual(predict, policy, self.x),
             jac=_ModelJacobian(jac, predict.by_name, policy, self.x) if callable(jac) else jac,
             check=policy,
