@@ -276,7 +276,12 @@ def evaluate(traced, inputs, arrays, scalars=None):
 
 
 def _typed(array, dtype):
-    """A hoisted array in the type that it was traced with: float32 where x64 is off."""
+    """A hoisted array in the type that its trace saw: a float64 one is float32 without x64.
+
+    JAX may remember a closed-over NumPy array from a trace with x64, and say float64 of it in
+    a jaxpr whose equations are of float32.
+    """
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
     return array if array.dtype == dtype else jax.lax.convert_element_type(array, dtype)
 
 
