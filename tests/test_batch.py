@@ -123,6 +123,18 @@ def test_dtypes():
     np.testing.assert_allclose(whole.x, np.arange(2 * B).reshape(B, 2), atol=1e-12)
 
 
+def test_float32_after_a_float64_trace_that_failed():
+    """JAX remembers the closed-over T of that trace as float64."""
+
+    def bare(p, y):
+        return decay(T, p[0], p[1]) - y
+
+    with pytest.raises(ValueError, match="jac must return shape"):
+        least_squares_batch(bare, P0, Y, jac=lambda p, y: jnp.ones(20))
+    y, gain = Y.astype(np.float32), np.arange(1, B + 1)
+    assert least_squares_batch(residual, P0, {"y": y, "gain": gain}).x.dtype == np.float32
+
+
 def test_a_jacobian_of_the_user(plain):
     result = least_squares_batch(residual, P0, DATA, jac=rows)
     np.testing.assert_allclose(result.x, plain.x, rtol=1e-6)
