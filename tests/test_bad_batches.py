@@ -60,6 +60,8 @@ SETTINGS = [
     ({"max_nfev": 0}, ValueError, "max_nfev must be at least 1"),
     ({"max_nfev": -3}, ValueError, "max_nfev must be at least 1"),
     ({"max_nfev": "many"}, (TypeError, ValueError), "max_nfev"),
+    ({"loss": np.ones(2)}, NotImplementedError, "loss is not available yet"),
+    ({"polish": np.ones(2)}, ValueError, "polish must be None or 'float64'"),
     ({"max_nfev": 2.5}, (TypeError, ValueError), "max_nfev"),
     ({"starts": 0}, ValueError, "starts must be at least 1"),
     ({"starts": 2.5}, ValueError, "starts must be a number, or an array"),
@@ -85,6 +87,7 @@ FIT = [
     ({"fixed": {"a": 1.0}}, NotImplementedError, "fixed is not available yet"),
     ({"nan_policy": "drop"}, ValueError, r"nan_policy must be one of .*'drop'"),
     ({"nan_policy": None}, ValueError, "nan_policy must be one of"),
+    ({"nan_policy": np.ones(2)}, ValueError, "nan_policy must be one of"),
     # ydata
     ({"ydata": 3.0}, ValueError, r"ydata must have shape \(\.\.\., m\)"),
     ({"ydata": []}, ValueError, "ydata must have shape"),
@@ -95,11 +98,14 @@ FIT = [
     ({"ydata": [Y[:2], Y[:3]]}, ValueError, "ydata"),
     ({"ydata": Y.astype(object)}, TypeError, "ydata must be an array of real numbers"),
     # xdata
+    ({"xdata": None}, TypeError, "xdata must be an array or a pytree of arrays, got None"),
     ({"xdata": "axis"}, TypeError, "xdata must be an array of real numbers"),
     ({"xdata": {"t": T, "z": T + 1j}}, TypeError, "xdata must be an array of real numbers"),
     ({"xdata": T[:-1]}, ValueError, r"one value per point.*xdata and ydata"),
     # p0
     ({"p0": None}, TypeError, "p0 must be real"),
+    ({"p0": [[1.0, 2.0], [1.0]]}, ValueError, "p0 must be an array"),
+    ({"p0": {"a": 1.0, 2: 1.0}}, TypeError, r"p0's keys must be .*names, got \['a', 2\]"),
     ({"p0": []}, TypeError, "p0 is empty"),
     ({"p0": {}}, TypeError, "p0 is empty"),
     ({"p0": "guess"}, TypeError, "p0 must be real"),

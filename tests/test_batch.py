@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxlsq.batches
+import jaxlsq.batch.group
 from jaxlsq import FitResult, Status, fit, least_squares_batch, leastsq
 from tests.decays import P0, SIGMA, TRUTH, B, Sliced, T, Y, decay, decay_jac, decay_np, noise
 
@@ -181,8 +181,8 @@ WAIT_S = 30.0
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(jaxlsq.batches, "BLOCK_PROBLEMS", 8)
-    monkeypatch.setattr(jaxlsq.batches, "LEAST_PROBLEMS", 1)
+    monkeypatch.setattr(jaxlsq.batch.group, "BLOCK_PROBLEMS", 8)
+    monkeypatch.setattr(jaxlsq.batch.group, "LEAST_PROBLEMS", 1)
 
 
 @pytest.fixture
@@ -303,7 +303,7 @@ def test_progress_with_tqdm(small_blocks, monkeypatch, capsys):
 def test_threads_do_not_matter(small_blocks, monkeypatch, sigma):
     results, names = [], []
     for cores in (1, 2):
-        monkeypatch.setattr(jaxlsq.batches, "usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(jaxlsq.batch.group, "usable_cores", lambda cores=cores: cores)
         seen = set()
 
         def before(index, seen=seen):

@@ -15,6 +15,7 @@ from tests.decays import (
     Y,
     decay,
     decay_np,
+    noise,
     scipy_fits,
 )
 
@@ -231,6 +232,15 @@ def test_two_parameters_that_do_the_same_are_singular():
     np.testing.assert_allclose(result.x.sum(axis=1), best, rtol=1e-7)
 
 
+def test_two_of_which_only_the_product_counts_are_singular():
+    """The last pivot is rounding, and differs from fit to fit."""
+    rng = np.random.default_rng(3)
+    y = decay_np(T, *rng.uniform(0.5, 2.5, (2, 1000, 1))) + noise((1000, T.size))
+    result = fit(lambda t, a, b, k: a * b * jnp.exp(-k * t), T, y, [1.0, 1.3, 1.0])
+    assert np.all(result.status == Status.SINGULAR_JACOBIAN)
+    assert np.all(result.cov == np.inf)
+
+
 # --- ragged ----------------------------------------------------------------------
 
 LENGTHS = np.array([20, 9, 12, 10, 17, 12, 18, 9, 11, 19, 20, 10])
@@ -305,6 +315,15 @@ def test_narrow_floats_and_integers(plain):
     np.testing.assert_array_equal(result.x, fit(decay, T, whole.astype(float), P0).x)
     positive = fit(decay, np.arange(20), np.abs(whole), P0)  # and an integer xdata
     assert positive.success.all()
+
+
+@pytest.mark.parametrize("per_lane", [False, True])
+def test_integers_that_float32_data_would_wrap_raise(per_lane):
+    x, y = np.arange(20), Y.astype(np.float32)
+    x = np.broadcast_to(x, Y.shape) if per_lane else x
+    assert fit(decay, x, y, P0).success.all()
+    with pytest.raises(ValueError, match=r"integers that int32.*float64"):
+        fit(decay, x + 2**40, y, P0)
 
 
 def test_any_container_gives_the_same_bits(plain, tmp_path):

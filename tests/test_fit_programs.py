@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxlsq.batches
+import jaxlsq.batch.group
 from jaxlsq import Status, fit
 from tests.decays import P0, T, Y, decay, decay_np, noise
 
@@ -70,8 +70,8 @@ def test_settings_compile_nothing(plain, compiles):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(jaxlsq.batches, "BLOCK_PROBLEMS", 16)
-    monkeypatch.setattr(jaxlsq.batches, "LEAST_PROBLEMS", 4)
+    monkeypatch.setattr(jaxlsq.batch.group, "BLOCK_PROBLEMS", 16)
+    monkeypatch.setattr(jaxlsq.batch.group, "LEAST_PROBLEMS", 4)
 
 
 MANY_TRUTH = np.random.default_rng(9).uniform((1.0, 0.3), (3.0, 2.5), (150, 2))

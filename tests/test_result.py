@@ -96,6 +96,8 @@ def test_message(result):
     assert "have a NaN" in result.message((1, 3))
     assert "have a NaN" in result[1, 3].message()
     assert result.message((1, 3)) == result[1].message(3)
+    with pytest.raises(IndexError, match=r"its index in the batch \(3, 4\)"):
+        result.message(1)
 
 
 def test_counts(result):
@@ -258,6 +260,15 @@ def test_predict_elsewhere(result, named):
     np.testing.assert_allclose(result.predict(at), expected, rtol=1e-12)
     np.testing.assert_allclose(named.predict(at), expected, rtol=1e-12)
     np.testing.assert_allclose(result.predict([0, 1])[..., 0], result.x[..., 0], rtol=1e-12)
+    for improper in ("a", [[0.0], [0.0, 1.0]]):
+        with pytest.raises((TypeError, ValueError), match="x must be an array"):
+            result.predict(improper)
+
+
+def test_predict_with_a_pytree_for_x():
+    result = fit(lambda x, a, k: decay(x["t"], a, k), {"t": T}, Y, P0)
+    expected = decay_np(np.arange(3.0), *result.x.T[..., None])
+    np.testing.assert_allclose(result.predict({"t": [0.0, 1.0, 2.0]}), expected, rtol=1e-12)
 
 
 # --- refit --------------------------------------------------------------------------
@@ -338,6 +349,8 @@ def test_refit_knows_its_settings(result):
             result.refit(where=where, maxfev=10)
     with pytest.raises(ValueError, match="ftol"):
         result.refit(ftol=-1.0)
+    with pytest.raises(ValueError, match="polish must be None or 'float64'"):
+        result.refit(polish="float32")
     with pytest.raises(ValueError, match="p0"):
         result.refit(p0=(1.0, 1.0, 1.0))
     with pytest.raises(ValueError, match="where"):

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.batch.inputs import batch_options
 from jaxlsq.implicit import with_derivatives
-from jaxlsq.inputs import batch_options
 from jaxlsq.lanes import solver
 from jaxlsq.numerics.jacobian import EVALUATIONS, METHODS, linearized
 from jaxlsq.params import Layout

@@ -35,18 +35,24 @@ class Normal:
         J'f.
     unit : (...) array
         The size of the residual, a power of two; both are in its square.
+    sizes : (n, ...) array
+        The size of each parameter, a power of two; the columns of J are over it.
     """
 
     gram: jax.Array
     gradient: jax.Array
     unit: jax.Array
+    sizes: jax.Array
 
     @classmethod
     def empty(cls, x0):
         """One of the right shapes, before the first Jacobian."""
         n, lanes = x0.shape[0], x0.shape[1:]
         return cls(
-            jnp.zeros((n, n, *lanes), x0.dtype), jnp.zeros_like(x0), jnp.ones(lanes, x0.dtype)
+            gram=jnp.zeros((n, n, *lanes), x0.dtype),
+            gradient=jnp.zeros_like(x0),
+            unit=jnp.ones(lanes, x0.dtype),
+            sizes=jnp.ones_like(x0),
         )
 
     @property
@@ -56,7 +62,12 @@ class Normal:
     @property
     def column_norms(self):
         """Norms of J's columns."""
-        return self._lengths * self.unit
+        return self._lengths * self.unit / self.sizes
+
+    @property
+    def largest_gradient(self):
+        """The largest element of the gradient."""
+        return jnp.max(jnp.abs(self.gradient) * self.unit / self.sizes, axis=0) * self.unit
 
     def cosines(self, fnorm):
         """Between the residual and each column; zero for a zero column."""
@@ -68,7 +79,7 @@ class Normal:
 
         Lanes that are `idle` wait for none of it; what they get is meaningless.
         """
-        scale = scale / self.unit
+        scale = scale * self.sizes / self.unit
         gram = self.gram / scale[:, None] / scale[None, :]
         gradient = self.gradient / scale
         damping, q, full_rank = levenberg_parameter(
@@ -76,22 +87,24 @@ class Normal:
         )
         step_norm = norm(q)
         model = _quadratic_form(gram, q) / jnp.square(fnorm / self.unit)
-        return damping, q / scale, step_norm * self.unit, model, full_rank
+        return damping, q / scale * self.sizes, step_norm * self.unit, model, full_rank
 
 
-def normal_equations(columns, f, unit):
+def normal_equations(columns, f, unit, sizes=1.0):
     """The normal equations, and the norm of the residual.
 
     Parameters
     ----------
     columns : sequence of (..., m) arrays
-        The n columns of J, divided by `unit`.  Apart, since XLA then makes each sum over the
-        data a vectorized kernel.
+        The n columns of J, times `sizes` over `unit`.  Apart, since XLA then makes each sum
+        over the data a vectorized kernel.
     f : (..., m) array
         The residual, divided by `unit`.
     unit : (...) array
         Powers of two near the norm of the residual, so that no square leaves the range of
         the type.
+    sizes : (n, ...) array or 1
+        Powers of two near the parameters, for the same purpose.
 
     Returns
     -------
@@ -104,7 +117,8 @@ def normal_equations(columns, f, unit):
         [jnp.stack([upper[min(i, j)][abs(i - j)] for j in range(n)]) for i in range(n)]
     )
     gradient = jnp.stack([_dot(column, f) for column in columns])
-    return Normal(gram, gradient, unit), jnp.sqrt(_dot(f, f)) * unit
+    sizes = jnp.broadcast_to(jnp.asarray(sizes, f.dtype), gradient.shape)
+    return Normal(gram, gradient, unit, sizes), jnp.sqrt(_dot(f, f)) * unit
 
 
 def _dot(u, v):
@@ -121,8 +135,9 @@ def _damped_steps(gram, gradient):
 
     In parameters scaled by D: minimize ``q'(A + damping) q - 2 g'q``.  All of it comes from
     one sweep of A, bordered with g: the inverse, q, and the pivots.  A pivot that is zero to
-    rounding, n * eps of its diagonal element, belongs to a direction that the earlier
-    columns span already: that parameter does not move.
+    rounding, 4 n eps of its diagonal element, belongs to a direction that the earlier
+    columns span already: that parameter does not move.  (Of 32,000 fits with two parameters
+    of which only the product counts, and the like, n eps let 71 pass, and 2 n eps none.)
 
     Sources: J. H. Goodnight, "A tutorial on the SWEEP operator", The American Statistician 33
     (1979), for the operator and its use on singular matrices; Higham, "Accuracy and Stability
@@ -131,7 +146,7 @@ def _damped_steps(gram, gradient):
     n = gradient.shape[0]
     lanes = (1,) * (gradient.ndim - 1)
     eye = jnp.eye(n, dtype=bool).reshape(n, n, *lanes)
-    floor = n * jnp.finfo(gradient.dtype).eps
+    floor = 4 * n * jnp.finfo(gradient.dtype).eps
     corner = jnp.zeros_like(gradient[:1])
 
     def attempt(damping):

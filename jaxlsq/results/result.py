@@ -89,7 +89,10 @@ class FitResult:
         index : int or tuple
             Which one.
         """
-        return describe(self.status[index])
+        status = self.status[index]
+        if np.ndim(status):
+            raise IndexError(f"message is of one fit; give its index in the batch {self.shape}.")
+        return describe(status)
 
     def counts(self):
         """How many fits ended with each status, the most frequent first."""
@@ -148,7 +151,8 @@ class FitResult:
         size, good = self.status.size, int(np.count_nonzero(self.success))
         shape = " x ".join(f"{k:,}" for k in self.shape) or "1"
         mean = f", {self.nfev.mean():.1f} evaluations each" if size else ""
-        return f"{shape} fits, {good:,} converged, {size - good:,} did not{mean}"
+        noun = "fit" if size == 1 else "fits"
+        return f"{shape} {noun}, {good:,} converged, {size - good:,} did not{mean}"
 
     def _quantiles(self):
         good = self.x.reshape(-1, self.x.shape[-1])[self.success.ravel()]
@@ -196,8 +200,8 @@ class FitResult:
 
         Parameters
         ----------
-        x : array, optional
-            Where, the same for all fits; the data's own `xdata` if not given.
+        x : array or pytree, optional
+            Where, the same for all fits, as `xdata` of one; the data's own `xdata` if not given.
 
         Returns
         -------
@@ -216,7 +220,8 @@ class FitResult:
             Where to start, as for `fit`, with the batch's shape where it is per problem;
             where they ended if not given (or at the first start, if that is not finite).
         **changes
-            Settings of `fit` that change: ``ftol xtol gtol max_nfev x_scale starts progress``.
+            Settings of `fit` that change: ``ftol xtol gtol max_nfev x_scale starts polish
+            progress``.
 
         Returns
         -------
@@ -225,14 +230,14 @@ class FitResult:
             smaller cost stays.
         """
         problem = self._with_data("refit")
-        problem.check_changes(changes)
+        settings = problem.changed_settings(changes)
         where = self.failed if where is None else np.asarray(where)
         if where.shape not in ((), self.shape):
             raise ValueError(f"where must have the batch's shape {self.shape}, got {where.shape}.")
         index = np.flatnonzero(np.broadcast_to(where, self.shape))
         if not index.size:
             return self
-        again = problem.again(index, self.x, p0, changes)
+        again = problem.again(index, self.x, p0, settings)
         old_good, new_good = self.success.ravel()[index], again.success
         with np.errstate(invalid="ignore"):
             lower = (again.cost < self.cost.ravel()[index]) | np.isnan(self.cost.ravel()[index])
@@ -291,6 +296,8 @@ class FitResult:
     def concat(cls, results):
         """One result from several with the same parameters, along the first axis."""
         results = list(results)
+        if not results:
+            raise ValueError("concat needs at least one result")
         if len({result.layout for result in results}) != 1:
             raise ValueError("concat needs results with the same parameters")
         arrays = {

@@ -25,6 +25,10 @@ from jaxlsq.status import Status
 __all__ = ["Ended", "Pool", "Queue", "advance", "empty_pool", "run_pool"]
 
 
+# A start of 1e-30 is a zero rather than the size of its parameter.
+FARTHEST_SIZE = 1e15
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Ended:
@@ -57,9 +61,10 @@ class Pool:
 
     state: State
     f: jax.Array  # (W, m) residual at the trial points, over the unit
-    columns: tuple  # n times (W, m), its derivatives
+    columns: tuple  # n times (W, m), its derivatives, times the sizes
     data: object  # (W, ...) each
     unit: jax.Array  # (W,) powers of two, near the size of the residual
+    sizes: jax.Array  # (n, W) powers of two, near the sizes of the parameters
     problem: jax.Array  # (W,) number of the problem, -1 for none
 
 
@@ -151,6 +156,7 @@ def empty_pool(lane, queue, width):
         columns=tuple(columns),
         data=data,
         unit=jnp.ones(width, dtype),
+        sizes=jnp.ones((n, width), dtype),
         problem=jnp.full(width, -1, jnp.int32),
     )
 
@@ -195,9 +201,9 @@ def advance(lane, pool, queue, options, drain, evaluations=0):
             f, columns = lanes(tuple(pool.state.trial.x), pool.data)
             if _squares_are_safe(f.dtype):
                 return replace(pool, f=f, columns=tuple(columns))
-            reciprocal = (1.0 / pool.unit)[:, None]
-            columns = tuple(column * reciprocal for column in columns)
-            return replace(pool, f=f * reciprocal, columns=columns)
+            factors = (pool.sizes / pool.unit)[:, :, None]
+            columns = tuple(c * factor for c, factor in zip(columns, factors, strict=True))
+            return replace(pool, f=f * (1.0 / pool.unit)[:, None], columns=columns)
 
         def unfinished(carry):
             pool, _, issued = carry
@@ -222,16 +228,23 @@ def _squares_are_safe(dtype):
 
 
 def _units(lane, queue):
-    """A power of two near the largest residual at each start, or one."""
+    """Powers of two near the largest residual at each start, and near each parameter; or ones.
+
+    A model's derivative by a parameter is of the size of the model over the parameter's, so
+    that with both units neither data nor parameters need be near one.
+    """
     x0 = queue.x0
     if _squares_are_safe(x0.dtype):
-        return jnp.ones(x0.shape[0], x0.dtype)
+        return jnp.ones(x0.shape[0], x0.dtype), jnp.ones_like(x0)
 
     def largest(x, i):
         f, _ = lane(tuple(x), _take(queue.data, i // queue.starts))
         return jnp.max(jnp.abs(f), initial=0.0)
 
-    return power_of_two(jax.vmap(largest)(x0, jnp.arange(x0.shape[0], dtype=jnp.int32)))
+    rows = jnp.arange(x0.shape[0], dtype=jnp.int32)
+    magnitudes = jnp.clip(jnp.abs(x0), 1.0 / FARTHEST_SIZE, FARTHEST_SIZE)
+    sizes = jnp.where(x0 == 0, 1.0, power_of_two(magnitudes))
+    return power_of_two(jax.vmap(largest)(x0, rows)), sizes
 
 
 def _take(tree, index):
@@ -253,7 +266,7 @@ def _round(pool, options, evaluations, go):
     def stage(function, otherwise, *arguments):
         return lax.cond(go, lambda _, *a: function(*a), lambda old, *_: old, otherwise, *arguments)
 
-    state, sums = pool.state, (pool.columns, pool.f, pool.unit)
+    state, sums = pool.state, (pool.columns, pool.f, pool.unit, pool.sizes)
     running = state.status == Status.RUNNING
     shapes = jax.eval_shape(normal_equations, *sums)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
@@ -294,14 +307,13 @@ def _write(pool, results):
     target = jnp.where(ended, pool.problem, reals.shape[0] + lanes)  # else out of bounds
     fnorm = state.point.fnorm
     begun = jnp.isfinite(fnorm)
-    gradient = jnp.max(jnp.abs(factor.gradient), axis=0) * jnp.square(factor.unit)
     success = (state.status >= Status.FTOL) & (state.status <= Status.GTOL)
     singular = success & ~state.trial.full_rank
     status = jnp.where(singular, jnp.int32(Status.SINGULAR_JACOBIAN), state.status)
     new_reals = [
         state.point.x,
         jnp.where(begun, 0.5 * jnp.square(fnorm), jnp.nan)[None],
-        jnp.where(begun, gradient, jnp.nan)[None],
+        jnp.where(begun, factor.largest_gradient, jnp.nan)[None],
     ]
     new_counts = jnp.stack([status, state.nfev, state.njev, state.nit], axis=1)
 
@@ -328,7 +340,8 @@ def _refill(pool, queue, units, issued):
         pool,
         state=_select(fill, fresh, pool.state),
         data=jax.tree.map(rows, _take(queue.data, index // queue.starts), pool.data),
-        unit=rows(_take(units, index), pool.unit),
+        unit=rows(_take(units[0], index), pool.unit),
+        sizes=jnp.where(fill, _take(units[1], index).T, pool.sizes),
         problem=jnp.where(fill, following, jnp.where(free, -1, pool.problem)),
     )
     return pool, jnp.minimum(issued + place[-1], queue.count)

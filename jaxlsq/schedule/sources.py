@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Source"]
+__all__ = ["Source", "converted"]
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,33 @@ class Source:
         """Problems `first` to `last`, as (k, ...)."""
         if self.index is not None:
             rows = [self._read(i, i + 1)[0] for i in self.index[first:last]]
-            return np.array(rows, self.dtype).reshape(len(rows), *self.tail)
+            rows = np.array(rows) if rows else np.empty(0)
+            return converted(rows, self.dtype).reshape(len(rows), *self.tail)
         return self._read(first, last)
 
     def _read(self, first, last):
         if not self.batch:
-            return np.asarray(self.array[:], self.dtype)[None]
+            return converted(np.asarray(self.array[:]), self.dtype)[None]
         inner = int(np.prod(self.batch[1:]))
         low, high = first // inner, -(-last // inner)
         rows = np.asarray(self.array[low:high])
         flat = rows.reshape(-1, *self.tail)[first - low * inner : last - low * inner]
-        return np.ascontiguousarray(flat, self.dtype)
+        return np.ascontiguousarray(converted(flat, self.dtype))
+
+
+def converted(array, dtype):
+    """An array in another type.
+
+    Raises
+    ------
+    ValueError
+        For an integer that does not fit, instead of wrapping it.
+    """
+    out = np.asarray(array, dtype)
+    narrower = out.dtype.kind in "iu" and out.dtype.itemsize < array.dtype.itemsize
+    if narrower and not np.array_equal(out, array):
+        raise ValueError(
+            f"the data hold integers that {out.dtype}, which goes with float32 data, does not. "
+            "Pass the data in float64, or these numbers as floats."
+        )
+    return out

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.batch.program import Task, compile_map, compile_task
 from jaxlsq.numerics.normal import normal_equations
-from jaxlsq.program import Task, compile_map, compile_task
 from jaxlsq.schedule.devices import usable_cores
 from jaxlsq.schedule.stream import stream
 

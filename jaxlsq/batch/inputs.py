@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxlsq.numerics.iteration import Options
 from jaxlsq.params import Layout
-from jaxlsq.schedule.sources import Source
+from jaxlsq.schedule.sources import Source, converted
 
 __all__ = [
     "Spread",
@@ -23,6 +23,7 @@ __all__ = [
     "split_data",
 ]
 
+INT32_MAX = np.iinfo(np.int32).max
 SMALLEST_TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1.49012e-8}
 
 
@@ -85,6 +86,8 @@ def split_data(tree, batch, dtype, name):
         ``join(lanes, shared)`` gives the tree again, of one problem.
     """
     leaves, structure = jax.tree.flatten(tree)
+    if not leaves:
+        raise TypeError(f"{name} must be an array or a pytree of arrays, got {tree!r}.")
     leaves = [as_array_like(leaf, name) for leaf in leaves]
     lanes, shared = {}, {}
     for number, leaf in enumerate(leaves):
@@ -94,9 +97,9 @@ def split_data(tree, batch, dtype, name):
         if batch and front == batch and tail:
             lanes[key] = Source(leaf, batch, kind)
         elif batch and len(leaf.shape) > len(batch) and front == (1,) * len(batch):
-            shared[key] = np.asarray(leaf, kind)[(0,) * len(batch)]
+            shared[key] = converted(np.asarray(leaf), kind)[(0,) * len(batch)]
         else:
-            shared[key] = np.asarray(leaf, kind)
+            shared[key] = converted(np.asarray(leaf), kind)
 
     def join(lane, shared):
         keys = [f"{name}.{number}" for number in range(len(leaves))]
@@ -164,6 +167,8 @@ def as_start(p0, batch, name="p0"):
         For an empty, complex or misshapen one.
     """
     if isinstance(p0, dict):
+        if not all(isinstance(key, str) for key in p0):
+            raise TypeError(f"{name}'s keys must be the parameters' names, got {list(p0)}.")
         leaves = {key: np.asarray(value) for key, value in p0.items()}
         for key, value in leaves.items():
             if value.shape not in ((), batch):
@@ -175,7 +180,10 @@ def as_start(p0, batch, name="p0"):
         shared = all(value.shape == () for value in leaves.values())
         array = layout.pack(leaves, () if shared else batch) if leaves else np.empty(0)
     else:
-        array = np.asarray(p0)
+        try:
+            array = np.asarray(p0)
+        except ValueError as error:
+            raise ValueError(f"{name} must be an array: {error}") from None
         if array.ndim == 0:
             array = array[None]
         if array.ndim > 1 and array.shape[:-1] != batch:
@@ -254,7 +262,7 @@ def batch_options(n, dtype, *, ftol, xtol, gtol, x_scale, max_nfev):
         scale = np.broadcast_to(1.0 / scale, (n,))
     floats = values | {"factor": 100.0, "diag": scale, "epsfcn": 0.0}
     return Options(
-        max_nfev=np.int32(100 * (n + 1) if max_nfev is None else max_nfev),
+        max_nfev=np.int32(100 * (n + 1) if max_nfev is None else min(max_nfev, INT32_MAX)),
         **{k: np.asarray(v, dtype) for k, v in floats.items()},
     )
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
+import jax
 import numpy as np
 
-from jaxlsq.inputs import Spread, Start, batch_options
+from jaxlsq.batch.inputs import Spread, Start, as_array_like, batch_options
 from jaxlsq.params import Layout
 from jaxlsq.results.result import FitResult
 from jaxlsq.schedule.pool import Ended
@@ -30,6 +31,27 @@ class Settings:
     starts: object = 1
     polish: str | None = None
     progress: object = False
+
+    @classmethod
+    def of(cls, **values):
+        """With its numbers checked, before anything else happens.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a name that is not a field, or an improper value.
+        """
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise TypeError(f"{unknown} can't be changed; what can is {known}.")
+        settings = cls(**values)
+        polish = settings.polish
+        if polish is not None and not (isinstance(polish, str) and polish == "float64"):
+            raise ValueError(f"polish must be None or 'float64', got {polish!r}.")
+        numbers = {name: getattr(settings, name) for name in ("ftol", "xtol", "gtol", "max_nfev")}
+        batch_options(1, np.dtype(np.float64), x_scale=None, **numbers)
+        return settings
 
 
 @dataclass(frozen=True)
@@ -169,15 +191,11 @@ class Problem:
             settings=settings,
         )
 
-    @staticmethod
-    def check_changes(changes):
-        """Raise TypeError unless all are fields of `Settings`."""
-        known = [field.name for field in fields(Settings)]
-        unknown = sorted(set(changes) - set(known))
-        if unknown:
-            raise TypeError(f"refit got {unknown}; what it can change is {known}.")
+    def changed_settings(self, changes):
+        """The settings with some of them changed, checked."""
+        return Settings.of(**(vars(self.settings) | changes))
 
-    def again(self, index, x, p0, changes):
+    def again(self, index, x, p0, settings):
         """Fit some of them again; see `FitResult.refit`."""
         problem = self.take(index, (len(index),))
         if p0 is not None:
@@ -196,7 +214,7 @@ class Problem:
             if first is not None:
                 last = np.where(np.all(np.isfinite(last), axis=1, keepdims=True), last, first)
             problem = replace(problem, start=replace(problem.start, array=last))
-        return replace(problem, settings=replace(self.settings, **changes)).solve()
+        return replace(problem, settings=settings).solve()
 
     def _gather(self, call, x):
         """One array from a call on every group, or a list where their shapes differ."""
@@ -226,11 +244,15 @@ class Problem:
         """(..., k) values of the model."""
         if self.model is None:
             raise ValueError("predict needs a model: use fit, or evaluate your function yourself.")
+        at = jax.tree.map(
+            lambda v: np.asarray(as_array_like(v, "x")), at, is_leaf=lambda v: isinstance(v, list)
+        )
 
         def call(group, params):
             places = self.places
             if at is not None:
-                group = replace(group, shared={**group.shared, "at": np.asarray(at, group.dtype)})
+                there = jax.tree.map(lambda v: v.astype(group.dtype), at)
+                group = replace(group, shared={**group.shared, "at": there})
                 places = _given_places
             layout = group.task.layout
             return group.map(_Prediction(self.model, layout, places), params)

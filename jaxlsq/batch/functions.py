@@ -1,0 +1,162 @@
+"""What is fitted, as functions of one problem: models and general functions, masks and weights."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+__all__ = [
+    "FunJacobian",
+    "FunResidual",
+    "ModelJacobian",
+    "ModelResidual",
+    "Policy",
+    "Predict",
+    "all_points",
+]
+
+
+@dataclass(frozen=True)
+class Predict:
+    """The model as a function of ``(params, x)``."""
+
+    model: object
+    by_name: bool
+
+    def __call__(self, params, x):
+        values = self.model(x, **params) if self.by_name else self.model(x, *_scalars(params))
+        values = jnp.asarray(values)
+        if jnp.iscomplexobj(values):
+            raise TypeError(
+                f"model and jac must return real numbers, got dtype {values.dtype}. Fit real and "
+                "imaginary parts as two halves of ydata."
+            )
+        return values
+
+
+def _scalars(params):
+    """A vector's elements, or a tuple as it is."""
+    return params if isinstance(params, tuple) else tuple(params)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which points of a data set count.
+
+    Two of them are equal where they do the same, so that it may be part of a program's key.
+    """
+
+    omit: bool
+    masked: bool
+
+    def live(self, lane, shared):
+        """(m,) bool, or None for all."""
+        y = lane["y"]
+        live = _find("mask", lane, shared) if self.masked else None
+        if live is not None:
+            live = jnp.broadcast_to(live, y.shape)
+        if not self.omit:
+            return live
+        present = ~jnp.isnan(y)
+        return present if live is None else live & present
+
+    def __call__(self, lane, shared, m):
+        """`Task.check`: how many points count, and whether those are finite."""
+        live, sigma = self.live(lane, shared), _find("sigma", lane, shared)
+        good = jnp.isfinite(lane["y"])
+        if sigma is not None:
+            good = good & jnp.isfinite(sigma) & (sigma > 0)
+        if live is None:
+            return jnp.int32(m), jnp.all(good)
+        return jnp.sum(live, dtype=jnp.int32), jnp.all(good | ~live)
+
+
+def _find(key, lane, shared):
+    return lane.get(key, shared.get(key))
+
+
+@dataclass(frozen=True)
+class ModelResidual:
+    """``(model - y) / sigma`` where a point counts, zero elsewhere."""
+
+    predict: Predict
+    policy: Policy
+    x: object
+
+    def __call__(self, params, lane, shared):
+        y = lane["y"]
+        values = self.predict(params, self.x(lane, shared))
+        if values.shape not in (y.shape, (), (1,)):
+            raise ValueError(
+                f"model(x, ...) must return one value per point, shape {y.shape}, got "
+                f"{values.shape}. Do xdata and ydata have the same length?"
+            )
+        live = self.policy.live(lane, shared)
+        if live is not None:
+            y = jnp.where(live, y, jnp.zeros((), y.dtype))
+        residual = _weighted(values - y, lane, shared, live)
+        return residual.astype(y.dtype)
+
+
+def _weighted(rows, lane, shared, live):
+    """Rows, one per point, over sigma, and zero where the point does not count."""
+    column = (slice(None),) + (None,) * (rows.ndim - 1)
+    sigma = _find("sigma", lane, shared)
+    if sigma is not None:
+        rows = rows / sigma[column]
+    return rows if live is None else jnp.where(live[column], rows, jnp.zeros((), rows.dtype))
+
+
+@dataclass(frozen=True)
+class ModelJacobian:
+    """The user's Jacobian of the model, weighted as the residual is."""
+
+    jac: object
+    by_name: bool
+    policy: Policy
+    x: object
+
+    def __call__(self, params, lane, shared):
+        rows = Predict(self.jac, self.by_name)(params, self.x(lane, shared))
+        expected = (*lane["y"].shape, len(jax.tree.leaves(params)))
+        if rows.shape != expected:
+            raise ValueError(f"jac must return shape {expected}, got {rows.shape}.")
+        live = self.policy.live(lane, shared)
+        return _weighted(rows, lane, shared, live).astype(lane["y"].dtype)
+
+
+@dataclass(frozen=True)
+class FunResidual:
+    """A general residual on one problem's data."""
+
+    fun: object
+    join: object
+
+    def __call__(self, params, lane, shared):
+        f = jnp.asarray(self.fun(params, self.join(lane, shared)))
+        if f.ndim != 1:
+            raise ValueError(
+                f"fun must return a 1-D array of residuals, got shape {f.shape}. Flatten it with "
+                ".ravel()."
+            )
+        if jnp.iscomplexobj(f):
+            raise TypeError(
+                f"fun must return real numbers, got dtype {f.dtype}. Return real and imaginary "
+                "parts, one after the other."
+            )
+        return f.astype(jnp.result_type(*jax.tree.leaves(params)))
+
+
+@dataclass(frozen=True)
+class FunJacobian:
+    """A general Jacobian on one problem's data."""
+
+    jac: object
+    join: object
+
+    def __call__(self, params, lane, shared):
+        return jnp.asarray(self.jac(params, self.join(lane, shared)))
+
+
+def all_points(lane, shared, m):
+    return jnp.int32(m), jnp.bool_(True)
