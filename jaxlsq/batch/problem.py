@@ -290,6 +290,8 @@ def _not_begun(size, n, dtype):
 def _best(ended: Ended, starts):
     """Of each problem's starts the best one: converged before not, then the smallest cost."""
     arrays = vars(ended).copy()
+    if starts == 1:
+        return arrays | {"agreed": np.isfinite(arrays["cost"]).astype(np.int32)}
     cost, status = (arrays[k].reshape(-1, starts) for k in ("cost", "status"))
     rank = np.where(np.isnan(cost), np.inf, cost)
     good = np.isin(status, sorted(SUCCESS))

@@ -90,14 +90,14 @@ class Normal:
         return damping, q / scale * self.sizes, step_norm * self.unit, model, full_rank
 
 
-def normal_equations(columns, f, unit, sizes=1.0):
+def normal_equations(columns, f, unit, sizes=1.0, factors=None):
     """The normal equations, and the norm of the residual.
 
     Parameters
     ----------
     columns : sequence of (..., m) arrays
         The n columns of J, times `sizes` over `unit`.  Apart, since XLA then makes each sum
-        over the data a vectorized kernel.
+        over the data a vectorized kernel.  One that all lanes share may be (m,).
     f : (..., m) array
         The residual, divided by `unit`.
     unit : (...) array
@@ -105,6 +105,8 @@ def normal_equations(columns, f, unit, sizes=1.0):
         the type.
     sizes : (n, ...) array or 1
         Powers of two near the parameters, for the same purpose.
+    factors : sequence of n (...) arrays or None, optional
+        What a column is still to be multiplied with.
 
     Returns
     -------
@@ -112,16 +114,28 @@ def normal_equations(columns, f, unit, sizes=1.0):
     fnorm : (...) array
     """
     n = len(columns)
-    upper = [[_dot(columns[i], columns[j]) for j in range(i, n)] for i in range(n)]
+    factors = factors or (None,) * n
+
+    def product(j, v, *among):
+        value = _dot(columns[j], v)
+        for factor in (factors[j], *among):
+            value = value if factor is None else value * factor
+        return jnp.broadcast_to(value, unit.shape)
+
+    upper = [[product(i, columns[j], factors[j]) for j in range(i, n)] for i in range(n)]
     gram = jnp.stack(
         [jnp.stack([upper[min(i, j)][abs(i - j)] for j in range(n)]) for i in range(n)]
     )
-    gradient = jnp.stack([_dot(column, f) for column in columns])
+    gradient = jnp.stack([product(j, f) for j in range(n)])
     sizes = jnp.broadcast_to(jnp.asarray(sizes, f.dtype), gradient.shape)
     return Normal(gram, gradient, unit, sizes), jnp.sqrt(_dot(f, f)) * unit
 
 
 def _dot(u, v):
+    if u.ndim < v.ndim:
+        return _dot(v, u)
+    if u.ndim > v.ndim:
+        return jnp.matmul(u, v, precision="highest")
     return jnp.sum(u * v, axis=-1)
 
 

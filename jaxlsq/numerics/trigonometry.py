@@ -1,40 +1,64 @@
-r"""Sine and cosine in float64 that vectorize on a CPU.
+r"""Sine and cosine that vectorize on a CPU.
 
 XLA:CPU calls the C library for each element, and again in each kernel that reads the result:
 more than the rest of the fit of a sinusoid.  Here :math:`x = k \pi / 2 + r` with r in
 :math:`[-\pi/4, \pi/4]`, and polynomials in r, all in plain arithmetic; the result is within one
-unit in the last place of the true one.  Where k has more than 20 bits the reduction would lose
-digits, and the C library is asked.
+unit in the last place of the true one (in float32 within 1e-7, which near a zero is more).  Where
+k has more than 20 bits, in float32 10, the reduction would lose digits, and the C library is asked.
 
 Source: W. J. Cody, W. Waite, "Software Manual for the Elementary Functions" (1980), chapter 8,
-for the reduction; coefficients are those of FDLIBM's ``__kernel_sin`` and ``__kernel_cos``.
+for the reduction; coefficients are those of FDLIBM's ``__kernel_sin`` and ``__kernel_cos``, in
+float32 those of S. L. Moshier's Cephes.
 """
+
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 __all__ = ["with_fast_trigonometry"]
 
-LARGEST = 1.6e6
-# Half of pi in three parts; k times one of the first two is exact.
-_PARTS = (1.57079632673412561417, 6.07710050630396597660e-11, 2.02226624879595063154e-21)
-_SINE = (
-    1.58969099521155010221e-10,
-    -2.50507602534068634195e-08,
-    2.75573137070700676789e-06,
-    -1.98412698298579493134e-04,
-    8.33333333332248946124e-03,
-    -1.66666666666666324348e-01,
-)
-_COSINE = (
-    -1.13596475577881948265e-11,
-    2.08757232129817482790e-09,
-    -2.75573143513906633035e-07,
-    2.48015872894767294178e-05,
-    -1.38888888888741095749e-03,
-    4.16666666666666019037e-02,
-)
+
+@dataclass(frozen=True)
+class _Table:
+    """What the formula needs to know of a type."""
+
+    largest: float  # of arguments: more would lose digits
+    parts: tuple  # half of pi in three; k times one of the first two is exact
+    sine: tuple
+    cosine: tuple
+
+
+_TABLES = {
+    np.dtype(np.float64): _Table(
+        largest=1.6e6,
+        parts=(1.57079632673412561417, 6.07710050630396597660e-11, 2.02226624879595063154e-21),
+        sine=(
+            1.58969099521155010221e-10,
+            -2.50507602534068634195e-08,
+            2.75573137070700676789e-06,
+            -1.98412698298579493134e-04,
+            8.33333333332248946124e-03,
+            -1.66666666666666324348e-01,
+        ),
+        cosine=(
+            -1.13596475577881948265e-11,
+            2.08757232129817482790e-09,
+            -2.75573143513906633035e-07,
+            2.48015872894767294178e-05,
+            -1.38888888888741095749e-03,
+            4.16666666666666019037e-02,
+        ),
+    ),
+    np.dtype(np.float32): _Table(
+        largest=1e3,
+        parts=(1.5703125, 4.837512969970703125e-4, 7.54978994877e-8),
+        sine=(-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1),
+        cosine=(2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2),
+    ),
+}
 
 
 def _polynomial(coefficients, z):
@@ -46,18 +70,19 @@ def _polynomial(coefficients, z):
 
 def _shifted_sine(x, quarters):
     """``sin(x + quarters * pi / 2)`` for moderate x."""
+    table = _TABLES[x.dtype]
     k = jnp.round(x * (2.0 / jnp.pi))
     # r + rest, what r loses of the difference to rounding.
-    first, second = x - k * _PARTS[0], k * _PARTS[1]
+    first, second = x - k * table.parts[0], k * table.parts[1]
     near = first - second
-    tail = ((first - near) - second) - k * _PARTS[2]
+    tail = ((first - near) - second) - k * table.parts[2]
     r = near + tail
     rest = (near - r) + tail
     z = r * r
-    sine = r + (r * z * _polynomial(_SINE, z) + rest)
+    sine = r + (r * z * _polynomial(table.sine, z) + rest)
     half = 0.5 * z
     whole = 1.0 - half
-    cosine = whole + (((1.0 - whole) - half) + (z * z * _polynomial(_COSINE, z) - r * rest))
+    cosine = whole + (((1.0 - whole) - half) + (z * z * _polynomial(table.cosine, z) - r * rest))
     k = k + quarters
     quadrant = k - 4.0 * jnp.floor(0.25 * k)
     value = jnp.where((quadrant == 1.0) | (quadrant == 3.0), cosine, sine)
@@ -68,12 +93,15 @@ def _fast(exact, quarters):
     def moderate(x):
         return _shifted_sine(x, quarters)
 
+    def too_large(x):
+        return jnp.abs(x) > _TABLES[x.dtype].largest
+
     def any_size(x):
         # Element by element, so that a large one changes no bit of the others.
-        return jnp.where(jnp.abs(x) > LARGEST, exact(x), moderate(x))
+        return jnp.where(too_large(x), exact(x), moderate(x))
 
     def evaluate(x):
-        return lax.cond(jnp.any(jnp.abs(x) > LARGEST), any_size, moderate, x)
+        return lax.cond(jnp.any(too_large(x)), any_size, moderate, x)
 
     return evaluate
 
@@ -82,7 +110,7 @@ _REPLACEMENTS = {"sin": _fast(lax.sin, 0.0), "cos": _fast(lax.cos, 1.0)}
 
 
 def with_fast_trigonometry(function):
-    """The same function, with its own float64 sines and cosines replaced.
+    """The same function, with its own sines and cosines replaced.
 
     Parameters
     ----------
@@ -108,7 +136,7 @@ def with_fast_trigonometry(function):
 
 
 def _is_replaced(eqn):
-    return eqn.primitive.name in _REPLACEMENTS and eqn.invars[0].aval.dtype == jnp.float64
+    return eqn.primitive.name in _REPLACEMENTS and eqn.invars[0].aval.dtype in _TABLES
 
 
 def _run(jaxpr, consts, inputs):

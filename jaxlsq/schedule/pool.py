@@ -18,8 +18,8 @@ from jax import lax
 
 from jaxlsq.numerics.iteration import State, judge, propose, relinearize, start
 from jaxlsq.numerics.norm import power_of_two
-from jaxlsq.numerics.normal import Normal, normal_equations
-from jaxlsq.numerics.trigonometry import with_fast_trigonometry
+from jaxlsq.numerics.normal import Normal
+from jaxlsq.schedule.equations import Equations, squares_are_safe
 from jaxlsq.status import Status
 
 __all__ = ["Ended", "Pool", "Queue", "advance", "empty_pool", "run_pool"]
@@ -60,8 +60,6 @@ class Pool:
     """The lanes between two rounds."""
 
     state: State
-    f: jax.Array  # (W, m) residual at the trial points, over the unit
-    columns: tuple  # n times (W, m), its derivatives, times the sizes
     data: object  # (W, ...) each
     unit: jax.Array  # (W,) powers of two, near the size of the residual
     sizes: jax.Array  # (n, W) powers of two, near the sizes of the parameters
@@ -145,15 +143,9 @@ def empty_pool(lane, queue, width):
     """
     n, dtype = queue.x0.shape[1], queue.x0.dtype
     data = jax.tree.map(lambda v: jnp.zeros((width, *v.shape[1:]), v.dtype), queue.data)
-    xs = (jnp.zeros(width, dtype),) * n
-    f, columns = jax.tree.map(
-        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(jax.vmap(lane), xs, data)
-    )
     state = start(jnp.zeros((n, width), dtype), Normal.empty)
     return Pool(
         state=replace(state, status=jnp.full(width, Status.INTERRUPTED, jnp.int32)),
-        f=f,
-        columns=tuple(columns),
         data=data,
         unit=jnp.ones(width, dtype),
         sizes=jnp.ones((n, width), dtype),
@@ -190,20 +182,13 @@ def advance(lane, pool, queue, options, drain, evaluations=0):
         options = replace(options, diag=options.diag[:, None])
         units = _units(lane, queue)
         old = jnp.where(pool.problem >= 0, size + jnp.arange(width, dtype=jnp.int32), -1)
-        lanes = with_fast_trigonometry(jax.vmap(lane))
+        one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), queue.data)
+        equations = Equations.of(lane, n, queue.x0.dtype, one)
         rows = size + width
         results = (
             jnp.zeros((rows, n + 2), queue.x0.dtype),
             jnp.full((rows, 4), Status.RUNNING, jnp.int32),
         )
-
-        def evaluate(pool):
-            f, columns = lanes(tuple(pool.state.trial.x), pool.data)
-            if _squares_are_safe(f.dtype):
-                return replace(pool, f=f, columns=tuple(columns))
-            factors = (pool.sizes / pool.unit)[:, :, None]
-            columns = tuple(c * factor for c, factor in zip(columns, factors, strict=True))
-            return replace(pool, f=f * (1.0 / pool.unit)[:, None], columns=columns)
 
         def unfinished(carry):
             pool, _, issued = carry
@@ -211,20 +196,16 @@ def advance(lane, pool, queue, options, drain, evaluations=0):
 
         def body(carry):
             pool, results, issued = carry
-            pool = replace(pool, state=_round(pool, options, evaluations, unfinished(carry)))
+            state = _round(equations, pool, options, evaluations, unfinished(carry))
+            pool = replace(pool, state=state)
             results = _write(pool, results)
             pool, issued = _refill(pool, queue, units, issued)
-            return evaluate(pool), results, issued
+            return pool, results, issued
 
         carry = replace(pool, problem=old), results, jnp.int32(0)
         pool, (reals, counts), _ = lax.while_loop(unfinished, body, carry)
     ended = Ended(reals[:, :n], reals[:, n], reals[:, n + 1], *(counts[:, j] for j in range(4)))
     return pool, ended
-
-
-def _squares_are_safe(dtype):
-    """Whether residuals of any usual size can be squared: in float64, not in float32."""
-    return jnp.finfo(dtype).maxexp > 1000
 
 
 def _units(lane, queue):
@@ -234,7 +215,7 @@ def _units(lane, queue):
     that with both units neither data nor parameters need be near one.
     """
     x0 = queue.x0
-    if _squares_are_safe(x0.dtype):
+    if squares_are_safe(x0.dtype):
         return jnp.ones(x0.shape[0], x0.dtype), jnp.ones_like(x0)
 
     def largest(x, i):
@@ -256,21 +237,24 @@ def _begin(x0, status, factor):
     return replace(start(x0.T, lambda _: factor), status=status)
 
 
-def _round(pool, options, evaluations, go):
-    """Take in residual and Jacobian at the trial points, and propose the next ones.
+def _stage(go, function, otherwise, *arguments):
+    """``function(*arguments)``, stored.
 
-    In stages, each a branch that is always taken: what a branch returns is stored, where
-    XLA:CPU would otherwise compute it again in every kernel that reads it.
+    A branch that is always taken: what a branch returns is stored, where XLA:CPU would
+    otherwise compute it again in every kernel that reads it.
     """
+    if otherwise is None:
+        shapes = jax.eval_shape(function, *arguments)
+        otherwise = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    return lax.cond(go, lambda _, *a: function(*a), lambda old, *_: old, otherwise, *arguments)
 
-    def stage(function, otherwise, *arguments):
-        return lax.cond(go, lambda _, *a: function(*a), lambda old, *_: old, otherwise, *arguments)
 
-    state, sums = pool.state, (pool.columns, pool.f, pool.unit, pool.sizes)
+def _round(equations, pool, options, evaluations, go):
+    """Take in residual and Jacobian at the trial points, and propose the next ones."""
+    stage = partial(_stage, go)
+    normal, trial_norm = equations(pool, stage)
+    state = pool.state
     running = state.status == Status.RUNNING
-    shapes = jax.eval_shape(normal_equations, *sums)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    normal, trial_norm = stage(normal_equations, zeros, *sums)
     state = stage(judge, state, state, trial_norm, options)
     state = propose(stage(partial(_take_in, evaluations), state, state, normal, options))
     # What ended, or never began, stays as it is in all that is reported of it.

@@ -1,0 +1,102 @@
+"""Residual and Jacobian of all lanes at their trial points, as normal equations.
+
+Columns of the Jacobian that depend neither on the parameters nor on a lane's data, those of
+an offset or a slope, say, are the same for all lanes and all rounds.  They stay (m,): nothing is
+written for them, and a sum with one reads half as much.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Literal
+
+from jaxlsq.numerics.norm import power_of_two
+from jaxlsq.numerics.normal import normal_equations
+from jaxlsq.numerics.trigonometry import with_fast_trigonometry
+
+__all__ = ["Equations", "squares_are_safe"]
+
+
+def squares_are_safe(dtype):
+    """Whether residuals of any usual size can be squared: in float64, not in float32."""
+    return jnp.finfo(dtype).maxexp > 1000
+
+
+@dataclass(frozen=True)
+class Equations:
+    """The normal equations as a function of the lanes' parameters and data.
+
+    Attributes
+    ----------
+    lanes : callable
+        ``lanes(xs, data) -> f, columns`` of all lanes, with the columns that vary.
+    steady : tuple
+        For each of the n columns None, or the (m,) array that it is, over its size.
+    sizes : tuple
+        The sizes, powers of two.
+    """
+
+    lanes: object
+    steady: tuple
+    sizes: tuple
+
+    @classmethod
+    def of(cls, lane, n, dtype, data):
+        """For a `lane` as in `jaxlsq.schedule.pool`, and the shapes of one lane's `data`."""
+        xs = (jax.ShapeDtypeStruct((), dtype),) * n
+        closed, shapes = jax.make_jaxpr(lane, return_shape=True)(xs, data)
+        depends = _depends(closed.jaxpr)[1:]
+
+        def varying(xs, data):
+            f, columns = lane(xs, data)
+            return f, tuple(c for c, moves in zip(columns, depends, strict=True) if moves)
+
+        # Of this only the steady columns are read, and they read nothing of it.
+        nowhere = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (xs, data))
+        _, columns = lane(*nowhere) if not all(depends) else shapes
+        steady, sizes = [], []
+        for column, moves in zip(columns, depends, strict=True):
+            size = 1.0 if moves or squares_are_safe(dtype) else power_of_two(_largest(column))
+            steady.append(None if moves else column / size)
+            sizes.append(size)
+        return cls(with_fast_trigonometry(jax.vmap(varying)), tuple(steady), tuple(sizes))
+
+    def __call__(self, pool, stage):
+        """`normal_equations` at the trial points of a pool, each part a `stage` of its own."""
+        xs, scaled = tuple(pool.state.trial.x), not squares_are_safe(pool.unit.dtype)
+        factors = [k / pool.unit if scaled else None for k in pool.sizes]
+        moving = [k for k, s in zip(factors, self.steady, strict=True) if s is None]
+
+        def evaluate(xs, data):
+            f, columns = self.lanes(xs, data)
+            if scaled:
+                f = f * (1.0 / pool.unit)[:, None]
+                columns = [c * k[:, None] for c, k in zip(columns, moving, strict=True)]
+            return f, tuple(columns)
+
+        f, varying = stage(evaluate, None, xs, pool.data)
+        varying = iter(varying)
+        columns = tuple(next(varying) if s is None else s for s in self.steady)
+        left = [
+            None if s is None or not scaled else k * size
+            for s, k, size in zip(self.steady, factors, self.sizes, strict=True)
+        ]
+        return stage(normal_equations, None, columns, f, pool.unit, pool.sizes, left)
+
+
+def _depends(jaxpr):
+    """Whether each output may depend on an input."""
+    moving = set(jaxpr.invars)
+
+    def moves(atom):
+        return not isinstance(atom, Literal) and atom in moving
+
+    for eqn in jaxpr.eqns:
+        if any(moves(atom) for atom in eqn.invars):
+            moving.update(eqn.outvars)
+    return [moves(atom) for atom in jaxpr.outvars]
+
+
+def _largest(v):
+    return jnp.max(jnp.abs(v), initial=0.0)
