@@ -43,7 +43,7 @@ class Scale:
         """The scale for a workload."""
         if quick:
             return cls(2000, 500, 100, 5.0)
-        return cls({"W4": 8000, "W5": 4000}.get(name, 20_000), 2000, 200, 15.0)
+        return cls({"W4": 40_000, "W5": 10_000}.get(name, 100_000), 2000, 200, 15.0)
 
     def of_library(self, library):
         """Lanes a peer's speed is measured on."""

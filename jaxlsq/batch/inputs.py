@@ -324,6 +324,8 @@ class Spread:
     def apply(self, x0, first, last):
         """(k, starts, n) from the first starts (k, n) of problems `first` to `last`."""
         x0 = x0[:, None]
+        if self.starts == 1:
+            return x0
         if self.given is None:
             return np.where(x0 == 0, self.shifts, x0 * self.factors)
         more = self.given if self.given.ndim == 2 else self.given[first:last]

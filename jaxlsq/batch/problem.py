@@ -152,8 +152,8 @@ class Problem:
         return batch_options(self.layout.n, dtype, gtol=gtol, **values)
 
     def _result(self, parts):
-        arrays = {}
-        for index, part in parts:
+        arrays = parts[0][1] if len(parts) == 1 else {}
+        for index, part in parts if len(parts) > 1 else ():
             for name, values in part.items():
                 if name not in arrays:
                     widest = np.result_type(*(p[name].dtype for _, p in parts))

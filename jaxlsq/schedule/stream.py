@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -13,6 +14,10 @@ from jaxlsq.status import Status
 __all__ = ["stream"]
 
 POLL_S = 0.05
+
+_COUNTS = ("status", "nfev", "njev", "nit")
+# What is reported of a problem that has not ended.
+_EMPTY = Ended(np.nan, np.nan, np.nan, Status.INTERRUPTED, 0, 0, 0)
 
 
 def stream(program, read, sizes, *, workers, wide, report=None):
@@ -74,20 +79,14 @@ class _Run:
 
     def __init__(self, program, read, sizes, wide):
         total, self.block, self.starts, n = sizes
-        dtype = np.float64 if wide else np.float32
+        real, whole = np.float64 if wide else np.float32, np.int32
         problems = total * self.starts
         self.program, self.read, self.total, self.wide = program, read, total, wide
         self.stop = threading.Event()
         self.done = 0
-        self.ended = Ended(
-            x=np.full((problems, n), np.nan, dtype),
-            cost=np.full(problems, np.nan, dtype),
-            optimality=np.full(problems, np.nan, dtype),
-            status=np.full(problems, Status.INTERRUPTED, np.int32),
-            nfev=np.zeros(problems, np.int32),
-            njev=np.zeros(problems, np.int32),
-            nit=np.zeros(problems, np.int32),
-        )
+        types = Ended(x=real, cost=real, optimality=real, **dict.fromkeys(_COUNTS, whole))
+        self.ended = jax.tree.map(lambda v, t: np.full(problems, v, t), _EMPTY, types)
+        self.ended = replace(self.ended, x=np.full((problems, n), np.nan, real))
         self.live = np.zeros(total, np.int32)
         self._next = 0
         self._lock = threading.Lock()
@@ -115,15 +114,24 @@ class _Run:
     def _collect(self, first, last, held, problem, results):
         """Store what has ended; returns the numbers of the problems that lanes still hold."""
         problem, results = np.asarray(problem), jax.tree.map(np.asarray, results)
+        begin, count = first * self.starts, (last - first) * self.starts
         size = len(results.status) - len(problem)
         number = np.full(len(results.status), -1)
-        number[: (last - first) * self.starts] = np.arange(first * self.starts, last * self.starts)
+        number[:count] = np.arange(begin, begin + count)
         if held is not None:
             number[size:] = held
-        ended = np.flatnonzero((results.status != Status.RUNNING) & (number >= 0))
-        target = number[ended]
-        for out, new in zip(jax.tree.leaves(self.ended), jax.tree.leaves(results), strict=True):
-            out[target] = new[ended]
+        kept = np.where(problem >= 0, number[problem], -1)
+        # The whole block is copied, which is cheaper than to choose; what has not ended is
+        # put back to how it was.
+        done = results.status != Status.RUNNING
+        late = size + np.flatnonzero((number[size:] >= 0) & done[size:])
+        unfinished = kept[kept >= 0]
+        for out, new, empty in zip(
+            *map(jax.tree.leaves, (self.ended, results, _EMPTY)), strict=True
+        ):
+            out[begin : begin + count] = new[:count]
+            out[number[late]] = new[late]
+            out[unfinished] = empty
         with self._lock:
-            self.done += ended.size
-        return np.where(problem >= 0, number[problem], -1)
+            self.done += np.count_nonzero(done[:count]) + late.size
+        return kept
