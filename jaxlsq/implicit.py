@@ -2,61 +2,150 @@ r"""Derivatives of a solution, by the implicit function theorem.
 
 A solution x of :math:`g(x, c) = J(x, c)^T r(x, c) = 0` moves with the data c as
 
-.. math:: \frac{dx}{dc} = - \left(\frac{\partial g}{\partial x}\right)^{-1}
-          \frac{\partial g}{\partial c},
+.. math:: \frac{dx}{dc} = - H^{-1} \frac{\partial g}{\partial c}, \quad
+          H = \frac{\partial g}{\partial x} = J^T J + \sum_i r_i \nabla^2 r_i .
 
-where :math:`\partial g / \partial x` is the full Hessian of the cost, with the second
-derivatives of r that Gauss-Newton leaves out.  The iteration is not differentiated.
+The iteration is not differentiated.  Gauss-Newton's derivative leaves the second derivatives of
+r out, of H and of g: it is exact where r is zero, or where J depends on neither x nor c.
 
 Source: A. Griewank, A. Walther, "Evaluating Derivatives", SIAM 2008, chapter 15.
 """
+
+from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-__all__ = ["with_derivatives"]
+from jaxlsq.numerics.normal import symmetric_inverse
+from jaxlsq.status import Status
+from jaxlsq.tracing import typed
+
+__all__ = ["HESSIANS", "POLICIES", "Rule", "with_derivatives"]
+
+HESSIANS = ("full", "gauss-newton")
+POLICIES = ("zero", "nan", "pinv")
 
 
-def with_derivatives(solve, residual, x0, data):
+@dataclass(frozen=True)
+class Rule:
+    """How a solution is differentiated.
+
+    Attributes
+    ----------
+    hessian : {'full', 'gauss-newton'}
+    on_singular : {'zero', 'nan', 'pinv'}
+        The derivative of a fit that failed, or whose Hessian is not positive definite: zero;
+        NaN; or, for a singular Hessian, that of the directions which are determined.
+    """
+
+    hessian: str = "full"
+    on_singular: str = "zero"
+
+
+def with_derivatives(solve, residual, x0, data, rule):
     """``solve(x0, data)``, with the derivatives of what it solves.
 
     Parameters
     ----------
     solve : callable
-        ``solve(x0, data) -> x, counts``.
+        ``solve(x0, data) -> x, counts``, where ``counts["status"]`` says how it ended.
     residual : callable
         ``residual(x) -> (m,)``; derivatives are with respect to what it closes over.
     x0 : (n,) array
     data : sequence of arrays
         What the solver reads of the same closure.
+    rule : Rule
 
     Returns
     -------
     x : (n,) array
-    counts : pytree of int arrays
+    counts : dict
+        What else `solve` returns, with derivatives of zero.
     """
     closed = jax.make_jaxpr(residual)(x0)
 
-    def gradient(x, constants):
-        fun = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, constants))
-        f, pull = jax.vjp(lambda x: fun(x)[0], x)
-        return pull(f)[0]
+    def fun(x, constants):
+        return jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, constants))(x)[0]
 
     @jax.custom_jvp
     def solution(x0, data, constants):
         return solve(x0, data)
 
     @solution.defjvp
-    def rule(primals, tangents):
-        constants, moved = primals[2], tangents[2]
+    def derivative(primals, tangents):
         x, counts = solution(*primals)
-        _, moved_gradient = jax.jvp(lambda c: gradient(x, c), (constants,), (moved,))
-        hessian = jax.jacfwd(gradient)(x, constants)
-        moved_x = -jnp.linalg.solve(hessian, moved_gradient)
-        still = jax.tree.map(lambda v: np.zeros(v.shape, jax.dtypes.float0), counts)
+        moved_x = _moved(fun, x, counts["status"], (primals[2], tangents[2]), rule)
+        still = jax.tree.map(_no_tangent, counts)
         return (x, counts), (moved_x, still)
 
+    constants = [
+        typed(value, variable.aval.dtype)
+        for value, variable in zip(closed.consts, closed.jaxpr.constvars, strict=True)
+    ]
     fixed = jax.tree.map(jax.lax.stop_gradient, (x0, tuple(data)))
-    return solution(*fixed, list(closed.consts))
+    return solution(*fixed, constants)
+
+
+def _moved(fun, x, status, data, rule):
+    """The tangent of x for tangents of the data."""
+    constants, tangents = data
+    settled = (status >= Status.FTOL) & (status != Status.MAX_NFEV)
+    if rule.on_singular == "pinv":
+        settled = settled | (status == Status.SINGULAR_JACOBIAN)
+    spread = rule.on_singular == "nan"
+    if not spread:
+        # Selected here and at the end: a NaN comes through in neither mode, nor as 0 * NaN.
+        tangents = [_or_zero(settled, t) for t in tangents]
+    if rule.hessian == "full":
+        gradient = partial(_gradient, fun)
+        _, moved = jax.jvp(lambda c: gradient(x, c), (constants,), (tangents,))
+        hessian = jax.jacfwd(gradient)(x, constants)
+    else:
+        _, moved_f = jax.jvp(lambda c: fun(x, c), (constants,), (tangents,))
+        jac = jax.jacfwd(fun)(x, constants)
+        moved, hessian = jac.T @ moved_f, jac.T @ jac
+    inverse, usable = _inverse(jax.lax.stop_gradient(hessian), rule)
+    good = settled & usable
+    eye = jnp.eye(x.shape[0], dtype=x.dtype)
+    hessian, inverse = jnp.where(good, hessian, eye), jnp.where(good, inverse, eye)
+
+    def solve(matvec, b):
+        first = inverse @ b
+        return first + inverse @ (b - matvec(first))
+
+    step = jax.lax.custom_linear_solve(lambda v: hessian @ v, moved, solve, symmetric=True)
+    # A product, unlike a selection, hands NaN on in reverse mode too.
+    return -step * jnp.where(good, 1.0, jnp.nan) if spread else _or_zero(good, -step)
+
+
+def _no_tangent(v):
+    real = jnp.issubdtype(v.dtype, jnp.floating)
+    return jnp.zeros_like(v) if real else np.zeros(v.shape, jax.dtypes.float0)
+
+
+def _gradient(fun, x, constants):
+    f, pull = jax.vjp(lambda x: fun(x, constants), x)
+    return pull(f)[0]
+
+
+def _or_zero(keep, tangent):
+    """A tangent where it is kept; those of integers stay as they are."""
+    if jnp.result_type(tangent) == jax.dtypes.float0:
+        return tangent
+    tangent = jnp.asarray(tangent)
+    return jnp.where(keep, tangent, jnp.zeros_like(tangent))
+
+
+def _inverse(hessian, rule):
+    """The inverse of a symmetric matrix, and whether it is to be used."""
+    if rule.on_singular != "pinv":
+        return symmetric_inverse(hessian)
+    finite = jnp.all(jnp.isfinite(hessian))
+    values, vectors = jnp.linalg.eigh(jnp.where(finite, hessian, 0.0))
+    floor = hessian.shape[0] * jnp.finfo(hessian.dtype).eps * jnp.max(jnp.abs(values))
+    some = jnp.abs(values) > floor
+    reciprocals = jnp.where(some, 1.0 / jnp.where(some, values, 1.0), 0.0)
+    return (vectors * reciprocals[None, :]) @ vectors.T, finite

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxlsq.cache import ProgramCache
 from jaxlsq.compiler import POOL_OPTIONS
@@ -105,6 +106,8 @@ def _run(traced, per_lane, evaluations, x0, data, options):
     arguments = x0, data, options
     if not _are_concrete(arguments):
         return program(*arguments)
+    # Under `grad` by a Python number that is a number without a shape.
+    arguments = jax.tree.map(lambda v: v if hasattr(v, "shape") else np.asarray(v), arguments)
     shapes = tuple((v.shape, v.dtype) for v in jax.tree.leaves(arguments))
     key = traced.key and (traced.key, per_lane, evaluations, shapes)
 

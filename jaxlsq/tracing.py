@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from jax.extend.core import Literal
 
-__all__ = ["Traced", "evaluate", "trace"]
+__all__ = ["Traced", "evaluate", "trace", "typed"]
 
 # Primitives that only call a jaxpr; they are looked through, so that what the
 # called function closes over is hoisted as well.
@@ -275,20 +275,21 @@ def evaluate(traced, inputs, arrays, scalars=None):
     return _run(*_opened(traced.jaxpr), inputs, data, scalars)
 
 
-def _typed(array, dtype):
+def typed(array, dtype):
     """A hoisted array in the type that its trace saw: a float64 one is float32 without x64.
 
     JAX may remember a closed-over NumPy array from a trace with x64, and say float64 of it in
     a jaxpr whose equations are of float32.
     """
     dtype = jax.dtypes.canonicalize_dtype(dtype)
+    array = array if hasattr(array, "shape") else np.asarray(array, dtype)
     return array if array.dtype == dtype else jax.lax.convert_element_type(array, dtype)
 
 
 def _run(jaxpr, consts, inputs, data, scalars):
     arrays, scalar_index = data
     values = {
-        variable: _typed(next(arrays), variable.aval.dtype)
+        variable: typed(next(arrays), variable.aval.dtype)
         for variable, _ in zip(jaxpr.constvars, consts, strict=True)
     }
     values.update(zip(jaxpr.invars, inputs, strict=True))

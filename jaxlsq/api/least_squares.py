@@ -1,16 +1,19 @@
 """`least_squares`: one problem in pure JAX, whose `vmap` is the lane pool."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from operator import index
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.inputs import batch_options
-from jaxlsq.implicit import with_derivatives
+from jaxlsq.history import History, remembering
+from jaxlsq.implicit import HESSIANS, POLICIES, Rule, with_derivatives
 from jaxlsq.lanes import solver
 from jaxlsq.numerics.jacobian import EVALUATIONS, METHODS, linearized
+from jaxlsq.numerics.normal import symmetric_inverse
 from jaxlsq.params import Layout
 from jaxlsq.status import Status, describe
 from jaxlsq.tracing import trace
@@ -45,6 +48,8 @@ class LeastSquaresResult:
     status : int scalar
         A code of `jaxlsq.Status`.
     success : bool scalar
+    history : History or None
+        The last points, where `return_history` asked for them.
     """
 
     x: object
@@ -58,11 +63,27 @@ class LeastSquaresResult:
     njev: jax.Array
     status: jax.Array
     success: jax.Array
+    history: History | None = None
 
     @property
     def message(self):
         """Why it ended; of a single concrete result."""
         return describe(int(self.status))
+
+    @property
+    def cov(self):
+        r"""Covariance of the parameters, (..., n, n), with the lanes in front.
+
+        .. math:: \frac{2\,\mathrm{cost}}{m - n} (J^T J)^{-1}
+
+        inf where the Jacobian is singular or m = n.
+        """
+        m, n = self.jac.shape[-2:]
+        gram = jnp.einsum("...mi,...mj->ij...", self.jac, self.jac, precision="highest")
+        inverse, definite = symmetric_inverse(gram)
+        variance = 2.0 * self.cost / (m - n) if m > n else jnp.full_like(self.cost, jnp.inf)
+        cov = jnp.where(definite & (m > n), inverse * variance, jnp.inf)
+        return jnp.moveaxis(cov, (0, 1), (-2, -1))
 
 
 def least_squares(
@@ -79,6 +100,10 @@ def least_squares(
     max_nfev=None,
     args=(),
     kwargs=None,
+    *,
+    hessian="full",
+    on_singular="zero",
+    return_history=0,
 ):
     r"""Minimize half a sum of squares, inside any JAX program.
 
@@ -103,6 +128,16 @@ def least_squares(
         Not yet: only their defaults.
     args, kwargs : tuple, dict
         Further arguments of `fun`, any pytrees.
+    hessian : {'full', 'gauss-newton'}
+        What derivatives of the solution are computed with.  Gauss-Newton's is cheaper, and exact
+        only where the residual is zero at the solution or the Jacobian is constant.
+    on_singular : {'zero', 'nan', 'pinv'}
+        What the derivative of `x` is where the fit failed or the Hessian is not positive
+        definite: zero, so that one bad fit does not spoil a sum; NaN; or, where the Hessian is
+        singular, by its pseudoinverse (and zero where the fit failed).
+    return_history : int
+        Keep so many of the last accepted points, in the result's `history`; for one problem:
+        under `vmap` such fits run in lockstep.
 
     Returns
     -------
@@ -122,8 +157,8 @@ def least_squares(
     compiler; for many data sets on the host `jaxlsq.fit` is faster.
 
     Derivatives of `x`, `cost`, `fun`, `jac` and `grad`, forward and reverse and of any order, are
-    those of the solution, by the implicit function theorem; that by `x0` is zero.  They are NaN
-    where the Hessian of the cost is singular.
+    those of the solution, by the implicit function theorem; that by `x0` is zero.  They cost one
+    solution of n equations each, and no memory for the iterations.
 
     Examples
     --------
@@ -143,6 +178,12 @@ def least_squares(
     ):
         if missing:
             raise NotImplementedError(f"{name} is not available yet; leave it out.")
+    for name, value, known in (
+        ("hessian", hessian, HESSIANS),
+        ("on_singular", on_singular, POLICIES),
+    ):
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"{name} must be one of {known}, got {value!r}.")
     x0 = jax.tree.map(jnp.asarray, x0)
     layout, start, dtype = _flat_start(x0)
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(x0)]
@@ -157,9 +198,24 @@ def least_squares(
     limits = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "x_scale": x_scale, "max_nfev": max_nfev}
     options = batch_options(layout.n, np.dtype(dtype), **limits)
     evaluations = 0 if callable(jac) else layout.n * EVALUATIONS[jac]
-    solve = partial(solver(traced, evaluations), options=options)
-    x, counts = with_derivatives(solve, task.residual, start, traced.arrays)
+    if return_history:
+        solve = remembering(traced, evaluations, _length(return_history))
+    else:
+        solve = solver(traced, evaluations)
+    solve = partial(solve, options=options)
+    rule = Rule(hessian, on_singular)
+    x, counts = with_derivatives(solve, task.residual, start, traced.arrays, rule)
     return _result(task, x, counts)
+
+
+def _length(value):
+    try:
+        length = index(value)
+    except TypeError:
+        length = -1
+    if length < 1:
+        raise ValueError(f"return_history must be a number of points, 0 for none; got {value!r}.")
+    return length
 
 
 def _flat_start(x0):
@@ -193,8 +249,14 @@ class _Task:
     kwargs: dict
     dtypes: list
 
+    def unpacked(self, x):
+        """(..., n) parameters as the caller wrote them."""
+        return self._typed(self.layout.unpack(x))
+
     def _params(self, xs):
-        params = self.layout.from_scalars(xs)
+        return self._typed(self.layout.from_scalars(xs))
+
+    def _typed(self, params):
         leaves, tree = jax.tree.flatten(params)
         floats = [jnp.issubdtype(dtype, jnp.floating) for dtype in self.dtypes]
         leaves = [
@@ -247,14 +309,11 @@ def _result(task, x, counts):
     f, *columns = task.lane(*(x[j] for j in range(task.layout.n)))
     jac = jnp.stack(columns, axis=1)
     grad = jac.T @ f
-    leaves, tree = jax.tree.flatten(task.layout.unpack(x))
-    leaves = [
-        leaf.astype(dtype) if jnp.issubdtype(dtype, jnp.floating) else leaf
-        for leaf, dtype in zip(leaves, task.dtypes, strict=True)
-    ]
-    status = counts["status"]
+    status, history = counts["status"], counts.get("history")
+    if history is not None:
+        history = replace(history, x=task.unpacked(history.x))
     return LeastSquaresResult(
-        x=jax.tree.unflatten(tree, leaves),
+        x=task.unpacked(x),
         cost=0.5 * jnp.sum(f * f),
         fun=f,
         jac=jac,
@@ -265,4 +324,5 @@ def _result(task, x, counts):
         njev=counts["njev"],
         status=status,
         success=(status >= Status.FTOL) & (status <= Status.GTOL),
+        history=history,
     )

@@ -22,7 +22,9 @@ from jaxlsq.numerics.normal import Normal
 from jaxlsq.numerics.trust_region import reductions, resize
 from jaxlsq.status import Status
 
-__all__ = ["Options", "State", "judge", "minimize", "propose", "relinearize", "start"]
+__all__ = [
+    *("Options", "State", "final_status", "judge", "minimize", "propose", "relinearize", "start"),
+]
 
 ACCEPTED_RATIO = 1e-4
 
@@ -266,6 +268,13 @@ def propose(state):
             full_rank=full_rank,
         ),
     )
+
+
+def final_status(state):
+    """The status of a lane that has ended: one that converged where J is singular says so."""
+    success = (state.status >= Status.FTOL) & (state.status <= Status.GTOL)
+    singular = success & ~state.trial.full_rank
+    return jnp.where(singular, jnp.int32(Status.SINGULAR_JACOBIAN), state.status)
 
 
 def minimize(residual, jacobian, x0, options, *, evaluations=0):

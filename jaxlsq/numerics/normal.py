@@ -19,7 +19,7 @@ from jax import lax
 from jaxlsq.numerics.norm import total
 from jaxlsq.numerics.trust_region import levenberg_parameter, norm
 
-__all__ = ["Normal", "normal_equations"]
+__all__ = ["Normal", "normal_equations", "symmetric_inverse"]
 
 
 @jax.tree_util.register_dataclass
@@ -171,7 +171,7 @@ def _damped_steps(gram, gradient):
                 jnp.concatenate([gradient, corner])[None],
             ]
         )
-        swept = _sweep(bordered, floor)
+        swept = _sweep(bordered, n, floor)
         full_rank = jnp.all(jnp.stack([swept[j, j] for j in range(n)]) != 0, axis=0)
         q = swept[:n, n]
         length = norm(q)
@@ -183,8 +183,31 @@ def _damped_steps(gram, gradient):
     return attempt
 
 
-def _sweep(matrix, floor):
-    """Sweep all but the last row of a symmetric matrix; what is not usable becomes zero."""
+def symmetric_inverse(matrix):
+    """The inverse of a symmetric matrix, by the sweep operator.
+
+    Parameters
+    ----------
+    matrix : (n, n, ...) array
+
+    Returns
+    -------
+    inverse : (n, n, ...) array
+    definite : (...) bool array
+        Whether the matrix is positive definite to working precision; if not, the inverse is
+        that of a part of it.
+    """
+    n = matrix.shape[0]
+    diagonal = jnp.stack([matrix[j, j] for j in range(n)])
+    positive = diagonal > 0
+    scale = jnp.sqrt(jnp.where(positive, diagonal, 1.0))
+    swept = _sweep(matrix / scale[:, None] / scale[None, :], n, 4 * n * jnp.finfo(matrix.dtype).eps)
+    pivots = jnp.stack([swept[j, j] for j in range(n)])
+    return -swept / scale[:, None] / scale[None, :], jnp.all(positive & (pivots < 0), axis=0)
+
+
+def _sweep(matrix, count, floor):
+    """Sweep the first rows of a symmetric matrix; what is not usable becomes zero."""
     size = matrix.shape[0]
     lanes = (1,) * (matrix.ndim - 2)
     index = jnp.arange(size)
@@ -201,4 +224,4 @@ def _sweep(matrix, floor):
         rest = jnp.where(here[:, None], scaled[None, :], rest)
         return jnp.where(here[None, :], scaled[:, None], rest)
 
-    return lax.fori_loop(0, size - 1, sweep, matrix)
+    return lax.fori_loop(0, count, sweep, matrix)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlsq.numerics.iteration import State, judge, propose, relinearize, start
+from jaxlsq.numerics.iteration import State, final_status, judge, propose, relinearize, start
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import Normal
 from jaxlsq.schedule.equations import Equations, squares_are_safe
@@ -291,15 +291,12 @@ def _write(pool, results):
     target = jnp.where(ended, pool.problem, reals.shape[0] + lanes)  # else out of bounds
     fnorm = state.point.fnorm
     begun = jnp.isfinite(fnorm)
-    success = (state.status >= Status.FTOL) & (state.status <= Status.GTOL)
-    singular = success & ~state.trial.full_rank
-    status = jnp.where(singular, jnp.int32(Status.SINGULAR_JACOBIAN), state.status)
     new_reals = [
         state.point.x,
         jnp.where(begun, 0.5 * jnp.square(fnorm), jnp.nan)[None],
         jnp.where(begun, factor.largest_gradient, jnp.nan)[None],
     ]
-    new_counts = jnp.stack([status, state.nfev, state.njev, state.nit], axis=1)
+    new_counts = jnp.stack([final_status(state), state.nfev, state.njev, state.nit], axis=1)
 
     def put(out, new):
         return out.at[target].set(new, mode="drop", unique_indices=True)

@@ -1,0 +1,93 @@
+"""One fit that remembers its last points, for plots of how it converged."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxlsq.numerics.iteration import final_status, judge, propose, relinearize, start
+from jaxlsq.numerics.norm import power_of_two
+from jaxlsq.numerics.normal import Normal, normal_equations
+from jaxlsq.status import Status
+from jaxlsq.tracing import evaluate
+
+__all__ = ["History", "remembering"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class History:
+    """The last k accepted points of a fit, the newest last.
+
+    Rows before the start are NaN, and zero in `nfev`.
+
+    Attributes
+    ----------
+    x : pytree of (k, ...) arrays
+        Parameters.
+    cost : (k,) array
+        Half the sum of squares.
+    step_bound, damping : (k,) arrays
+        Radius of the trust region, in scaled parameters, and the Levenberg-Marquardt parameter
+        with which the next trial was found.
+    nfev : (k,) int array
+        Evaluations of the residual until then: where it rises by more than one, trials were
+        rejected.
+    """
+
+    x: object
+    cost: jax.Array
+    step_bound: jax.Array
+    damping: jax.Array
+    nfev: jax.Array
+
+
+def remembering(traced, evaluations, length):
+    """A solver as `jaxlsq.lanes.solver`, whose counts hold a `History` with x as a vector."""
+
+    def solve(x0, data, options):
+        n, dtype = x0.shape[0], x0.dtype
+
+        def lane(x):
+            f, *columns = evaluate(traced, tuple(x), data)
+            unit = power_of_two(jnp.max(jnp.abs(f)))
+            return normal_equations([c / unit for c in columns], f / unit, unit)
+
+        def round_(carry):
+            state, history = carry
+            normal, norm = lane(state.trial.x)
+            state = judge(state, norm, options)
+            accepted, nfev = state.accepted, state.nfev
+            state = lax.cond(
+                accepted & (state.status == Status.RUNNING),
+                lambda s: relinearize(s, normal, options, evaluations),
+                lambda s: s,
+                state,
+            )
+            state = propose(state)
+            return state, _push(history, state, accepted, nfev)
+
+        empty = jnp.full(length, jnp.nan, dtype)
+        history = History(
+            jnp.full((length, n), jnp.nan, dtype), empty, empty, empty, jnp.zeros(length, jnp.int32)
+        )
+        state, history = lax.while_loop(
+            lambda carry: carry[0].status == Status.RUNNING,
+            round_,
+            (start(x0, Normal.empty), history),
+        )
+        counts = {"status": final_status(state), "nfev": state.nfev, "njev": state.njev}
+        return state.point.x, counts | {"history": history}
+
+    return solve
+
+
+def _push(history, state, accepted, nfev):
+    point, trial = state.point, state.trial
+    new = History(point.x, 0.5 * jnp.square(point.fnorm), trial.step_bound, trial.damping, nfev)
+    return jax.tree.map(
+        lambda old, row: jnp.where(accepted, jnp.concatenate([old[1:], row[None]]), old),
+        history,
+        new,
+    )
