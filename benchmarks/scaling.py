@@ -120,7 +120,7 @@ def measure(quick, say):
         rates = {key: [] for key in sides}
         for _ in range(ROUNDS):
             for key, on in sides.items():
-                rates[key].append(call("scaling.throughput", "W2", dtype, 100_000 // part, on=on))
+                rates[key].append(call("scaling.throughput", "W2", dtype, 400_000 // part, on=on))
         result["cores"].append(
             {
                 "dtype": dtype,

@@ -61,7 +61,7 @@ def test_fields_are_scipys_and_consistent(y):
     result = solve(y[0])
     fields = {"x", "cost", "fun", "jac", "grad", "optimality", "active_mask", "nfev", "njev"}
     assert fields <= set(vars(result))
-    assert set(vars(result)) <= fields | {"status", "success"} | set(OptimizeResult())
+    assert set(vars(result)) <= fields | {"status", "success", "history"} | set(OptimizeResult())
     np.testing.assert_allclose(result.cost, 0.5 * np.sum(result.fun**2))
     np.testing.assert_allclose(result.grad, result.jac.T @ result.fun)
     assert result.optimality == np.max(np.abs(result.grad))

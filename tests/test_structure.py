@@ -28,13 +28,14 @@ ALLOWED = {
     "lanes": {"cache", "compiler", "schedule", "tracing"},
     "problem": {"status"},
     "tracing": set(),
+    "unstacked": set(),
     "cache": set(),
     "compiler": set(),
     "host": {"compiler", "numerics", "status"},
     "solve": {"cache", "compiler", "host", "numerics", "problem", "tracing"},
     "batch": {
         *("batch", "cache", "compiler", "numerics", "params", "results", "schedule", "status"),
-        "tracing",
+        *("tracing", "unstacked"),
     },
     "results": {"params", "results", "status"},
     "api": {

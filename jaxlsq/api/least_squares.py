@@ -17,6 +17,7 @@ from jaxlsq.numerics.normal import symmetric_inverse
 from jaxlsq.params import Layout
 from jaxlsq.status import Status, describe
 from jaxlsq.tracing import trace
+from jaxlsq.unstacked import unstacked
 
 __all__ = ["LeastSquaresResult", "least_squares"]
 
@@ -204,7 +205,7 @@ def least_squares(
         solve = solver(traced, evaluations)
     solve = partial(solve, options=options)
     rule = Rule(hessian, on_singular)
-    x, counts = with_derivatives(solve, task.residual, start, traced.arrays, rule)
+    x, counts = with_derivatives(solve, task.of_scalars, start, traced.arrays, rule)
     return _result(task, x, counts)
 
 
@@ -266,7 +267,11 @@ class _Task:
         return jax.tree.unflatten(tree, leaves)
 
     def of_scalars(self, *xs):
-        """Residuals; a complex one is its real parts, then its imaginary parts."""
+        """Residuals of n scalars."""
+        return unstacked(self._residual)(*xs)
+
+    def _residual(self, *xs):
+        """A complex residual is its real parts, then its imaginary parts."""
         f = jnp.asarray(self.fun(self._params(xs), *self.args, **self.kwargs))
         if f.ndim != 1:
             raise ValueError(
@@ -276,10 +281,6 @@ class _Task:
         if jnp.iscomplexobj(f):
             f = jnp.concatenate([f.real, f.imag])
         return f.astype(xs[0].dtype)
-
-    def residual(self, x):
-        """Residuals as a function of the vector."""
-        return self.of_scalars(*(x[j] for j in range(self.layout.n)))
 
     def lane(self, *xs):
         """What the pool evaluates: residual and columns."""

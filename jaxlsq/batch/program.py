@@ -16,6 +16,7 @@ from jaxlsq.schedule.devices import choose_width
 from jaxlsq.schedule.pool import Queue, advance, empty_pool
 from jaxlsq.status import Status
 from jaxlsq.tracing import evaluate, trace
+from jaxlsq.unstacked import unstacked
 
 __all__ = ["PROGRAMS", "Program", "Task", "compile_map", "compile_task"]
 
@@ -49,6 +50,9 @@ class Task:
 
         def residual(*xs):
             return self.residual(self.layout.from_scalars(xs), lane, shared)
+
+        if any(self.layout.shapes):
+            residual = unstacked(residual)
 
         if callable(self.jac):
 
