@@ -37,7 +37,7 @@ ALLOWED = {
         *("batch", "cache", "compiler", "numerics", "params", "results", "schedule", "status"),
         *("tracing", "unstacked"),
     },
-    "results": {"params", "results", "status"},
+    "results": {"history", "numerics", "params", "results", "status"},
     "api": {
         *(
             "api",
