@@ -7,6 +7,7 @@ fits take a fifth less time, and their derivatives a fifth of it.)
 """
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 __all__ = ["unstacked"]
@@ -27,7 +28,11 @@ def unstacked(fun):
 
     def taken_apart(*xs):
         closed = jax.make_jaxpr(fun)(*xs)
-        return jaxpr_as_fun(ClosedJaxpr(_apart(closed.jaxpr), closed.consts))(*xs)[0]
+        jaxpr = _apart(closed.jaxpr)
+        # As JAX arrays: of a NumPy array, JAX may remember the type that it had without x64.
+        pairs = zip(closed.consts, jaxpr.constvars, strict=True)
+        consts = [jnp.asarray(value, variable.aval.dtype) for value, variable in pairs]
+        return jaxpr_as_fun(ClosedJaxpr(jaxpr, consts))(*xs)[0]
 
     return taken_apart
 

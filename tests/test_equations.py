@@ -58,6 +58,17 @@ def test_fits_of_a_line_are_numpys(dtype, unit):
     np.testing.assert_allclose(result.x[:, 1], offset, rtol=tight)
 
 
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_the_unknown_size_of_an_offset_is_found_in_float32(size):
+    """Its start is zero, which says nothing of it."""
+    y = Y + 0.3
+    exact = fit(lambda t, a, k, c: a * jnp.exp(-k * t) + c, T, y, [1.0, 1.0, 0.0])
+    y = (size * y).astype(np.float32)
+    result = fit(lambda t, a, k, c: a * jnp.exp(-k * t) + c, T, y, [size, 1.0, 0.0])
+    assert result.success.all()
+    np.testing.assert_allclose(result.x / [size, 1.0, size], exact.x, rtol=3e-3)
+
+
 def test_a_lane_is_what_it_is_without_steady_columns():
     rng = np.random.default_rng(2)
     truth = rng.uniform(0.5, 2.0, (4, B, 1))

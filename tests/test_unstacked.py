@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxlsq import least_squares, least_squares_batch
 from jaxlsq.unstacked import unstacked
 from tests.decays import T
 
@@ -55,3 +56,16 @@ def test_a_derivative_computes_only_what_depends_on_its_scalar(x64):
 
     assert "exponential" in by_the_last(stacked)
     assert "exponential" not in by_the_last(unstacked(stacked))
+
+
+def test_an_array_that_was_closed_over_without_x64_before():
+    t = np.linspace(0.0, 4.0, 30)
+    y = np.exp(-t)
+
+    def residual(p, y):
+        return p[0] * jnp.exp(-p[1] * t) - y
+
+    with jax.enable_x64(False):
+        assert least_squares(residual, jnp.ones(2), args=(y,)).x.dtype == np.float32
+    result = least_squares_batch(residual, [1.0, 0.5], np.stack([y, 2.0 * y]))
+    np.testing.assert_allclose(result.x, [[1.0, 1.0], [2.0, 1.0]], rtol=1e-7)

@@ -62,6 +62,12 @@ class Equations:
             sizes.append(size)
         return cls(with_fast_trigonometry(jax.vmap(varying)), tuple(steady), tuple(sizes))
 
+    def fitting_sizes(self, sizes, unit):
+        """Sizes of the parameters (B, n), exact where a steady column gives them."""
+        for j, (column, size) in enumerate(zip(self.steady, self.sizes, strict=True)):
+            sizes = sizes if column is None else sizes.at[:, j].set(unit / size)
+        return sizes
+
     def __call__(self, pool, stage):
         """`normal_equations` at the trial points of a pool, each part a `stage` of its own."""
         xs, scaled = tuple(pool.state.trial.x), not squares_are_safe(pool.unit.dtype)

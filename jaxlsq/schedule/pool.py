@@ -180,10 +180,10 @@ def advance(lane, pool, queue, options, drain, evaluations=0):
     with jax.numpy_rank_promotion("allow"):
         (size, n), width = queue.x0.shape, pool.problem.shape[0]
         options = replace(options, diag=options.diag[:, None])
-        units = _units(lane, queue)
         old = jnp.where(pool.problem >= 0, size + jnp.arange(width, dtype=jnp.int32), -1)
         one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), queue.data)
         equations = Equations.of(lane, n, queue.x0.dtype, one)
+        units = _units(lane, queue, equations)
         rows = size + width
         results = (
             jnp.zeros((rows, n + 2), queue.x0.dtype),
@@ -208,7 +208,7 @@ def advance(lane, pool, queue, options, drain, evaluations=0):
     return pool, ended
 
 
-def _units(lane, queue):
+def _units(lane, queue, equations):
     """Powers of two near the largest residual at each start, and near each parameter; or ones.
 
     A model's derivative by a parameter is of the size of the model over the parameter's, so
@@ -225,7 +225,8 @@ def _units(lane, queue):
     rows = jnp.arange(x0.shape[0], dtype=jnp.int32)
     magnitudes = jnp.clip(jnp.abs(x0), 1.0 / FARTHEST_SIZE, FARTHEST_SIZE)
     sizes = jnp.where(x0 == 0, 1.0, power_of_two(magnitudes))
-    return power_of_two(jax.vmap(largest)(x0, rows)), sizes
+    unit = power_of_two(jax.vmap(largest)(x0, rows))
+    return unit, equations.fitting_sizes(sizes, unit)
 
 
 def _take(tree, index):
