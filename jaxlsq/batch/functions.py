@@ -97,6 +97,14 @@ class ModelResidual:
         residual = _weighted(values - y, lane, shared, live)
         return residual.astype(y.dtype)
 
+    def total_squares(self, x, lane, shared):
+        """The weighted sum of squares of the data about their mean."""
+        y, live = lane["y"], self.policy.live(lane, shared)
+        weight = jnp.square(_weighted(jnp.ones_like(y), lane, shared, live))
+        y = y if live is None else jnp.where(live, y, jnp.zeros((), y.dtype))
+        mean = jnp.sum(weight * y) / jnp.sum(weight)
+        return jnp.sum(weight * jnp.square(y - mean))
+
 
 def _weighted(rows, lane, shared, live):
     """Rows, one per point, over sigma, and zero where the point does not count."""

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.inputs import Spread, Start, as_array_like, batch_options
+from jaxlsq.numerics.jacobian import linearized
 from jaxlsq.params import Layout
 from jaxlsq.results.result import FitResult
 from jaxlsq.schedule.pool import Ended
@@ -218,7 +220,7 @@ class Problem:
 
     def _gather(self, call, x):
         """One array from a call on every group, or a list where their shapes differ."""
-        flat = x.reshape(self.total, self.layout.n)
+        flat = x.reshape(self.total, x.shape[-1])
         pieces = [(index, call(group, flat[index])) for index, group in self.groups]
         if self.lengths is not None:
             out = [None] * self.total
@@ -242,22 +244,36 @@ class Problem:
 
     def predict(self, x, at):
         """(..., k) values of the model."""
+        return self._at("predict", _Prediction, x, at)
+
+    def band(self, x, cov, at):
+        """(..., k) standard errors of the model's values."""
+        flat = cov.reshape(*cov.shape[:-2], -1)
+        return self._at("band", _Band, np.concatenate([x, flat], axis=-1), at)
+
+    def _at(self, name, function, x, at):
         if self.model is None:
-            raise ValueError("predict needs a model: use fit, or evaluate your function yourself.")
+            raise ValueError(f"{name} needs a model: use fit, or evaluate your function yourself.")
         at = jax.tree.map(
             lambda v: np.asarray(as_array_like(v, "x")), at, is_leaf=lambda v: isinstance(v, list)
         )
 
-        def call(group, params):
+        def call(group, x):
             places = self.places
             if at is not None:
                 there = jax.tree.map(lambda v: v.astype(group.dtype), at)
                 group = replace(group, shared={**group.shared, "at": there})
                 places = _given_places
-            layout = group.task.layout
-            return group.map(_Prediction(self.model, layout, places), params)
+            return group.map(function(self.model, group.task.layout, places), x)
 
         return (self if at is None else replace(self, lengths=None))._gather(call, x)
+
+    def total_squares(self, x):
+        """(...) weighted sums of squares of the data about their mean."""
+        if self.model is None:
+            raise ValueError("r2 needs data that are fitted by a model: use fit.")
+        single = replace(self, lengths=None)
+        return single._gather(lambda group, x: group.map(group.task.residual.total_squares, x), x)
 
 
 def _given_places(lane, shared):
@@ -272,6 +288,28 @@ class _Prediction:
 
     def __call__(self, x, lane, shared):
         return self.model(self.layout.from_vector(x), self.places(lane, shared))
+
+
+@dataclass(frozen=True)
+class _Band:
+    """The delta method, of parameters that their covariance follows."""
+
+    model: Callable
+    layout: Layout
+    places: Callable
+
+    def __call__(self, both, lane, shared):
+        n = self.layout.n
+        x, cov = both[:n], both[n:].reshape(n, n)
+
+        def values(*xs):
+            return self.model(self.layout.from_scalars(xs), self.places(lane, shared))
+
+        _, rows = linearized(values, "jacfwd", 0.0)(tuple(x))
+        rows = jnp.stack([jnp.ravel(row) for row in rows])
+        known = jnp.all(jnp.isfinite(cov))
+        variance = jnp.sum(rows * (jnp.where(known, cov, 0.0) @ rows), axis=0)
+        return jnp.where(known, jnp.sqrt(jnp.maximum(variance, 0.0)), jnp.inf)
 
 
 def _offset(report, before):

@@ -2,7 +2,10 @@
 
 import numpy as np
 
-__all__ = ["covariance", "scaled_inverses"]
+__all__ = ["covariance", "determined", "scaled_inverses"]
+
+# Squared part that a parameter has in the undetermined directions, from which on it is one.
+PART = 1e-8
 
 
 def covariance(r, perm):
@@ -50,21 +53,46 @@ def scaled_inverses(gram, dtype):
     Returns
     -------
     (..., n, n) float64 array
-        inf where the smallest eigenvalue is zero to the rounding of `dtype`, NaN where `gram`
+        inf in the rows and columns of parameters that are not `determined`, NaN where `gram`
         is not finite.
     """
+    finite, unit, values, vectors, null = _spectrum(gram, dtype)
+    safe = np.where(null, np.inf, values)
+    inverse = (vectors / safe[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+    inverse = inverse / unit[..., :, None] / unit[..., None, :]
+    known = _determined(vectors, null)
+    inverse = np.where(known[..., :, None] & known[..., None, :], inverse, np.inf)
+    return np.where(finite[..., None, None], inverse, np.nan)
+
+
+def determined(gram, dtype):
+    """Which parameters have no part in a direction in which the residual does not change.
+
+    Parameters
+    ----------
+    gram, dtype
+        As for `scaled_inverses`.
+
+    Returns
+    -------
+    (..., n) bool array
+    """
+    _, _, _, vectors, null = _spectrum(gram, dtype)
+    return _determined(vectors, null)
+
+
+def _determined(vectors, null):
+    return np.sum(np.where(null[..., None, :], vectors**2, 0.0), axis=-1) < PART
+
+
+def _spectrum(gram, dtype):
+    """Whether it is finite, the columns' lengths, eigenvalues, vectors, and which are zero."""
     gram = np.asarray(gram, np.float64)
     n = gram.shape[-1]
     finite = np.all(np.isfinite(gram), axis=(-2, -1))
     lengths = np.sqrt(np.diagonal(gram, axis1=-2, axis2=-1))
-    unit = np.where(lengths > 0, lengths, 1.0)
-    unit = np.where(finite[..., None], unit, 1.0)
+    unit = np.where(finite[..., None] & (lengths > 0), lengths, 1.0)
     scaled = np.where(finite[..., None, None], gram, np.eye(n))
     scaled = scaled / unit[..., :, None] / unit[..., None, :]
     values, vectors = np.linalg.eigh(scaled)
-    singular = values[..., 0] <= n * np.finfo(dtype).eps * values[..., -1]
-    safe = np.where(singular[..., None], 1.0, values)
-    inverse = (vectors / safe[..., None, :]) @ np.swapaxes(vectors, -1, -2)
-    inverse = inverse / unit[..., :, None] / unit[..., None, :]
-    inverse = np.where(singular[..., None, None], np.inf, inverse)
-    return np.where(finite[..., None, None], inverse, np.nan)
+    return finite, unit, values, vectors, values <= n * np.finfo(dtype).eps * values[..., -1:]

@@ -3,12 +3,12 @@
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
-from html import escape
 
 import numpy as np
 
 from jaxlsq.params import Layout
-from jaxlsq.results.covariance import scaled_inverses
+from jaxlsq.results import report, statistics
+from jaxlsq.results.covariance import determined, scaled_inverses
 from jaxlsq.status import SUCCESS, Status, describe
 
 __all__ = ["FitResult"]
@@ -117,48 +117,61 @@ class FitResult:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self):
-        lines = [f"FitResult: {self._headline()}"]
-        for code, count in self.counts().items():
-            lines.append(f"  {count:>9,} {code.name}: {describe(code).split('.')[0]}.")
-        if self.status.size:
-            lines.append("  parameter    5 %         median      95 %  of the fits that converged")
-            lines += [
-                f"  {name:<10}" + "".join(f"  {v:<10.5g}" for v in row)
-                for name, row in self._quantiles()
-            ]
-        return "\n".join(lines)
+        return report.text(self)
 
     def _repr_html_(self):
-        statuses = "".join(
-            f"<tr><td style='text-align:right'>{count:,}</td><td>{code.name}</td>"
-            f"<td style='text-align:left'>{escape(describe(code))}</td></tr>"
-            for code, count in self.counts().items()
-        )
-        quantiles = "".join(
-            f"<tr><td style='text-align:left'>{escape(name)}</td>"
-            + "".join(f"<td>{v:.5g}</td>" for v in row)
-            + "</tr>"
-            for name, row in self._quantiles()
-        )
-        return (
-            f"<b>FitResult</b>: {self._headline()}"
-            f"<table><tr><th>fits</th><th>status</th><th>meaning</th></tr>{statuses}</table>"
-            "<table><tr><th>parameter</th><th>5 %</th><th>median</th><th>95 %</th></tr>"
-            f"{quantiles}</table>"
-        )
+        return report.html(self)
 
-    def _headline(self):
-        size, good = self.status.size, int(np.count_nonzero(self.success))
-        shape = " x ".join(f"{k:,}" for k in self.shape) or "1"
-        mean = f", {self.nfev.mean():.1f} evaluations each" if size else ""
-        noun = "fit" if size == 1 else "fits"
-        return f"{shape} {noun}, {good:,} converged, {size - good:,} did not{mean}"
+    def report(self, index=()):
+        """One fit in words: values and errors, strong correlations, statistics, why it ended.
 
-    def _quantiles(self):
-        good = self.x.reshape(-1, self.x.shape[-1])[self.success.ravel()]
-        if not len(good):
-            return []
-        return list(zip(self.names, np.quantile(good, [0.05, 0.5, 0.95], 0).T, strict=True))
+        Parameters
+        ----------
+        index : int or tuple
+            Which one.
+
+        Returns
+        -------
+        str
+        """
+        one = self[index] if self.shape else self
+        if one.shape:
+            raise IndexError(f"report is of one fit; give its index in the batch {self.shape}.")
+        return report.one_fit(one)
+
+    # --- how good they are -------------------------------------------------------
+
+    @property
+    def chi2(self):
+        """The (weighted) sum of squares, twice the cost."""
+        return 2.0 * self.cost
+
+    @property
+    def redchi(self):
+        """`chi2` over the degrees of freedom; inf without any."""
+        return statistics.quotient(self.chi2, self.dof)
+
+    @property
+    def aic(self):
+        r"""Akaike's criterion, :math:`N \ln(\chi^2 / N) + 2 n`, to compare models by."""
+        n = self.x.shape[-1]
+        return statistics.information(self.chi2, self.dof + n, 2.0 * n)
+
+    @property
+    def bic(self):
+        r"""The Bayesian criterion, :math:`N \ln(\chi^2 / N) + n \ln N`."""
+        n, points = self.x.shape[-1], self.dof + self.x.shape[-1]
+        return statistics.information(self.chi2, points, n * np.log(np.maximum(points, 1)))
+
+    @property
+    def r2(self):
+        r"""The part of the data's (weighted) variance that the model explains, :math:`R^2`.
+
+        .. math:: 1 - \chi^2 / \sum_i (y_i - \bar y)^2 / \sigma_i^2
+        """
+        total = self._with_data("r2").total_squares(self.x)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return 1.0 - self.chi2 / total
 
     # --- uncertainty and data ----------------------------------------------------
 
@@ -169,8 +182,8 @@ class FitResult:
         .. math:: \sigma^2 (J^T J)^{-1}, \quad \sigma^2 = 2\,\mathrm{cost} / \mathrm{dof}
 
         or 1 for :math:`\sigma^2` with ``absolute_sigma``.  In float64, computed in blocks each
-        time it is asked for.  inf where the Jacobian is singular or `dof` is zero, NaN where
-        a fit did not begin.
+        time it is asked for.  inf for parameters that the data do not determine and where `dof`
+        is zero, NaN where a fit did not begin.
         """
         problem = self._with_data("cov")
         inverse = scaled_inverses(problem.gram(self.x), self.x.dtype)
@@ -186,6 +199,33 @@ class FitResult:
     def stderr(self):
         """Standard errors of the parameters, in the form of `params`."""
         return self.layout.unpack(np.sqrt(np.diagonal(self.cov, axis1=-2, axis2=-1)))
+
+    @property
+    def correlation(self):
+        """Correlation of the parameters, (..., n, n); NaN where `cov` is not finite."""
+        return statistics.correlation(self.cov)
+
+    def undetermined(self, index=()):
+        """Names of the parameters that the data of one fit do not determine.
+
+        Parameters
+        ----------
+        index : int or tuple
+            Which one.
+
+        Returns
+        -------
+        tuple of str
+            Those with a part in a direction along which the residual does not change.
+        """
+        one = self[index] if self.shape else self
+        if one.shape:
+            raise IndexError(
+                f"undetermined is of one fit; give its index in the batch {self.shape}."
+            )
+        gram = one._with_data("undetermined").gram(one.x)
+        known = determined(gram, one.x.dtype)
+        return tuple(name for name, is_known in zip(self.names, known, strict=True) if not is_known)
 
     @property
     def residuals(self):
@@ -208,6 +248,24 @@ class FitResult:
         (..., k) array
         """
         return self._with_data("predict").predict(self.x, x)
+
+    def band(self, x=None):
+        r"""Standard errors of `predict`, by the delta method.
+
+        .. math:: \sqrt{g^T C g}, \quad g = \partial f(x, p) / \partial p
+
+        with C as in `cov`; inf where that is not finite.
+
+        Parameters
+        ----------
+        x : array or pytree, optional
+            As for `predict`.
+
+        Returns
+        -------
+        (..., k) array
+        """
+        return self._with_data("band").band(self.x, self.cov, x)
 
     def refit(self, where=None, p0=None, **changes):
         """Run some fits again, and keep what came out better.

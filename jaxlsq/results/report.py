@@ -1,0 +1,102 @@
+"""A batch of fits, and one fit, in words."""
+
+from html import escape
+
+import numpy as np
+
+from jaxlsq.status import Status, describe
+
+__all__ = ["html", "one_fit", "quantiles", "text"]
+
+QUANTILES = (0.05, 0.5, 0.95)
+STRONG = 0.5
+
+
+def text(result):
+    """Counts of the statuses, and quantiles of the parameters."""
+    lines = [f"FitResult: {_headline(result)}"]
+    for code, count in result.counts().items():
+        lines.append(f"  {count:>9,} {code.name}: {describe(code).split('.')[0]}.")
+    if result.status.size:
+        lines.append("  parameter    5 %         median      95 %  of the fits that converged")
+        lines += [
+            f"  {name:<10}" + "".join(f"  {v:<10.5g}" for v in row)
+            for name, row in quantiles(result)
+        ]
+    return "\n".join(lines)
+
+
+def html(result):
+    """The same as tables."""
+    statuses = "".join(
+        f"<tr><td style='text-align:right'>{count:,}</td><td>{code.name}</td>"
+        f"<td style='text-align:left'>{escape(describe(code))}</td></tr>"
+        for code, count in result.counts().items()
+    )
+    rows = "".join(
+        f"<tr><td style='text-align:left'>{escape(name)}</td>"
+        + "".join(f"<td>{v:.5g}</td>" for v in row)
+        + "</tr>"
+        for name, row in quantiles(result)
+    )
+    return (
+        f"<b>FitResult</b>: {_headline(result)}"
+        f"<table><tr><th>fits</th><th>status</th><th>meaning</th></tr>{statuses}</table>"
+        "<table><tr><th>parameter</th><th>5 %</th><th>median</th><th>95 %</th></tr>"
+        f"{rows}</table>"
+    )
+
+
+def _headline(result):
+    size, good = result.status.size, int(np.count_nonzero(result.success))
+    shape = " x ".join(f"{k:,}" for k in result.shape) or "1"
+    mean = f", {result.nfev.mean():.1f} evaluations each" if size else ""
+    noun = "fit" if size == 1 else "fits"
+    return f"{shape} {noun}, {good:,} converged, {size - good:,} did not{mean}"
+
+
+def quantiles(result):
+    """Each parameter's name and its quantiles over the fits that converged."""
+    good = result.x.reshape(-1, result.x.shape[-1])[result.success.ravel()]
+    if not len(good):
+        return []
+    return list(zip(result.names, np.quantile(good, QUANTILES, 0).T, strict=True))
+
+
+def one_fit(result):
+    """One fit: values and errors, strong correlations, statistics, why it ended."""
+    code = Status(int(result.status))
+    lines = [f"{code.name}: {describe(code)}", *_values(result)]
+    blamed = result.undetermined()
+    if blamed:
+        lines.append(f"  the data do not determine {' and '.join(blamed)}")
+    lines += _strong_correlations(result)
+    n = len(result.names)
+    lines.append(
+        f"  {int(result.dof) + n} points, {n} parameters, {result.dof} degrees of freedom: "
+        f"chi2 {result.chi2:.5g}, reduced {result.redchi:.5g}, AIC {result.aic:.5g}, "
+        f"BIC {result.bic:.5g}"
+    )
+    lines.append(
+        f"  {result.nfev} evaluations, {result.njev} Jacobians, {result.nit} steps; "
+        f"optimality {result.optimality:.1e}"
+    )
+    return "\n".join(lines)
+
+
+def _values(result):
+    width = max(len(name) for name in result.names)
+    errors = np.sqrt(np.diagonal(result.cov))
+    for name, value, error in zip(result.names, result.x, errors, strict=True):
+        share = f"  ({abs(error / value):.2g} of it)" if value and np.isfinite(error) else ""
+        yield f"  {name:<{width}}  {value:12.6g} +- {error:<9.2g}{share}"
+
+
+def _strong_correlations(result):
+    matrix, n = result.correlation, len(result.names)
+    pairs = [(i, j) for i in range(n) for j in range(i) if abs(matrix[i, j]) >= STRONG]
+    pairs.sort(key=lambda ij: -abs(matrix[ij]))
+    return [
+        f"  correlation of {result.names[j]} and {result.names[i]}: {matrix[i, j]:+.3f}"
+        for i, j in pairs
+    ]

@@ -1,0 +1,31 @@
+"""How good fits are, by what their sums of squares say."""
+
+import numpy as np
+
+__all__ = ["correlation", "information", "quotient"]
+
+
+def correlation(cov):
+    r""":math:`C_{ij} / \sqrt{C_{ii} C_{jj}}`, NaN where a variance is not finite or zero."""
+    variance = np.diagonal(cov, axis1=-2, axis2=-1)
+    known = np.isfinite(variance) & (variance > 0)
+    errors = np.sqrt(np.where(known, variance, np.nan))
+    finite = np.where(np.isfinite(cov), cov, np.nan)
+    return finite / errors[..., :, None] / errors[..., None, :]
+
+
+def information(chi2, points, penalty):
+    r""":math:`N \ln(\chi^2 / N)` plus a penalty: what Akaike's and Bayes' criteria are of.
+
+    For Gaussian errors of one unknown size, without terms that are the same for all models.
+    Source: K. P. Burnham, D. R. Anderson, "Model Selection and Multimodel Inference" (2002),
+    section 2.2.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return points * np.log(chi2 / points) + penalty
+
+
+def quotient(value, divisor):
+    """``value / divisor``, and inf where that is not positive."""
+    positive = np.asarray(divisor) > 0
+    return np.where(positive, value / np.where(positive, divisor, 1), np.inf)
