@@ -268,6 +268,25 @@ class Problem:
 
         return (self if at is None else replace(self, lengths=None))._gather(call, x)
 
+    def data_of_one(self):
+        """x, y, sigma or None, and which points count, of a problem that is one data set."""
+        if self.model is None:
+            raise ValueError("plots need data that are fitted by a model: use fit.")
+        _, group = self.groups[0]
+        lane = {key: values[0] for key, values in group.block(0, 1, 1).items()}
+        y = lane["y"]
+        live = group.task.residual.policy.live(lane, group.shared)
+        live = np.ones(y.size, bool) if live is None else np.asarray(live)
+        sigma = lane.get("sigma", group.shared.get("sigma"))
+        sigma = sigma if sigma is None else np.broadcast_to(sigma, y.shape)
+        x = self.places(lane, group.shared)
+        if self.lengths is not None:
+            m = int(np.ravel(self.lengths)[0])
+            x = jax.tree.map(lambda v: v[..., :m], x)
+            y, live = y[:m], live[:m]
+            sigma = sigma if sigma is None else sigma[:m]
+        return x, y, sigma, live & np.isfinite(y)
+
     def total_squares(self, x):
         """(...) weighted sums of squares of the data about their mean."""
         if self.model is None:

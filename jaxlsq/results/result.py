@@ -9,6 +9,7 @@ import numpy as np
 from jaxlsq.params import Layout
 from jaxlsq.results import report, statistics
 from jaxlsq.results.covariance import determined, scaled_inverses
+from jaxlsq.results.plot import Plots
 from jaxlsq.status import SUCCESS, Status, describe
 
 __all__ = ["FitResult"]
@@ -17,7 +18,7 @@ _SAVED = ("x", "cost", "status", "nfev", "njev", "nit", "optimality", "dof", "ag
 
 
 @dataclass(frozen=True, repr=False)
-class FitResult:
+class FitResult(Plots):
     r"""The fits of a batch; every array has the batch's shape in front.
 
     Attributes
