@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlsq import Status, fit, least_squares_batch
+from jaxlsq import FitResult, Status, fit, least_squares_batch
 from tests.decays import P0, SIGMA, B, T, Y, decay, decay_np, noise
 
 
@@ -149,6 +149,13 @@ def test_report(result):
         assert expected in words
     with pytest.raises(IndexError, match=r"its index in the batch \(3, 4\)"):
         result.report(1)
+
+
+def test_report_without_the_data(result, tmp_path):
+    result.save(tmp_path / "fits.npz")
+    words = FitResult.load(tmp_path / "fits.npz").report((0, 0))
+    assert f"a  {result.x[0, 0, 0]:.6g}\n" in words
+    assert "chi2" in words
 
 
 def test_report_of_a_fit_that_failed():

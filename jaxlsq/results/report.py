@@ -66,11 +66,8 @@ def quantiles(result):
 def one_fit(result):
     """One fit: values and errors, strong correlations, statistics, why it ended."""
     code = Status(int(result.status))
-    lines = [f"{code.name}: {describe(code)}", *_values(result)]
-    blamed = result.undetermined()
-    if blamed:
-        lines.append(f"  the data do not determine {' and '.join(blamed)}")
-    lines += _strong_correlations(result)
+    lines = [f"{code.name}: {describe(code)}"]
+    lines += _values(result) if result.problem else _bare_values(result)
     n = len(result.names)
     lines.append(
         f"  {int(result.dof) + n} points, {n} parameters, {result.dof} degrees of freedom: "
@@ -84,7 +81,18 @@ def one_fit(result):
     return "\n".join(lines)
 
 
+def _bare_values(result):
+    """Without what needs the data, which a loaded result does not have."""
+    return [f"  {name}  {value:.6g}" for name, value in zip(result.names, result.x, strict=True)]
+
+
 def _values(result):
+    blamed = result.undetermined()
+    missing = [f"  the data do not determine {' and '.join(blamed)}"] if blamed else []
+    return [*_with_errors(result), *missing, *_strong_correlations(result)]
+
+
+def _with_errors(result):
     width = max(len(name) for name in result.names)
     errors = np.sqrt(np.diagonal(result.cov))
     for name, value, error in zip(result.names, result.x, errors, strict=True):
