@@ -5,14 +5,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from jaxlsq.numerics.jacobian import linearized
+from jaxlsq.params import Layout
+
 __all__ = [
-    "FunJacobian",
-    "FunResidual",
-    "ModelJacobian",
-    "ModelResidual",
-    "Policy",
-    "Predict",
-    "all_points",
+    *("Band", "FunJacobian", "FunResidual", "ModelJacobian", "ModelResidual", "Policy", "Predict"),
+    *("Prediction", "all_points", "given_places"),
 ]
 
 
@@ -168,3 +166,41 @@ class FunJacobian:
 
 def all_points(lane, shared, m):
     return jnp.int32(m), jnp.bool_(True)
+
+
+# --- the model elsewhere ------------------------------------------------------------
+
+
+def given_places(lane, shared):
+    """Places that are not the data's own."""
+    return shared["at"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The model at the parameters x."""
+
+    model: object
+    layout: Layout
+    places: object
+
+    def __call__(self, x, lane, shared):
+        return self.model(self.layout.from_vector(x), self.places(lane, shared))
+
+
+@dataclass(frozen=True)
+class Band(Prediction):
+    """Its standard error by the delta method, of parameters that their covariance follows."""
+
+    def __call__(self, both, lane, shared):
+        n = self.layout.n
+        x, cov = both[:n], both[n:].reshape(n, n)
+
+        def values(*xs):
+            return self.model(self.layout.from_scalars(xs), self.places(lane, shared))
+
+        _, rows = linearized(values, "jacfwd", 0.0)(tuple(x))
+        rows = jnp.stack([jnp.ravel(row) for row in rows])
+        known = jnp.all(jnp.isfinite(cov))
+        variance = jnp.sum(rows * (jnp.where(known, cov, 0.0) @ rows), axis=0)
+        return jnp.where(known, jnp.sqrt(jnp.maximum(variance, 0.0)), jnp.inf)

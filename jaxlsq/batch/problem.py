@@ -4,11 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.batch.functions import Band, Prediction, given_places
 from jaxlsq.batch.inputs import Spread, Start, as_array_like, batch_options
-from jaxlsq.numerics.jacobian import linearized
 from jaxlsq.params import Layout
 from jaxlsq.results.result import FitResult
 from jaxlsq.schedule.pool import Ended
@@ -244,12 +243,12 @@ class Problem:
 
     def predict(self, x, at):
         """(..., k) values of the model."""
-        return self._at("predict", _Prediction, x, at)
+        return self._at("predict", Prediction, x, at)
 
     def band(self, x, cov, at):
         """(..., k) standard errors of the model's values."""
         flat = cov.reshape(*cov.shape[:-2], -1)
-        return self._at("band", _Band, np.concatenate([x, flat], axis=-1), at)
+        return self._at("band", Band, np.concatenate([x, flat], axis=-1), at)
 
     def _at(self, name, function, x, at):
         if self.model is None:
@@ -263,7 +262,7 @@ class Problem:
             if at is not None:
                 there = jax.tree.map(lambda v: v.astype(group.dtype), at)
                 group = replace(group, shared={**group.shared, "at": there})
-                places = _given_places
+                places = given_places
             return group.map(function(self.model, group.task.layout, places), x)
 
         return (self if at is None else replace(self, lengths=None))._gather(call, x)
@@ -293,42 +292,6 @@ class Problem:
             raise ValueError("r2 needs data that are fitted by a model: use fit.")
         single = replace(self, lengths=None)
         return single._gather(lambda group, x: group.map(group.task.residual.total_squares, x), x)
-
-
-def _given_places(lane, shared):
-    return shared["at"]
-
-
-@dataclass(frozen=True)
-class _Prediction:
-    model: Callable
-    layout: Layout
-    places: Callable
-
-    def __call__(self, x, lane, shared):
-        return self.model(self.layout.from_vector(x), self.places(lane, shared))
-
-
-@dataclass(frozen=True)
-class _Band:
-    """The delta method, of parameters that their covariance follows."""
-
-    model: Callable
-    layout: Layout
-    places: Callable
-
-    def __call__(self, both, lane, shared):
-        n = self.layout.n
-        x, cov = both[:n], both[n:].reshape(n, n)
-
-        def values(*xs):
-            return self.model(self.layout.from_scalars(xs), self.places(lane, shared))
-
-        _, rows = linearized(values, "jacfwd", 0.0)(tuple(x))
-        rows = jnp.stack([jnp.ravel(row) for row in rows])
-        known = jnp.all(jnp.isfinite(cov))
-        variance = jnp.sum(rows * (jnp.where(known, cov, 0.0) @ rows), axis=0)
-        return jnp.where(known, jnp.sqrt(jnp.maximum(variance, 0.0)), jnp.inf)
 
 
 def _offset(report, before):

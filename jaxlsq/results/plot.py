@@ -27,7 +27,7 @@ class Plots:
         -------
         pair of Axes
         """
-        one = self._one(index)
+        one = self._one(index, "plot")
         if axes is None:
             options = {"sharex": True, "height_ratios": (3, 1), "layout": "constrained"}
             _, axes = _pyplot().subplots(2, 1, figsize=(6, 4.5), **options)
@@ -142,12 +142,6 @@ class Plots:
             known = self.names if error else (*self.names, *others)
             raise ValueError(f"name must be one of {list(known)}, got {name!r}.")
         return getattr(self, name)
-
-    def _one(self, index):
-        one = self[index] if self.shape else self
-        if one.shape:
-            raise IndexError(f"this plots one fit; give its index in the batch {self.shape}.")
-        return one
 
     def _chosen(self, which, count):
         """Flat numbers of fits."""

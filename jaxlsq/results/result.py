@@ -114,6 +114,13 @@ class FitResult(Plots):
         array = getattr(self, name)
         return array.reshape(self.status.size, *array.shape[len(self.shape) :])
 
+    def _one(self, index, what):
+        """One fit of the batch, for what is of one fit."""
+        one = self[index] if self.shape else self
+        if one.shape:
+            raise IndexError(f"{what} is of one fit; give its index in the batch {self.shape}.")
+        return one
+
     def __iter__(self):
         return (self[i] for i in range(len(self)))
 
@@ -135,10 +142,7 @@ class FitResult(Plots):
         -------
         str
         """
-        one = self[index] if self.shape else self
-        if one.shape:
-            raise IndexError(f"report is of one fit; give its index in the batch {self.shape}.")
-        return report.one_fit(one)
+        return report.one_fit(self._one(index, "report"))
 
     # --- how good they are -------------------------------------------------------
 
@@ -219,11 +223,7 @@ class FitResult(Plots):
         tuple of str
             Those with a part in a direction along which the residual does not change.
         """
-        one = self[index] if self.shape else self
-        if one.shape:
-            raise IndexError(
-                f"undetermined is of one fit; give its index in the batch {self.shape}."
-            )
+        one = self._one(index, "undetermined")
         gram = one._with_data("undetermined").gram(one.x)
         known = determined(gram, one.x.dtype)
         return tuple(name for name, is_known in zip(self.names, known, strict=True) if not is_known)
