@@ -1,12 +1,10 @@
 """The gradient of a sum over many fits: what it costs, and how exact it is, beside Optimistix."""
 
-import time
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.peers import MAX_STEPS, RECIPES
+from benchmarks.peers import RECIPES, optimistix_fit, timed
 from benchmarks.workloads import WORKLOADS, data
 from jaxlsq import least_squares
 
@@ -21,23 +19,6 @@ def ours(residual, tolerance):
     return lambda y, p0: least_squares(lambda p: residual(p, y), p0, **options).x
 
 
-def optimistix(residual, tolerance):
-    """The same; its derivatives are implicit too, by Gauss-Newton's approximation or not."""
-    import lineax
-    import optimistix as optx
-
-    solver = optx.LevenbergMarquardt(
-        tolerance, tolerance, linear_solver=lineax.Normal(lineax.Cholesky())
-    )
-
-    def fit(y, p0):
-        return optx.least_squares(
-            residual, solver, p0, args=y, max_steps=MAX_STEPS, throw=False
-        ).value
-
-    return fit
-
-
 def programs(fit, recipe, arrays):
     """Compiled: the sum over the fits of a function of the parameters, and its gradient by y."""
 
@@ -47,9 +28,9 @@ def programs(fit, recipe, arrays):
 
     compiled, seconds = [], []
     for function in (total, jax.grad(total)):
-        begin = time.perf_counter()
-        compiled.append(jax.jit(function).lower(*arrays).compile())
-        seconds.append(time.perf_counter() - begin)
+        program, took = timed(lambda f=function: jax.jit(f).lower(*arrays).compile())
+        compiled.append(program)
+        seconds.append(took)
     return compiled, seconds
 
 
@@ -63,8 +44,9 @@ def measure(count):
             return workload.model(x, *params, xp=jnp) - y
 
         entrants = {"jaxlsq": (ours(residual, None), "vmap")}
-        for recipe in ("vmap", "chunks", "map"):
-            entrants[f"optimistix {recipe}"] = (optimistix(residual, 1e-8), recipe)
+        make_fit = optimistix_fit("cholesky")
+        for recipe in RECIPES if make_fit else ():
+            entrants[f"optimistix {recipe}"] = (make_fit(residual, 1e-8), recipe)
         runs, rows = {}, {}
         for name, (fit, recipe) in entrants.items():
             runs[name], compile_seconds = programs(fit, recipe, arrays)
@@ -72,9 +54,7 @@ def measure(count):
         for _ in range(ROUNDS):
             for name, compiled in runs.items():
                 for run, seconds in zip(compiled, rows[name]["seconds"], strict=True):
-                    begin = time.perf_counter()
-                    jax.block_until_ready(run(*arrays))
-                    seconds.append(time.perf_counter() - begin)
+                    seconds.append(timed(lambda run=run: jax.block_until_ready(run(*arrays)))[1])
         (_, exact), _ = programs(ours(residual, TIGHT), "vmap", arrays)
         expected = exact(*arrays)
         sizes = jnp.max(jnp.abs(expected), axis=1)

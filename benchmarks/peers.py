@@ -112,12 +112,12 @@ def _compiled(make_fit, recipe, model, shapes):
 
 def optimistix(workload, x, y, p0, dtype, repeats=1, *, recipe="vmap", solver="qr"):
     """Optimistix' LevenbergMarquardt; `solver` is "qr" or "cholesky" (normal equations)."""
-    make_fit = _optimistix_fit(solver)
+    make_fit = optimistix_fit(solver)
     return make_fit and _run_jax(make_fit, recipe, workload, x, y, p0, dtype, repeats)
 
 
 @functools.cache
-def _optimistix_fit(solver):
+def optimistix_fit(solver):
     """`(residual, tolerance) -> fit` of one lane, or None."""
     try:
         import lineax

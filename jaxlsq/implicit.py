@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from jaxlsq.numerics.jacobian import linearized
 from jaxlsq.numerics.normal import symmetric_inverse
 from jaxlsq.status import Status
 from jaxlsq.tracing import typed
@@ -102,10 +103,10 @@ def _moved(fun, x, status, data, rule):
     xs = _scalars(x)
     if rule.hessian == "full":
         _, moved = jax.jvp(lambda c: _gradient(fun, xs, c), (constants,), (tangents,))
-        hessian = _by_scalars(lambda xs: _gradient(fun, xs, constants), xs)
+        hessian = _by_scalars(lambda *xs: _gradient(fun, xs, constants), xs)
     else:
         _, moved_f = jax.jvp(lambda c: fun(xs, c), (constants,), (tangents,))
-        rows = _by_scalars(lambda xs: fun(xs, constants), xs)
+        rows = _by_scalars(lambda *xs: fun(xs, constants), xs)
         moved, hessian = rows @ moved_f, rows @ rows.T
     inverse, usable = _inverse(jax.lax.stop_gradient(hessian), rule)
     good = settled & usable
@@ -137,12 +138,8 @@ def _gradient(fun, xs, constants):
 
 def _by_scalars(fun, xs):
     """(n, ...) derivatives, one by one: XLA fuses them six times better than `jacfwd`'s."""
-    return jnp.stack(
-        [
-            jax.jvp(lambda x, j=j: fun((*xs[:j], x, *xs[j + 1 :])), (x,), (jnp.ones_like(x),))[1]
-            for j, x in enumerate(xs)
-        ]
-    )
+    _, columns = linearized(fun, "jacfwd", 0.0)(xs)
+    return jnp.stack(columns)
 
 
 def _or_zero(keep, tangent):

@@ -4,6 +4,7 @@ from html import escape
 
 import numpy as np
 
+from jaxlsq.results.statistics import correlation
 from jaxlsq.status import Status, describe
 
 __all__ = ["html", "one_fit", "quantiles", "text"]
@@ -89,19 +90,20 @@ def _bare_values(result):
 def _values(result):
     blamed = result.undetermined()
     missing = [f"  the data do not determine {' and '.join(blamed)}"] if blamed else []
-    return [*_with_errors(result), *missing, *_strong_correlations(result)]
+    cov = result.cov  # computed each time it is asked for
+    return [*_with_errors(result, cov), *missing, *_strong_correlations(result, cov)]
 
 
-def _with_errors(result):
+def _with_errors(result, cov):
     width = max(len(name) for name in result.names)
-    errors = np.sqrt(np.diagonal(result.cov))
+    errors = np.sqrt(np.diagonal(cov))
     for name, value, error in zip(result.names, result.x, errors, strict=True):
         share = f"  ({abs(error / value):.2g} of it)" if value and np.isfinite(error) else ""
         yield f"  {name:<{width}}  {value:12.6g} +- {error:<9.2g}{share}"
 
 
-def _strong_correlations(result):
-    matrix, n = result.correlation, len(result.names)
+def _strong_correlations(result, cov):
+    matrix, n = correlation(cov), len(result.names)
     pairs = [(i, j) for i in range(n) for j in range(i) if abs(matrix[i, j]) >= STRONG]
     pairs.sort(key=lambda ij: -abs(matrix[ij]))
     return [
