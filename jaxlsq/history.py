@@ -1,12 +1,14 @@
 """One fit that remembers its last points, for plots of how it converged."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlsq.numerics.bounds import feasible
 from jaxlsq.numerics.iteration import final_status, judge, propose, relinearize, start
+from jaxlsq.numerics.loss import scaled
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import Normal, normal_equations
 from jaxlsq.status import Status
@@ -46,13 +48,16 @@ class History:
 def remembering(traced, evaluations, length):
     """A solver as `jaxlsq.lanes.solver`, whose counts hold a `History` with x as a vector."""
 
-    def solve(x0, data, options):
+    def solve(x0, data, bounds, options):
         n, dtype = x0.shape[0], x0.dtype
 
         def lane(x):
-            f, *columns = evaluate(traced, tuple(x), data)
-            unit = power_of_two(jnp.max(jnp.abs(f)))
-            return normal_equations([c / unit for c in columns], f / unit, unit)
+            out = evaluate(traced, tuple(x), data)
+            rows = tuple(out[:-n])
+            unit = power_of_two(
+                jnp.sqrt(jnp.max(rows[1])) if rows[1:] else jnp.max(jnp.abs(rows[0]))
+            )
+            return normal_equations([c / unit for c in out[-n:]], scaled(rows, 1.0 / unit), unit)
 
         def round_(carry):
             state, history = carry
@@ -61,21 +66,23 @@ def remembering(traced, evaluations, length):
             accepted, nfev = state.accepted, state.nfev
             state = lax.cond(
                 accepted & (state.status == Status.RUNNING),
-                lambda s: relinearize(s, normal, options, evaluations),
+                lambda s: relinearize(s, normal, options, evaluations, bounds),
                 lambda s: s,
                 state,
             )
-            state = propose(state)
+            state = propose(state, bounds)
             return state, _push(history, state, accepted, nfev)
 
         empty = jnp.full(length, jnp.nan, dtype)
         history = History(
             jnp.full((length, n), jnp.nan, dtype), empty, empty, empty, jnp.zeros(length, jnp.int32)
         )
+        begun = start(x0, Normal.empty)
+        if bounds is not None:
+            infeasible = jnp.int32(Status.INFEASIBLE_BOUNDS)
+            begun = replace(begun, status=jnp.where(feasible(bounds), begun.status, infeasible))
         state, history = lax.while_loop(
-            lambda carry: carry[0].status == Status.RUNNING,
-            round_,
-            (start(x0, Normal.empty), history),
+            lambda carry: carry[0].status == Status.RUNNING, round_, (begun, history)
         )
         counts = {"status": final_status(state), "nfev": state.nfev, "njev": state.njev}
         return state.point.x, counts | {"history": history}

@@ -16,9 +16,11 @@ import numpy as np
 from jax import lax
 
 from jaxlsq.compiler import COMPILER_OPTIONS
-from jaxlsq.numerics.factor import BLOCK_ROWS, qr
+from jaxlsq.numerics.factor import BLOCK_ROWS, Factor, qr
 from jaxlsq.numerics.iteration import Options, judge, propose, relinearize, start
+from jaxlsq.numerics.loss import weighted
 from jaxlsq.numerics.norm import norm2
+from jaxlsq.numerics.normal import Normal, normal_equations
 from jaxlsq.status import Status
 
 __all__ = ["minimize_on_host"]
@@ -26,7 +28,7 @@ __all__ = ["minimize_on_host"]
 _SCALAR_OPTIONS = ("ftol", "xtol", "gtol", "max_nfev", "factor", "epsfcn")
 
 
-def minimize_on_host(residual, jacobian, x0, f0, options, evaluations):
+def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None):
     """`jaxlsq.numerics.iteration.minimize` with Python functions.
 
     Parameters
@@ -35,12 +37,13 @@ def minimize_on_host(residual, jacobian, x0, f0, options, evaluations):
         ``residual(x) -> (m,)`` float64 NumPy array.
     jacobian : callable
         ``jacobian(x, f) -> (m, n)`` float64 NumPy array.
-    x0 : (n,) float64 NumPy array
-    f0 : (m,) float64 NumPy array
-        ``residual(x0)``.
+    begin : (x0, f0)
+        (n,) and (m,) float64 NumPy arrays: the start, and ``residual(x0)``.
     options : Options
     evaluations : int
         Evaluations of the residual that one Jacobian takes.
+    terms : Terms, optional
+        Bounds and a loss.
 
     Returns
     -------
@@ -49,23 +52,25 @@ def minimize_on_host(residual, jacobian, x0, f0, options, evaluations):
     f : (m,) NumPy array
         Residual at the parameters.
     """
-    n = x0.size
-    packed = _begin(x0)
+    x0, f0 = begin
+    form = x0.size, terms is not None
+    packed = _begin(x0, form)
     evaluations = np.int32(evaluations)
     f = trial_f = f0
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        options = jax.device_put(_pack_options(options))
+        options = jax.device_put(_pack_options(options, terms))
+        norm = _norm if terms is None else lambda f: float(terms.norm(f))
         while True:
-            packed, head = _after_residual(n, packed, options, _norm(trial_f))
+            packed, head = _after_residual(form, packed, options, norm(trial_f))
             x, status, accepted = _read(head)
             if accepted:
                 f = trial_f
             if accepted and status == Status.RUNNING:
-                triangle = _reduce(jacobian(x.copy(), f), f)
-                packed, head = _after_jacobian(n, packed, options, triangle, evaluations)
+                triangle = _reduce(*_weighted(terms, jacobian(x.copy(), f), f))
+                packed, head = _after_jacobian(form, packed, options, triangle, evaluations)
                 x, status, _ = _read(head)
             if status != Status.RUNNING:
-                return _Layout.of(n).unpack(*map(np.asarray, packed)), f
+                return _Layout.of(form).unpack(*map(np.asarray, packed)), f
             trial_f = residual(x.copy())
 
 
@@ -82,6 +87,14 @@ def _norm(f):
         return math.sqrt(squares) if 1e-200 < squares < 1e200 else float(norm2(f, xp=np))
 
 
+def _weighted(terms, jac, f):
+    """The Jacobian and residual of which the normal equations are made."""
+    if terms is None or terms.loss is None:
+        return jac, f
+    rows, columns = weighted(terms.loss, f, tuple(jac.T), terms.extra)
+    return np.stack(columns, axis=1), np.asarray(rows[0])
+
+
 def _reduce(jac, f):
     """R of a QR factorization of the Jacobian with the residual as last column."""
     m, n = jac.shape
@@ -96,21 +109,27 @@ def _reduce(jac, f):
 
 
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
-def _after_residual(n, packed, options, trial_norm):
+def _after_residual(form, packed, options, trial_norm):
     """Judge the trial; after a rejection, propose the next one."""
-    state = _Layout.of(n).unpack(*packed)
-    state = judge(state, trial_norm, _unpack_options(options))
+    state = _Layout.of(form).unpack(*packed)
+    options, bounds = _unpack_options(options, form)
+    state = judge(state, trial_norm, options)
     again = (state.status == Status.RUNNING) & ~state.accepted
-    state = lax.cond(again, propose, lambda s: s, state)
+    state = lax.cond(again, lambda s: propose(s, bounds), lambda s: s, state)
     return _pack(state), _head(state, jnp.where(again, state.trial.x, state.point.x))
 
 
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
-def _after_jacobian(n, packed, options, triangle, evaluations):
+def _after_jacobian(form, packed, options, triangle, evaluations):
     """Take in the Jacobian at an accepted point and propose the next trial."""
-    state = _Layout.of(n).unpack(*packed)
-    factor = qr(triangle[:, :n], triangle[:, n])
-    state = propose(relinearize(state, factor, _unpack_options(options), evaluations))
+    state = _Layout.of(form).unpack(*packed)
+    options, bounds = _unpack_options(options, form)
+    jac, f = triangle[:, :-1], triangle[:, -1]
+    if bounds is None:
+        factor = qr(jac, f)
+    else:
+        factor, _ = normal_equations(tuple(jac.T), (f,), jnp.ones((), f.dtype))
+    state = propose(relinearize(state, factor, options, evaluations, bounds), bounds)
     return _pack(state), _head(state, state.trial.x)
 
 
@@ -132,9 +151,9 @@ class _Layout:
 
     @staticmethod
     @lru_cache(maxsize=64)
-    def of(n):
-        """The layout for n parameters."""
-        leaves, tree = jax.tree.flatten(_zero_start(n))
+    def of(form):
+        """The layout for n parameters, with bounds or without."""
+        leaves, tree = jax.tree.flatten(_zero_start(form))
         used, fields = [0, 0], []
         for leaf in leaves:
             kind = int(leaf.dtype.kind != "f")
@@ -161,36 +180,42 @@ def _pack(state, xp=jnp):
     return tuple(map(xp.concatenate, parts))
 
 
-def _pack_options(options):
+def _pack_options(options, terms):
     scalars = (getattr(options, name) for name in _SCALAR_OPTIONS)
-    return np.array([*scalars, *options.diag], np.float64)
+    bounds = () if terms is None else terms.bounds
+    return np.concatenate([[*scalars, *options.diag], *bounds]).astype(np.float64)
 
 
-def _unpack_options(vector):
+def _unpack_options(vector, form):
+    """Options, and bounds or None."""
+    n, bounded = form
     scalars = dict(zip(_SCALAR_OPTIONS, vector, strict=False))
     scalars["max_nfev"] = scalars["max_nfev"].astype(np.int32)
-    return Options(**scalars, diag=vector[len(_SCALAR_OPTIONS) :])
+    diag, *bounds = vector[len(_SCALAR_OPTIONS) :].reshape(-1, n)
+    return Options(**scalars, diag=diag), tuple(bounds) if bounded else None
 
 
 @lru_cache(maxsize=64)
-def _zero_start(n):
+def _zero_start(form):
+    n, bounded = form
+    empty = Normal.empty if bounded else Factor.empty
     with jax.ensure_compile_time_eval():
-        return jax.tree.map(np.asarray, start(jnp.zeros(n, jnp.float64)))
+        return jax.tree.map(np.asarray, start(jnp.zeros(n, jnp.float64), empty))
 
 
 @lru_cache(maxsize=64)
-def _start_template(n):
+def _start_template(form):
     """The packed start, and where the starting point is in it."""
-    start_at_one = replace(_zero_start(n).point, x=np.ones(n))
+    plain, other = _zero_start(form), np.full(form[0], np.nan)
     marked = replace(
-        _zero_start(n), point=start_at_one, trial=replace(_zero_start(n).trial, x=np.ones(n))
+        plain, point=replace(plain.point, x=other), trial=replace(plain.trial, x=other)
     )
-    return _pack(_zero_start(n), np), np.flatnonzero(_pack(marked, np)[0] == 1)
+    return _pack(plain, np), np.flatnonzero(np.isnan(_pack(marked, np)[0]))
 
 
-def _begin(x0):
+def _begin(x0, form):
     """The packed state whose first trial is `x0`."""
-    (floats, integers), places = _start_template(x0.size)
+    (floats, integers), places = _start_template(form)
     floats = floats.copy()
     floats[places] = np.concatenate([x0, x0])
     return floats, integers

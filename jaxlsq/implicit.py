@@ -8,6 +8,9 @@ A solution x of :math:`g(x, c) = J(x, c)^T r(x, c) = 0` moves with the data c as
 The iteration is not differentiated.  Gauss-Newton's derivative leaves the second derivatives of
 r out, of H and of g: it is exact where r is zero, or where J depends on neither x nor c.
 
+With a loss, r in J'r is the slope of the loss.  A parameter at a bound moves with the bound, and
+the others as if it were given: by the rows and columns of H that are theirs.
+
 Source: A. Griewank, A. Walther, "Evaluating Derivatives", SIAM 2008, chapter 15.
 """
 
@@ -19,7 +22,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxlsq.numerics.jacobian import linearized
-from jaxlsq.numerics.normal import symmetric_inverse
+from jaxlsq.numerics.sweep import symmetric_inverse
 from jaxlsq.status import Status
 from jaxlsq.tracing import typed
 
@@ -39,23 +42,31 @@ class Rule:
     on_singular : {'zero', 'nan', 'pinv'}
         The derivative of a fit that failed, or whose Hessian is not positive definite: zero;
         NaN; or, for a singular Hessian, that of the directions which are determined.
+    loss : Robust or None
+        Of `jaxlsq.numerics.loss`.
     """
 
     hessian: str = "full"
     on_singular: str = "zero"
+    loss: object = None
+
+    def slope(self, f, *scale):
+        """The derivative of half the loss by the residual."""
+        return f if self.loss is None else self.loss.slope(f, *scale)
 
 
-def with_derivatives(solve, residual, x0, data, rule):
-    """``solve(x0, data)``, with the derivatives of what it solves.
+def with_derivatives(solve, residual, start, data, rule):
+    """``solve(x0, data, bounds)``, with the derivatives of what it solves.
 
     Parameters
     ----------
     solve : callable
-        ``solve(x0, data) -> x, counts``, where ``counts["status"]`` says how it ended.
+        ``solve(x0, data, bounds) -> x, counts``, where ``counts["status"]`` says how it ended.
     residual : callable
-        ``residual(*xs) -> (m,)`` of n scalars; derivatives are with respect to what it closes
-        over.
-    x0 : (n,) array
+        ``residual(*xs) -> f (m,)`` of n scalars, or with a loss ``f, scale``; derivatives are
+        with respect to what it closes over.
+    start : (x0, bounds)
+        (n,) array; None, or two of those.
     data : sequence of arrays
         What the solver reads of the same closure.
     rule : Rule
@@ -66,19 +77,21 @@ def with_derivatives(solve, residual, x0, data, rule):
     counts : dict
         What else `solve` returns, with derivatives of zero.
     """
+    x0, bounds = start
     closed = jax.make_jaxpr(residual)(*_scalars(x0))
 
     def fun(xs, constants):
-        return jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, constants))(*xs)[0]
+        return jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, constants))(*xs)
 
     @jax.custom_jvp
-    def solution(x0, data, constants):
-        return solve(x0, data)
+    def solution(x0, data, bounds, constants):
+        return solve(x0, data, bounds)
 
     @solution.defjvp
     def derivative(primals, tangents):
         x, counts = solution(*primals)
-        moved_x = _moved(fun, x, counts["status"], (primals[2], tangents[2]), rule)
+        changes = [(primals[k], tangents[k]) for k in (3, 2)]
+        moved_x = _moved(fun, x, counts["status"], changes, rule)
         still = jax.tree.map(_no_tangent, counts)
         return (x, counts), (moved_x, still)
 
@@ -87,12 +100,12 @@ def with_derivatives(solve, residual, x0, data, rule):
         for value, variable in zip(closed.consts, closed.jaxpr.constvars, strict=True)
     ]
     fixed = jax.tree.map(jax.lax.stop_gradient, (x0, tuple(data)))
-    return solution(*fixed, constants)
+    return solution(*fixed, bounds, constants)
 
 
-def _moved(fun, x, status, data, rule):
-    """The tangent of x for tangents of the data."""
-    constants, tangents = data
+def _moved(fun, x, status, changes, rule):
+    """The tangent of x for tangents of the data, and of the bounds."""
+    (constants, tangents), (bounds, moved_bounds) = changes
     settled = (status >= Status.FTOL) & (status != Status.MAX_NFEV)
     if rule.on_singular == "pinv":
         settled = settled | (status == Status.SINGULAR_JACOBIAN)
@@ -100,14 +113,11 @@ def _moved(fun, x, status, data, rule):
     if not spread:
         # Selected here and at the end: a NaN comes through in neither mode, nor as 0 * NaN.
         tangents = [_or_zero(settled, t) for t in tangents]
-    xs = _scalars(x)
-    if rule.hessian == "full":
-        _, moved = jax.jvp(lambda c: _gradient(fun, xs, c), (constants,), (tangents,))
-        hessian = _by_scalars(lambda *xs: _gradient(fun, xs, constants), xs)
-    else:
-        _, moved_f = jax.jvp(lambda c: fun(xs, c), (constants,), (tangents,))
-        rows = _by_scalars(lambda *xs: fun(xs, constants), xs)
-        moved, hessian = rows @ moved_f, rows @ rows.T
+        moved_bounds = jax.tree.map(lambda t: _or_zero(settled, t), moved_bounds)
+    gradient_moves = _gradient_moves if rule.hessian == "full" else _gauss_newton_moves
+    moved, hessian = gradient_moves(fun, rule, _scalars(x), (constants, tangents))
+    if bounds is not None:
+        moved, hessian = _reduced(x, bounds, moved_bounds, moved, hessian)
     inverse, usable = _inverse(jax.lax.stop_gradient(hessian), rule)
     good = settled & usable
     eye = jnp.eye(x.shape[0], dtype=x.dtype)
@@ -131,9 +141,40 @@ def _scalars(x):
     return tuple(x[j] for j in range(x.shape[0]))
 
 
-def _gradient(fun, xs, constants):
-    f, pull = jax.vjp(lambda *xs: fun(xs, constants), *xs)
-    return jnp.stack(pull(f))
+def _gradient_moves(fun, rule, xs, data):
+    """The gradient's derivatives: along the tangents of the data, and by the parameters."""
+
+    def gradient(xs, constants):
+        def residual(*xs):
+            f, *scale = fun(xs, constants)
+            return f, scale
+
+        f, pull, scale = jax.vjp(residual, *xs, has_aux=True)
+        return jnp.stack(pull(rule.slope(f, *scale)))
+
+    constants, tangents = data
+    _, moved = jax.jvp(lambda c: gradient(xs, c), (constants,), (tangents,))
+    return moved, _by_scalars(lambda *xs: gradient(xs, constants), xs)
+
+
+def _gauss_newton_moves(fun, rule, xs, data):
+    """The same without second derivatives of the residual."""
+    constants, tangents = data
+    _, moved = jax.jvp(lambda c: rule.slope(*fun(xs, c)), (constants,), (tangents,))
+    rows = _by_scalars(lambda *xs: fun(xs, constants)[0], xs)
+    weights = 1.0 if rule.loss is None else rule.loss.exact(*fun(xs, constants))[1]
+    return rows @ moved, (rows * weights) @ (rows * weights).T
+
+
+def _reduced(x, bounds, moved_bounds, moved, hessian):
+    """The system of the parameters that no bound holds; the others move with theirs."""
+    lower, upper = bounds
+    held = (x <= lower) | (x >= upper)
+    shift = jnp.where(x <= lower, *moved_bounds)
+    shift = jnp.where(held, shift, jnp.zeros_like(shift))
+    moved = jnp.where(held, -shift, moved + hessian @ shift)
+    eye = jnp.eye(x.shape[0], dtype=x.dtype)
+    return moved, jnp.where(held[:, None] | held[None, :], eye, hessian)
 
 
 def _by_scalars(fun, xs):

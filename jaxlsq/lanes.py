@@ -1,13 +1,17 @@
 """The pool as a function of one problem, whose `vmap` gives it more lanes."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.cache import ProgramCache
 from jaxlsq.compiler import POOL_OPTIONS
+from jaxlsq.numerics.bounds import feasible
 from jaxlsq.schedule.devices import choose_width
-from jaxlsq.schedule.pool import run_pool
+from jaxlsq.schedule.pool import Queue, run_pool
+from jaxlsq.status import Status
 from jaxlsq.tracing import evaluate
 
 __all__ = ["PROGRAMS", "solver"]
@@ -21,39 +25,40 @@ def solver(traced, evaluations):
     Parameters
     ----------
     traced : Traced
-        ``(f, *columns)`` as a function of n scalars.
+        ``(*rows, *columns)`` as a function of n scalars.
     evaluations : int
         Evaluations of the residual that one Jacobian takes.
 
     Returns
     -------
     callable
-        ``solve(x0, data, options) -> x, counts``, with `data` in the place of the arrays that
-        `traced` reads.
+        ``solve(x0, data, bounds, options) -> x, counts``, with `data` in the place of the arrays
+        that `traced` reads, and bounds None or (lower, upper).
     """
 
-    def solve(x0, data, options):
+    def solve(x0, data, bounds, options):
         nothing = (False,) * len(data)
-        x, counts = _batched(traced, nothing, evaluations)(x0[None], tuple(data), options)
+        x0, bounds = jax.tree.map(lambda v: v[None], (x0, bounds))
+        x, counts = _batched(traced, nothing, evaluations)(x0, tuple(data), bounds, options)
         return x[0], {name: value[0] for name, value in counts.items()}
 
     return solve
 
 
 def _batched(traced, per_lane, evaluations):
-    """``solve(x0 (B, n), data, options)``; data that are per lane have B in front.
+    """``solve(x0 (B, n), data, bounds, options)``; data that are per lane have B in front.
 
     Its `vmap` flattens the new axis into B, again and again.
     """
 
-    def run(x0, data, options):
-        return _run(traced, per_lane, evaluations, x0, data, options)
+    def run(x0, data, bounds, options):
+        return _run(traced, per_lane, evaluations, (x0, data, bounds, options))
 
     solve = jax.custom_batching.custom_vmap(run)
 
     @solve.def_vmap
-    def rule(size, batched, x0, data, options):
-        x0_is, data_are, options_are = batched
+    def rule(size, batched, x0, data, bounds, options):
+        x0_is, data_are, bounds_are, options_are = batched
         if any(jax.tree.leaves(options_are)):
             raise NotImplementedError(
                 "tolerances and limits of least_squares can't be batched; vmap over the data."
@@ -71,13 +76,15 @@ def _batched(traced, per_lane, evaluations):
             flat(value, new, old) if new or old else value
             for value, new, old in zip(data, data_are, per_lane, strict=True)
         )
-        out = _batched(traced, now, evaluations)(flat(x0, x0_is, True), flattened, options)
+        own = jax.tree.map(lambda v, new: flat(v, new, True), (x0, bounds), (x0_is, bounds_are))
+        out = _batched(traced, now, evaluations)(own[0], flattened, own[1], options)
         out = jax.tree.map(lambda v: v.reshape(size, lanes, *v.shape[1:]), out)
         return out, jax.tree.map(lambda _: True, out)
 
-    def run_or_trace(x0, data, options):
+    def run_or_trace(x0, data, bounds, options):
         # With plain values nothing is left to transform, and the program may be compiled once.
-        return (run if _are_concrete((x0, data)) else solve)(x0, data, options)
+        concrete = _are_concrete((x0, data, bounds))
+        return (run if concrete else solve)(x0, data, bounds, options)
 
     return run_or_trace
 
@@ -86,24 +93,29 @@ def _are_concrete(tree):
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
-def _run(traced, per_lane, evaluations, x0, data, options):
-    def program(x0, data, options):
+def _run(traced, per_lane, evaluations, arguments):
+    def program(x0, data, bounds, options):
+        n = x0.shape[1]
         own = tuple(v for v, own in zip(data, per_lane, strict=True) if own)
 
         def lane(xs, mine):
             mine = iter(mine)
             arrays = [next(mine) if own else v for v, own in zip(data, per_lane, strict=True)]
-            f, *columns = evaluate(traced, xs, arrays)
-            return f, tuple(columns)
+            out = evaluate(traced, xs, arrays)
+            return tuple(out[:-n]), tuple(out[-n:])
 
-        n, m = x0.shape[1], traced.outputs[0].shape[0]
+        m = traced.outputs[0].shape[0]
         one = [jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for v in own]
         width = choose_width(n, m, one, x0.dtype)
-        ended = run_pool(lane, x0, own, options, width, evaluations)
+        queue = Queue.of(x0, own, bounds)
+        if bounds is not None:
+            possible = feasible(tuple(bound.T for bound in bounds))
+            infeasible = jnp.int32(Status.INFEASIBLE_BOUNDS)
+            queue = replace(queue, status=jnp.where(possible, queue.status, infeasible))
+        ended = run_pool(lane, queue, options, width, evaluations)
         counts = {"status": ended.status, "nfev": ended.nfev, "njev": ended.njev}
         return ended.x, counts
 
-    arguments = x0, data, options
     if not _are_concrete(arguments):
         return program(*arguments)
     # Under `grad` by a Python number that is a number without a shape.

@@ -10,8 +10,9 @@ import numpy as np
 from jaxlsq.cache import ProgramCache, code_signature
 from jaxlsq.compiler import COMPILER_OPTIONS
 from jaxlsq.host import minimize_on_host
-from jaxlsq.numerics.iteration import Options, minimize
-from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate, forward_step
+from jaxlsq.numerics.iteration import Options, Terms, minimize
+from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate, forward_step, inside
+from jaxlsq.numerics.loss import sum_of
 from jaxlsq.problem import as_residual, check_jacobian_shape, check_lengths
 from jaxlsq.tracing import evaluate, trace
 
@@ -40,6 +41,8 @@ class Problem:
         'jacfwd' where `func` is traceable and '2-point' where not.
     col_deriv : bool
         Whether a callable returns the Jacobian transposed.
+    terms : Terms, optional
+        Bounds and a loss.
     """
 
     func: object
@@ -47,6 +50,7 @@ class Problem:
     args: tuple
     jac: object
     col_deriv: bool
+    terms: Terms | None = None
 
     @property
     def signature(self):
@@ -71,8 +75,10 @@ class Solution:
     x : (n,) array
     f : (m,) array
         Residual at x.
-    r, perm, qtf : (n, n), (n,), (n,) arrays
-        Of the last Jacobian, see `jaxlsq.numerics.factor.Factor`.
+    r, perm, qtf : (n, n), (n,), (n,) arrays, or None
+        Of the last Jacobian, see `jaxlsq.numerics.factor.Factor`; without terms.
+    jac, cost : (m, n) array and scalar, or None
+        The Jacobian at x, with its rows weighted by the loss, and the cost; with terms.
     nfev, njev, status : int
     max_nfev : int
         The limit that applied.
@@ -82,14 +88,16 @@ class Solution:
 
     x: np.ndarray
     f: np.ndarray
-    r: np.ndarray
-    perm: np.ndarray
-    qtf: np.ndarray
     nfev: int
     njev: int
     status: int
     max_nfev: int
     analytic: bool
+    r: np.ndarray | None = None
+    perm: np.ndarray | None = None
+    qtf: np.ndarray | None = None
+    jac: np.ndarray | None = None
+    cost: np.ndarray | None = None
 
 
 def solve(problem, settings):
@@ -192,16 +200,17 @@ def _with_jacobian(problem, residual, x):
 
 
 def _solve_compiled(problem, settings, traced, dtype):
-    n, m = problem.x0.size, traced.outputs[0].shape[0]
-    check_lengths(n, m)
+    n, m, terms = problem.x0.size, traced.outputs[0].shape[0], problem.terms
+    if terms is None:
+        check_lengths(n, m)
     if callable(problem.jac):
         shape = np.atleast_2d(np.empty(traced.outputs[1].shape, bool)).shape
         check_jacobian_shape(shape, m, n, problem.col_deriv, _name(problem.jac))
     method = problem.jac if isinstance(problem.jac, str) else "given"
     evaluations = n * EVALUATIONS.get(method, 0)
     options = _complete(settings, n, evaluations == 0, dtype)
-    key = traced.key and (traced.key, n, method, problem.col_deriv)
-    arguments = (problem.x0, options, traced.arrays, traced.scalars)
+    key = traced.key and (traced.key, n, method, problem.col_deriv, jax.tree.structure(terms))
+    arguments = (problem.x0, options, terms, traced.arrays, traced.scalars)
 
     def compile_():
         program = partial(_program, traced, method, problem.col_deriv, evaluations)
@@ -211,7 +220,7 @@ def _solve_compiled(problem, settings, traced, dtype):
     return _solution(out, options, evaluations)
 
 
-def _program(traced, method, col_deriv, evaluations, x0, options, arrays, scalars):
+def _program(traced, method, col_deriv, evaluations, x0, options, terms, arrays, scalars):
     """The whole fit, for one structure of a residual."""
     n = x0.shape[0]
 
@@ -223,28 +232,27 @@ def _program(traced, method, col_deriv, evaluations, x0, options, arrays, scalar
         return jac.reshape(n, -1).T if col_deriv else jac.reshape(-1, n)
 
     if evaluations:
-        jacobian = differentiate(residual, method, options.epsfcn)
-    state, f = minimize(residual, jacobian, x0, options, evaluations=evaluations)
-    return _result_fields(state, f)
+        jacobian = differentiate(residual, method, options.epsfcn, terms and terms.bounds)
+    state, f = minimize(residual, jacobian, x0, options, evaluations=evaluations, terms=terms)
+    return _result_fields(state, f, jacobian, terms)
 
 
-def _result_fields(state, f):
+def _result_fields(state, f, jacobian, terms):
     point = state.point
-    return {
-        "x": point.x,
-        "f": f,
-        "r": point.factor.r,
-        "perm": point.factor.perm,
-        "qtf": point.factor.qtf,
-        "nfev": state.nfev,
-        "njev": state.njev,
-        "status": state.status,
-    }
+    counts = {"nfev": state.nfev, "njev": state.njev, "status": state.status}
+    if terms is None:
+        factor = point.factor
+        last = {"r": factor.r, "perm": factor.perm, "qtf": factor.qtf}
+    else:
+        rows, columns = terms.exact(jacobian(point.x, f), f)
+        last = {"jac": jnp.stack(columns, axis=1), "cost": 0.5 * sum_of(rows)}
+    return {"x": point.x, "f": f} | last | counts
 
 
 def _solution(fields, options, evaluations):
     """`_result_fields` as NumPy arrays that the caller may change, and Python integers."""
-    own = {k: v.copy() if v.ndim else int(v) for k, v in fields.items()}
+    fields = {k: np.asarray(v) for k, v in fields.items()}
+    own = {k: v.copy() if v.dtype.kind == "f" or v.ndim else int(v) for k, v in fields.items()}
     return Solution(**own, max_nfev=int(options.max_nfev), analytic=evaluations == 0)
 
 
@@ -258,7 +266,9 @@ def _solve_on_host(problem, settings):
     f0 = _residual(problem, dtypes, problem.x0.copy())
     _remember_untraceable(problem)
     m = f0.size
-    check_lengths(n, m)
+    terms = problem.terms
+    if terms is None:
+        check_lengths(n, m)
 
     def residual(x):
         f = _residual(problem, [], x)
@@ -275,9 +285,11 @@ def _solve_on_host(problem, settings):
         jacobian = partial(_given_jacobian, problem, m)
         jacobian(problem.x0.copy(), f0)  # its errors come before the first compile
     else:
-        jacobian = partial(_difference, residual, method, float(options.epsfcn))
-    state, f = minimize_on_host(residual, jacobian, problem.x0, f0, options, evaluations)
-    return _solution(_result_fields(state, f), options, evaluations)
+        bounds = terms and tuple(map(np.asarray, terms.bounds))
+        jacobian = partial(_difference, residual, method, float(options.epsfcn), bounds)
+    begin = problem.x0, f0
+    state, f = minimize_on_host(residual, jacobian, begin, options, evaluations, terms)
+    return _solution(_result_fields(state, f, jacobian, terms), options, evaluations)
 
 
 def _given_jacobian(problem, m, x, f):
@@ -291,22 +303,26 @@ def _given_jacobian(problem, m, x, f):
     return jac.T if problem.col_deriv else jac
 
 
-def _difference(residual, method, epsfcn, x, f):
+def _difference(residual, method, epsfcn, bounds, x, f):
     """`jaxlsq.numerics.jacobian`'s finite differences, an evaluation at a time."""
     epsfcn = max(epsfcn, np.finfo(np.float64).eps)
     central = method == "3-point"
     h = forward_step(x, np.cbrt(epsfcn) if central else np.sqrt(epsfcn), np)
     jac = np.empty((x.size, f.size)).T  # columns are contiguous
+    infinite = np.full(x.size, -np.inf), np.full(x.size, np.inf)
+    ahead, behind = inside(x, h, bounds or infinite, central, np)
     for j in range(x.size):
-        ahead = x.copy()
-        ahead[j] += h[j]
-        if central:
-            behind = x.copy()
-            behind[j] -= h[j]
-            jac[:, j] = (residual(ahead) - residual(behind)) / (ahead[j] - behind[j])
-        else:
-            jac[:, j] = (residual(ahead) - f) / h[j]
+        other = residual(_moved(x, j, behind[j])) if central else f
+        # MINPACK's quotient has the step itself, unless a bound changed it.
+        run = h[j] if ahead[j] == x[j] + h[j] and not central else ahead[j] - behind[j]
+        jac[:, j] = (residual(_moved(x, j, ahead[j])) - other) / (run or 1.0)
     return jac
+
+
+def _moved(x, j, value):
+    x = x.copy()
+    x[j] = value
+    return x
 
 
 def _name(function):

@@ -14,6 +14,7 @@ class Status(IntEnum):
     """Why a lane ended (or that it has not)."""
 
     RUNNING = -100
+    INFEASIBLE_BOUNDS = -8
     INTERRUPTED = -7
     SINGULAR_JACOBIAN = -6
     TOO_FEW_POINTS = -5
@@ -41,6 +42,11 @@ _TABLE = {
         "The fit was interrupted before it ended; its parameters are NaN.",
         "Run it with result.refit(where=result.status == Status.INTERRUPTED).",
     ),
+    Status.INFEASIBLE_BOUNDS: (
+        "A lower bound is above its upper bound, or one is NaN; the starting parameters are "
+        "returned.",
+        "Correct the bounds of this problem.",
+    ),
     Status.SINGULAR_JACOBIAN: (
         "The fit converged, but the Jacobian there is singular to working precision: the data do "
         "not determine every parameter.",
@@ -59,7 +65,8 @@ _TABLE = {
     Status.NONFINITE_STEPS: (
         "Every step down to the smallest led to where the function returns a NaN or an infinity; "
         "the last good parameters are returned, and need not be a minimum.",
-        "Start elsewhere, or write the model so that it is finite around its solution.",
+        "Start elsewhere, or write the model so that it is finite around its solution (with "
+        "loss='poisson': positive).",
     ),
     Status.NONFINITE_JACOBIAN: (
         "The Jacobian has a NaN or an infinity at the last accepted parameters, which are "
@@ -69,7 +76,8 @@ _TABLE = {
     ),
     Status.NONFINITE_START: (
         "The function returned a NaN or an infinity at the starting parameters.",
-        "Check the data for NaN and inf, and start where the model is finite.",
+        "Check the data for NaN and inf, and start where the model is finite (with "
+        "loss='poisson': positive).",
     ),
     Status.IMPROPER_INPUT: ("Improper input parameters.", "Read the error's text."),
     Status.FTOL: ("The relative reduction of the sum of squares is at most ftol.", ""),

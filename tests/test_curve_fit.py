@@ -489,28 +489,13 @@ def test_infinite_bounds_of_all_forms_are_fine(f, bounds, method):
     np.testing.assert_array_equal(ours[0], curve_fit(f, X, Y)[0])
 
 
-FINITE = [(0.0, np.inf), (-np.inf, 9.0), ([0.0, -np.inf], np.inf), scipy.optimize.Bounds(0.0, 9.0)]
-
-
-@pytest.mark.parametrize("bounds", FINITE)
-@pytest.mark.parametrize("method", [None, "trf", "dogbox"])
-def test_finite_bounds_are_not_implemented_and_it_says_so(compiles, bounds, method):
-    before = compiles()
-    with pytest.raises(NotImplementedError, match="does not take finite bounds"):
-        curve_fit(decay, X, Y, bounds=bounds, method=method)
-    assert compiles() == before
-
-
-@pytest.mark.parametrize("bounds", FINITE)
+@pytest.mark.parametrize(
+    "bounds",
+    [(0.0, np.inf), (-np.inf, 9.0), ([0.0, -np.inf], np.inf), scipy.optimize.Bounds(0.0, 9.0)],
+)
 def test_finite_bounds_with_lm_raise_as_in_scipy(bounds):
     with pytest.raises(ValueError, match="Method 'lm' only works for unconstrained problems"):
         curve_fit(decay, X, Y, bounds=bounds, method="lm")
-
-
-@pytest.mark.parametrize("method", ["trf", "dogbox"])
-def test_other_methods_are_not_implemented_and_it_says_so(method):
-    with pytest.raises(NotImplementedError, match=f"method='{method}' is not available"):
-        curve_fit(decay, X, Y, method=method)
 
 
 def test_unknown_method_raises():

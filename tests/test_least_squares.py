@@ -61,7 +61,9 @@ def test_fields_are_scipys_and_consistent(y):
     result = solve(y[0])
     fields = {"x", "cost", "fun", "jac", "grad", "optimality", "active_mask", "nfev", "njev"}
     assert fields <= set(vars(result))
-    assert set(vars(result)) <= fields | {"status", "success", "history"} | set(OptimizeResult())
+    assert set(vars(result)) <= fields | {"status", "success", "history", "dof"} | set(
+        OptimizeResult()
+    )
     np.testing.assert_allclose(result.cost, 0.5 * np.sum(result.fun**2))
     np.testing.assert_allclose(result.grad, result.jac.T @ result.fun)
     assert result.optimality == np.max(np.abs(result.grad))
@@ -113,9 +115,9 @@ def test_vmap_reaches_the_pool(y, transform, monkeypatch):
     """One pool with all problems, not as many pools with one."""
     shapes = []
 
-    def spy(lane, x0, *rest):
-        shapes.append(x0.shape)
-        return run_pool(lane, x0, *rest)
+    def spy(lane, queue, *rest):
+        shapes.append(queue.x0.shape)
+        return run_pool(lane, queue, *rest)
 
     monkeypatch.setattr("jaxlsq.lanes.run_pool", spy)
     jax.make_jaxpr(transform(lambda row: solve(row).x))(y)
@@ -220,14 +222,49 @@ def test_limits(y):
             "jac must return shape",
         ),
         (
-            partial(least_squares, lambda p: p, jnp.ones(2), bounds=(0, 1)),
-            NotImplementedError,
-            "bounds",
+            partial(least_squares, lambda p: p, jnp.ones(2), bounds=(0, 0.5)),
+            ValueError,
+            "`x0` is infeasible: parameter 0 starts at 1.0",
         ),
         (
-            partial(least_squares, lambda p: p, jnp.ones(2), loss="huber"),
-            NotImplementedError,
-            "loss",
+            partial(least_squares, lambda p: p, jnp.ones(2), bounds=(0, [3, -1])),
+            ValueError,
+            "Each lower bound must be less than its upper bound",
+        ),
+        (
+            partial(least_squares, lambda p: p, jnp.ones(2), bounds=(0, np.nan)),
+            ValueError,
+            "Each lower bound must be less",
+        ),
+        (
+            partial(least_squares, lambda p: p, jnp.ones(2), bounds=(0, 1, 2)),
+            ValueError,
+            "`bounds` must contain 2 elements",
+        ),
+        (
+            partial(least_squares, lambda p: p, jnp.ones(2), bounds=(np.zeros(3), 9)),
+            ValueError,
+            "Inconsistent shapes between bounds and `x0`",
+        ),
+        (
+            partial(least_squares, lambda p: p, jnp.ones(2), loss="hubert"),
+            ValueError,
+            "`loss` must be one of",
+        ),
+        (
+            partial(least_squares, lambda p: p, jnp.ones(2), loss="poisson"),
+            ValueError,
+            "use `fit`",
+        ),
+        (
+            partial(least_squares, lambda p: p, jnp.ones(2), loss="huber", f_scale=0.0),
+            ValueError,
+            "`f_scale` must be positive",
+        ),
+        (
+            partial(least_squares, lambda p: p, jnp.ones(2), loss="huber", f_scale=np.ones(3)),
+            ValueError,
+            "`f_scale` must be a number or one for each of the 2 residuals",
         ),
     ],
 )

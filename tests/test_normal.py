@@ -32,7 +32,7 @@ def equations(jac, f, unit):
     unit = jnp.asarray(unit, f.dtype)
     scaled = jac / unit[..., None, None]
     columns = [scaled[..., j] for j in range(jac.shape[-1])]
-    return normal_equations(columns, f / unit[..., None], unit)
+    return normal_equations(columns, (f / unit[..., None],), unit)
 
 
 @jax.jit

@@ -104,7 +104,7 @@ ADVANCE = jax.jit(partial(advance, LANE), **POOL_OPTIONS)
 def queue_of(x0, y, count=None, status=None, starts=1):
     size = len(x0)
     status = np.full(size, Status.RUNNING, np.int32) if status is None else status
-    return Queue(x0, y, status, np.int32(size if count is None else count), starts)
+    return Queue(x0, y, status, np.int32(size if count is None else count), starts=starts)
 
 
 def begin(queue, width=WIDTH):

@@ -5,8 +5,15 @@ import inspect
 import jax
 import numpy as np
 
-from jaxlsq.batch.data import Pieces, check_nan, ragged_parts, stacked, start_of
-from jaxlsq.batch.functions import FunJacobian, FunResidual, Policy, Predict, all_points
+from jaxlsq.batch.data import Pieces, check_counts, check_nan, ragged_parts, stacked, start_of
+from jaxlsq.batch.functions import (
+    FunJacobian,
+    FunResidual,
+    Policy,
+    Predict,
+    all_points,
+    scale_of,
+)
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.inputs import (
     as_array_like,
@@ -15,9 +22,14 @@ from jaxlsq.batch.inputs import (
     is_ragged,
     per_lane,
 )
+from jaxlsq.batch.limits import Limits
 from jaxlsq.batch.problem import Problem, Settings
 from jaxlsq.batch.program import Task
+from jaxlsq.batch.whitening import is_covariance
+from jaxlsq.constraints import check_scale, loss_of
 from jaxlsq.numerics.jacobian import METHODS
+from jaxlsq.numerics.loss import POISSON
+from jaxlsq.schedule.sources import Source
 
 __all__ = ["fit", "least_squares_batch"]
 
@@ -36,7 +48,9 @@ def fit(
     nan_policy="propagate",
     bounds=None,
     fixed=None,
+    expand=None,
     loss="linear",
+    f_scale=1.0,
     jac="jacfwd",
     ftol=None,
     xtol=None,
@@ -71,16 +85,33 @@ def fit(
         Starting parameters, shared or per data set.  A callable is ``guess(x, y)`` of one
         data set, in jax.numpy, and returns an (n,) array or a dict of numbers.
     sigma : array_like, optional
-        Standard deviations of the data; broadcasts to `ydata`.
+        Standard deviations of the data; broadcasts to `ydata`.  Or their covariance, (m, m) or
+        (..., m, m); where (m, m) is also the shape of `ydata`, a shared one is (1, m, m).
     absolute_sigma : bool
         Whether `sigma` is in the units of the data; if not, `FitResult.cov` is scaled so that
-        the reduced chi-squared is one.
+        the reduced chi-squared is one.  Counts need neither: their variance is their mean.
     mask : bool array_like, optional
         True for points that count; broadcasts to `ydata`.
     nan_policy : {'propagate', 'omit', 'raise'}
         What a NaN in `ydata` does: end its fit with NONFINITE_DATA; count as masked; raise.
-    bounds, fixed, loss
-        Not yet: only their defaults.
+    bounds : 2-tuple or dict, optional
+        ``(lower, upper)``, each a number, (n,) or (..., n); or, by name, ``{name: (lower,
+        upper)}`` with numbers or (...) arrays for some of the parameters.  May be infinite,
+        or equal, which fixes a parameter.
+    fixed : bool array_like, names, or dict, optional
+        Parameters that stay at `p0`: (n,) or (..., n); the names of some; or ``{name: bool or
+        (...) array}``.
+    expand : callable, optional
+        ``expand(free) -> params``, in jax.numpy: the model's parameters, of which some are tied
+        or derived, from those that are fitted, which `p0` (and all else here) then is of.
+    loss : str or callable
+        'linear', or SciPy's 'soft_l1', 'huber', 'cauchy', 'arctan', or ``rho(z) -> value,
+        first, second``: half the sum of :math:`C^2 \rho(r^2 / C^2)` over the residuals r above is
+        minimized.  'poisson': `ydata` are counts, and the model's parameters are those of the
+        greatest likelihood, which minimize half the deviance :math:`2 \sum f - y + y \ln (y /
+        f)`; where the model is not positive a step is rejected.
+    f_scale : float or array_like
+        C, from which on a residual is an outlier; broadcasts to `ydata`.
     jac : str or callable
         'jacfwd', 'jacrev', '2-point', '3-point', or ``jac(x, *params) -> (m, n)`` of the model.
     ftol, xtol, gtol : float, optional
@@ -107,8 +138,6 @@ def fit(
     ------
     ValueError, TypeError
         For improper input, before anything is compiled.
-    NotImplementedError
-        For `bounds`, `fixed` and `loss`.
 
     Notes
     -----
@@ -129,7 +158,7 @@ def fit(
     >>> result.success
     array([ True,  True,  True])
     """
-    _check_unavailable(bounds=bounds, fixed=fixed, loss=_unless_linear(loss))
+    loss = loss_of(loss, counts=True)
     if not isinstance(nan_policy, str) or nan_policy not in NAN_POLICIES:
         raise ValueError(f"nan_policy must be one of {NAN_POLICIES}, got {nan_policy!r}.")
     settings = Settings.of(
@@ -144,6 +173,7 @@ def fit(
     )
     _check_callable("model", model)
     jac = _check_jac(jac)
+    _check_weights(loss, sigma, absolute_sigma, f_scale)
     ragged = is_ragged(ydata)
     if ragged:
         parts = ragged_parts(xdata, ydata, sigma, mask)
@@ -157,29 +187,42 @@ def fit(
             )
         batch = tuple(ydata.shape[:-1])
         parts = [(np.arange(int(np.prod(batch))), xdata, ydata, sigma, mask)]
+        if is_covariance(sigma, ydata.shape) and (mask is not None or nan_policy == "omit"):
+            raise ValueError(
+                "a covariance matrix as sigma goes with neither mask nor nan_policy='omit': leave "
+                "the points out of xdata, ydata and sigma, or give them a large variance."
+            )
     policy = Policy(nan_policy == "omit", mask is not None or ragged)
     if nan_policy == "raise":
         check_nan(parts)
+    if loss is POISSON:
+        check_counts(parts)
+    scale = f_scale if loss and loss is not POISSON else None
     groups = []
     for index, x, y, s, live in parts:
         shape = (len(index),) if ragged else batch
-        groups.append((index, Pieces.of(x, y, s, live, shape)))
+        points = {"sigma": s, "mask": live, "f_scale": scale}
+        groups.append((index, Pieces.of(x, y, points, shape)))
     start, by_name = start_of(p0, batch, groups)
-    predict = Predict(model, by_name)
+    predict = _predict(model, expand, start.layout, by_name, jac)
+    given = by_name or expand is not None
+    names = start.layout.names if given else _names_of(model, start.layout)
     return Problem(
         groups=tuple(
-            (index, pieces.group(predict, policy, jac, start.layout)) for index, pieces in groups
+            (index, pieces.group(predict, policy, jac, start.layout, loss))
+            for index, pieces in groups
         ),
         batch=batch,
         start=start,
         layout=start.layout,
-        names=start.layout.names if by_name else _names_of(model, start.layout),
+        names=names,
         read_start=lambda p0, batch: start_of(p0, batch, groups)[0],
         settings=settings,
-        absolute_sigma=absolute_sigma,
+        absolute_sigma=absolute_sigma or loss is POISSON,
         lengths=np.array([len(y) for y in ydata]) if ragged else None,
         model=predict,
         places=groups[0][1].x,
+        limits=Limits.of(bounds, fixed, start, names, batch),
     ).solve()
 
 
@@ -189,7 +232,9 @@ def least_squares_batch(
     data,
     *,
     bounds=None,
+    fixed=None,
     loss="linear",
+    f_scale=1.0,
     jac="jacfwd",
     ftol=None,
     xtol=None,
@@ -213,8 +258,10 @@ def least_squares_batch(
         front.
     data : pytree of (B, ...) arrays
         Read in blocks, as `fit` does; float32 if all its floats are.
-    bounds, loss
-        Not yet: only their defaults.
+    bounds, fixed
+        As for `fit`; also pytrees like `x0`.
+    loss, f_scale
+        As for `fit`, but for 'poisson'; `f_scale` is a number, (m,), or (B, 1) or (B, m).
     jac : str or callable
         'jacfwd', 'jacrev', '2-point', '3-point', or ``jac(params, data_of_one) -> (m, n)``.
     ftol, xtol, gtol, x_scale, max_nfev, starts, polish, progress
@@ -240,7 +287,8 @@ def least_squares_batch(
     array([[1., 2.],
            [3., 4.]])
     """
-    _check_unavailable(bounds=bounds, loss=_unless_linear(loss))
+    loss = loss_of(loss)
+    _check_weights(loss, None, False, f_scale)
     _check_callable("fun", fun)
     jac = _check_jac(jac)
     settings = Settings.of(
@@ -270,8 +318,15 @@ def least_squares_batch(
         residual=FunResidual(fun, join),
         jac=FunJacobian(jac, join) if callable(jac) else jac,
         check=all_points,
+        loss=loss,
+        extra=loss and scale_of,
     )
-    group = Group(task, lanes, {}, batch[0], dtype)
+    shared = {}
+    if loss:
+        each = np.ndim(f_scale) == 2
+        scale = Source(np.asarray(f_scale), batch, dtype) if each else np.asarray(f_scale, dtype)
+        (lanes if each else shared)["f_scale"] = scale
+    group = Group(task, lanes, shared, batch[0], dtype)
     return Problem(
         groups=((np.arange(batch[0]), group),),
         batch=batch,
@@ -280,20 +335,33 @@ def least_squares_batch(
         names=start.layout.names,
         read_start=as_tree_start,
         settings=settings,
+        limits=Limits.of(bounds, fixed, start, start.layout.names, batch),
     ).solve()
 
 
 # --- settings -----------------------------------------------------------------
 
 
-def _check_unavailable(**arguments):
-    for name, value in arguments.items():
-        if value is not None:
-            raise NotImplementedError(f"{name} is not available yet; leave it out.")
+def _check_weights(loss, sigma, absolute_sigma, f_scale):
+    """What is said about the errors of the data, as a whole."""
+    check_scale(f_scale)
+    if loss is POISSON and sigma is not None:
+        raise ValueError("loss='poisson' takes no sigma: the variance of a count is its mean.")
+    if absolute_sigma and sigma is None and loss is not POISSON:
+        raise ValueError(
+            "absolute_sigma=True says that sigma is in the units of the data; pass sigma too."
+        )
 
 
-def _unless_linear(loss):
-    return None if isinstance(loss, str) and loss == "linear" else loss
+def _predict(model, expand, layout, by_name, jac):
+    """The model as a function of the parameters that are fitted."""
+    if expand is None:
+        return Predict(model, by_name)
+    _check_callable("expand", expand)
+    if callable(jac):
+        raise ValueError("jac is of the model's parameters and does not go with expand; leave it.")
+    expanded = jax.eval_shape(expand, layout.unpack(np.zeros(layout.n)))
+    return Predict(model, isinstance(expanded, dict), expand)
 
 
 def _check_callable(name, function):

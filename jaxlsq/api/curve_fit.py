@@ -1,4 +1,4 @@
-"""`curve_fit`: SciPy's signature and results for ``method='lm'``."""
+"""`curve_fit`: SciPy's signature and results."""
 
 import inspect
 import warnings
@@ -6,6 +6,7 @@ import warnings
 import jax
 import numpy as np
 
+from jaxlsq.api.bounded import Bounded, bounded_fit, feasible_start, vectors
 from jaxlsq.api.leastsq import leastsq
 from jaxlsq.problem import as_array
 from jaxlsq.status import SUCCESS
@@ -54,9 +55,11 @@ def curve_fit(
         that the reduced chi-squared is one.
     check_finite : bool
         Raise for NaN or inf in the data.  None: true unless `nan_policy` is given.
-    bounds : 2-tuple of array_like
-        Not yet: only infinite bounds.
-    method : {None, 'lm'}
+    bounds : 2-tuple of array_like, or object with `lb` and `ub`
+        Lower and upper bounds, each one number or n; equal ones fix a parameter.
+    method : {None, 'lm', 'trf', 'dogbox'}
+        None: 'lm', MINPACK's, unless there are bounds.  'trf' and 'dogbox' are both this
+        package's own, `jaxlsq.numerics.bounds`, with SciPy's results.
     jac : callable, str or None
         ``jac(xdata, *params) -> (m, n)``; or as `leastsq`'s ``Dfun``.
     full_output : bool
@@ -64,13 +67,16 @@ def curve_fit(
     nan_policy : {None, 'raise', 'omit'}
         What to do with NaN where `check_finite` is false.
     **kwargs
-        ``ftol xtol gtol maxfev epsfcn factor diag`` for `leastsq`.
+        ``ftol xtol gtol maxfev epsfcn factor diag`` for 'lm', as `leastsq`; ``ftol xtol gtol
+        max_nfev x_scale loss f_scale`` for the others, as `least_squares`; there `loss` may
+        also be 'poisson', for counts, as in `fit`.
 
     Returns
     -------
     popt : (n,) array
     pcov : (n, n) array
-        Covariance of `popt`; inf where it can't be estimated.
+        Covariance of `popt`; inf where it can't be estimated.  As SciPy's it takes no notice of
+        bounds that hold.
     infodict, mesg, ier
         As `leastsq`, with `full_output`.
 
@@ -80,8 +86,6 @@ def curve_fit(
         For improper input.
     RuntimeError
         If the fit fails; the text says why.
-    NotImplementedError
-        For finite bounds, and for the methods 'trf' and 'dogbox'.
 
     Warns
     -----
@@ -98,32 +102,48 @@ def curve_fit(
     >>> popt.round(6)
     array([2.5, 1.3])
     """
-    p0 = np.ones(_count_parameters(f)) if p0 is None else np.atleast_1d(p0)
-    _check_method(method, bounds)
+    n = _count_parameters(f) if p0 is None else np.size(p0)
+    lower, upper = vectors(bounds, n)
+    p0 = feasible_start(lower, upper) if p0 is None else np.atleast_1d(p0)
+    with_terms = _with_terms(method, (lower, upper))
+    given = Bounded.of(kwargs) if with_terms else None
     if "args" in kwargs:
         raise ValueError("'args' is not a supported keyword argument of curve_fit.")
     xdata, ydata, sigma = _as_data(xdata, ydata, sigma, check_finite, nan_policy)
-    if ydata.size != 1 and p0.size > ydata.size:
+    if not with_terms and ydata.size != 1 and p0.size > ydata.size:
         raise TypeError(
             f"The number of func parameters={p0.size} must not exceed the number of data "
             f"points={ydata.size}"
         )
+    counts = with_terms and isinstance(given.loss, str) and given.loss == "poisson"
+    if counts:
+        _check_counts(ydata, sigma)
     whiten = _whitening(sigma, ydata.size)
 
     def residual(params):
         values = f(xdata, *params)
         _check_model_shape(np.shape(values), ydata.shape)
-        return whiten(values - ydata)
+        return values if counts else whiten(values - ydata)
 
     def given_jacobian(params):
         return whiten(jac(xdata, *params))
 
     Dfun = given_jacobian if callable(jac) else jac
+    if with_terms:
+        solution, pcov, message, ier = bounded_fit(
+            (residual, Dfun), p0, (lower, upper), ydata, given
+        )
+        popt, infodict = solution.x, {"nfev": solution.nfev, "fvec": solution.f}
+        absolute = absolute_sigma or counts
+        free = np.count_nonzero(lower < upper)
+        pcov = _scaled_covariance(pcov, free, ydata.size, 2.0 * solution.cost, absolute)
+        return (popt, pcov, infodict, message, ier) if full_output else (popt, pcov)
     out = leastsq(residual, p0, Dfun=Dfun, full_output=True, **kwargs)
     popt, pcov, infodict, message, ier = out
     if ier not in SUCCESS:
         raise RuntimeError("Optimal parameters not found: " + message)
-    pcov = _scaled_covariance(pcov, popt.size, infodict["fvec"], absolute_sigma)
+    fvec = infodict["fvec"]
+    pcov = _scaled_covariance(pcov, popt.size, fvec.size, np.sum(fvec**2), absolute_sigma)
     return (popt, pcov, infodict, message, ier) if full_output else (popt, pcov)
 
 
@@ -135,17 +155,17 @@ def _check_model_shape(shape, expected):
         )
 
 
-def _scaled_covariance(pcov, n, fvec, absolute_sigma):
+def _scaled_covariance(pcov, n, m, chi2, absolute_sigma):
     undetermined = pcov is None or np.isnan(pcov).any()
     if not undetermined and not absolute_sigma:
-        undetermined = fvec.size <= n
+        undetermined = m <= n
         if not undetermined:
-            return pcov * (np.sum(fvec**2) / (fvec.size - n))
+            return pcov * (chi2 / (m - n))
     if undetermined:
         warnings.warn(
             "Covariance of the parameters could not be estimated", OptimizeWarning, stacklevel=3
         )
-        return np.full((n, n), np.inf)
+        return np.full((n, n) if pcov is None else pcov.shape, np.inf)
     return pcov
 
 
@@ -159,21 +179,24 @@ def _count_parameters(f):
     return count
 
 
-def _check_method(method, bounds):
+def _with_terms(method, bounds):
+    """Whether it is another problem than `leastsq`'s."""
     if method not in (None, "lm", "trf", "dogbox"):
         raise ValueError(f"`method` must be 'trf', 'dogbox' or 'lm', got {method!r}.")
-    lower, upper = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
-    lower, upper = np.asarray(lower, float), np.asarray(upper, float)
-    bounded = np.any(lower > -np.inf) or np.any(upper < np.inf)
+    lower, upper = bounds
+    bounded = bool(np.any((lower > -np.inf) | (upper < np.inf)))
     if method == "lm" and bounded:
-        raise ValueError("Method 'lm' only works for unconstrained problems.")
-    if bounded:
-        raise NotImplementedError(
-            "curve_fit does not take finite bounds yet; leave bounds out, or fit a transformed "
-            "parameter (log p for p > 0)."
+        raise ValueError(
+            "Method 'lm' only works for unconstrained problems. Use 'trf' or 'dogbox' instead."
         )
-    if method in ("trf", "dogbox"):
-        raise NotImplementedError(f"method={method!r} is not available; use 'lm' or None.")
+    return bounded or method in ("trf", "dogbox")
+
+
+def _check_counts(ydata, sigma):
+    if sigma is not None:
+        raise ValueError("loss='poisson' takes no sigma: the variance of a count is its mean.")
+    if np.any((ydata < 0) | (ydata != np.rint(ydata))):
+        raise ValueError("loss='poisson' needs counts, whole numbers from zero on, for ydata.")
 
 
 def _as_data(xdata, ydata, sigma, check_finite, nan_policy):

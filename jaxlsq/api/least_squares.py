@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.inputs import batch_options
+from jaxlsq.constraints import check_box, check_scale, inward, loss_of, pair
 from jaxlsq.history import remembering
 from jaxlsq.implicit import HESSIANS, POLICIES, Rule, with_derivatives
 from jaxlsq.lanes import solver
+from jaxlsq.numerics.bounds import blocked
 from jaxlsq.numerics.jacobian import EVALUATIONS, METHODS, linearized
+from jaxlsq.numerics.loss import sum_of, weighted
 from jaxlsq.params import Layout
 from jaxlsq.results.solution import LeastSquaresResult
 from jaxlsq.status import Status
@@ -60,8 +63,15 @@ def least_squares(
         Typical size of each parameter; None for MINPACK's scaling.
     max_nfev : int, optional
         Limit on evaluations, ``100 (n + 1)`` if not given.
-    bounds, loss, f_scale
-        Not yet: only their defaults.
+    bounds : 2-tuple, optional
+        Lower and upper bounds: each a number, an (n,) array, or a pytree as `x0`; may be
+        infinite, or equal, which fixes a parameter.  Parameters that start outside are moved
+        to their bound where that can't be told before the computation.
+    loss : {'linear', 'soft_l1', 'huber', 'cauchy', 'arctan'} or callable
+        SciPy's: half the sum of :math:`C^2 \rho(f_i^2 / C^2)` is minimized.  A callable is
+        ``rho(z) -> value, first, second`` derivative, in jax.numpy.
+    f_scale : float or (m,) array
+        C, from which on a residual is an outlier.
     args, kwargs : tuple, dict
         Further arguments of `fun`, any pytrees.
     hessian : {'full', 'gauss-newton'}
@@ -83,8 +93,6 @@ def least_squares(
     ------
     ValueError, TypeError
         For improper input, when it is traced.
-    NotImplementedError
-        For `bounds` and `loss`.
 
     Notes
     -----
@@ -94,7 +102,11 @@ def least_squares(
 
     Derivatives of `x`, `cost`, `fun`, `jac` and `grad`, forward and reverse and of any order, are
     those of the solution, by the implicit function theorem; that by `x0` is zero.  They cost one
-    solution of n equations each, and no memory for the iterations.
+    solution of n equations each, and no memory for the iterations.  A parameter at a bound has
+    the bound's derivative, and that by all else is zero.
+
+    A trial is the minimum of the damped model inside the bounds (`jaxlsq.numerics.bounds`), so
+    that a parameter leaves a bound as easily as it reaches it.
 
     Examples
     --------
@@ -107,41 +119,85 @@ def least_squares(
     >>> jax.jit(jax.vmap(rate))(ys).round(4)
     Array([0.5, 1. , 2. ], dtype=float32)
     """
-    for name, missing in (
-        ("bounds", bounds is not None),
-        ("loss", loss != "linear"),
-        ("f_scale", f_scale != 1.0),
-    ):
-        if missing:
-            raise NotImplementedError(f"{name} is not available yet; leave it out.")
     for name, value, known in (
         ("hessian", hessian, HESSIANS),
         ("on_singular", on_singular, POLICIES),
     ):
         if not isinstance(value, str) or value not in known:
             raise ValueError(f"{name} must be one of {known}, got {value!r}.")
+    check_scale(f_scale)
+    given = x0
     x0 = jax.tree.map(jnp.asarray, x0)
     layout, start, dtype = _flat_start(x0)
+    bounds = _as_bounds(bounds, layout, given, dtype)
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(x0)]
-    task = _Task(fun, jac, layout, args, kwargs or {}, dtypes)
+    rule = Rule(hessian, on_singular, loss_of(loss))
+    scale = rule.loss and jnp.asarray(f_scale, dtype)
+    task = _Task(fun, jac, layout, args, kwargs or {}, dtypes, rule.loss, scale)
     traced = _traced(task, start)
     m = traced.outputs[0].shape[0]
-    if m < layout.n:
-        raise ValueError(
-            f"fun returns {m} residuals, fewer than the {layout.n} parameters; at least as many "
-            "are needed."
-        )
+    _check_sizes(m, layout.n, bounds, f_scale)
     limits = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "x_scale": x_scale, "max_nfev": max_nfev}
-    options = batch_options(layout.n, np.dtype(dtype), **limits)
+    options = batch_options(layout.n, np.dtype(dtype), loss=rule.loss, **limits)
     evaluations = 0 if callable(jac) else layout.n * EVALUATIONS[jac]
     if return_history:
         solve = remembering(traced, evaluations, _length(return_history))
     else:
         solve = solver(traced, evaluations)
     solve = partial(solve, options=options)
-    rule = Rule(hessian, on_singular)
-    x, counts = with_derivatives(solve, task.of_scalars, start, traced.arrays, rule)
-    return _result(task, x, counts)
+    if bounds is not None:
+        start = jnp.clip(start, *bounds)
+    x, counts = with_derivatives(solve, task.with_scale, (start, bounds), traced.arrays, rule)
+    return _result(task, x, bounds, counts)
+
+
+def _as_bounds(bounds, layout, x0, dtype):
+    """Lower and upper bounds as vectors, or None without any."""
+    if bounds is None:
+        return None
+    sides = [_side(side, layout) for side in pair(bounds)]
+    traced = [any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(s)) for s in sides]
+    if not any(traced):
+        lower, upper = sides
+        if np.all(lower == -np.inf) and np.all(upper == np.inf):
+            return None
+        leaves = jax.tree.leaves(x0)
+        known = not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        start = np.concatenate([np.ravel(leaf) for leaf in leaves]) if known else None
+        check_box(lower, upper, start)
+        sides = inward(lower, upper, dtype)
+    return tuple(jnp.asarray(side).astype(dtype) for side in sides)
+
+
+def _side(side, layout):
+    """One side's bounds as a vector of n, of NumPy unless it is traced."""
+    leaves = jax.tree.leaves(side)
+    xp = jnp if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) else np
+    if len(leaves) == 1 and np.shape(leaves[0]) in ((), (layout.n,)):
+        return xp.broadcast_to(xp.asarray(leaves[0]) * 1.0, (layout.n,))
+    if isinstance(side, (list, tuple)) and len(side) == layout.n == len(leaves):
+        return xp.stack([xp.asarray(leaf) * 1.0 for leaf in leaves])
+    try:
+        return layout.pack(side, (), xp) * 1.0
+    except ValueError as error:
+        raise ValueError(
+            "Inconsistent shapes between bounds and `x0`: each side must be a number, "
+            f"{layout.n} of them, or a pytree as x0; got {side!r}."
+        ) from error
+
+
+def _check_sizes(m, n, bounds, f_scale):
+    """Raise ValueError for a scale of the wrong shape, or fewer residuals than parameters."""
+    if np.shape(f_scale) not in ((), (m,)):
+        raise ValueError(
+            f"`f_scale` must be a number or one for each of the {m} residuals, got shape "
+            f"{np.shape(f_scale)}."
+        )
+    if m < n and bounds is None:  # with bounds some may be fixed
+        raise ValueError(
+            f"fun returns {m} residuals, fewer than the {n} parameters; at least as many are "
+            "needed."
+        )
 
 
 def _length(value):
@@ -184,6 +240,8 @@ class _Task:
     args: tuple
     kwargs: dict
     dtypes: list
+    loss: object
+    scale: object
 
     def unpacked(self, x):
         """(..., n) parameters as the caller wrote them."""
@@ -217,22 +275,32 @@ class _Task:
             f = jnp.concatenate([f.real, f.imag])
         return f.astype(xs[0].dtype)
 
+    def with_scale(self, *xs):
+        """Residuals, and with a loss its scale."""
+        f = self.of_scalars(*xs)
+        return (f,) if self.loss is None else (f, self.scale)
+
     def lane(self, *xs):
-        """What the pool evaluates: residual and columns."""
+        """What the pool evaluates: rows and columns."""
+        f, columns = self.linear(*xs)
+        rows, columns = weighted(self.loss, f, columns, self.scale)
+        return (*rows, *columns)
+
+    def linear(self, *xs):
+        """Residual and columns."""
         if not callable(self.jac):
             if self.jac not in METHODS:
                 raise ValueError(
                     f"jac must be callable or one of {sorted(METHODS)}, got {self.jac!r}."
                 )
-            f, columns = linearized(self.of_scalars, self.jac, 0.0)(xs)
-            return (f, *columns)
+            return linearized(self.of_scalars, self.jac, 0.0)(xs)
         rows = jnp.asarray(self.jac(self._params(xs), *self.args, **self.kwargs))
         f = self.of_scalars(*xs)
         if rows.shape != (f.shape[0], self.layout.n):
             raise ValueError(
                 f"jac must return shape {(f.shape[0], self.layout.n)}, got {rows.shape}."
             )
-        return (f, *(rows[:, j].astype(f.dtype) for j in range(self.layout.n)))
+        return f, tuple(rows[:, j].astype(f.dtype) for j in range(self.layout.n))
 
 
 def _traced(task, start):
@@ -240,22 +308,30 @@ def _traced(task, start):
     return trace(task.lane, *scalars, hoist_literals=False)
 
 
-def _result(task, x, counts):
+def _result(task, x, bounds, counts):
     """Residual and Jacobian at the solution, outside of the solver: derivatives see them."""
-    f, *columns = task.lane(*(x[j] for j in range(task.layout.n)))
+    n = task.layout.n
+    f, columns = task.linear(*(x[j] for j in range(n)))
+    rows, columns = weighted(task.loss and task.loss.exact, f, columns, task.scale)
     jac = jnp.stack(columns, axis=1)
-    grad = jac.T @ f
+    grad = jac.T @ rows[0]
+    active, held, free = jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), jnp.int32(n)
+    if bounds is not None:
+        lower, upper = bounds
+        active = jnp.where(x <= lower, -1, jnp.where(x >= upper, 1, 0)).astype(jnp.int32)
+        held, free = blocked(x, grad, bounds), jnp.sum(lower < upper, dtype=jnp.int32)
     status, history = counts["status"], counts.get("history")
     if history is not None:
         history = replace(history, x=task.unpacked(history.x))
     return LeastSquaresResult(
         x=task.unpacked(x),
-        cost=0.5 * jnp.sum(f * f),
+        cost=0.5 * sum_of(rows),
         fun=f,
         jac=jac,
         grad=grad,
-        optimality=jnp.max(jnp.abs(grad)),
-        active_mask=jnp.zeros(task.layout.n, jnp.int32),
+        optimality=jnp.max(jnp.where(held, 0.0, jnp.abs(grad))),
+        active_mask=active,
+        dof=f.shape[0] - free,
         nfev=counts["nfev"],
         njev=counts["njev"],
         status=status,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.batch.functions import ModelJacobian, ModelResidual
+from jaxlsq.batch.functions import Counts, ModelJacobian, ModelResidual, scale_of
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.inputs import (
     Start,
@@ -17,10 +17,12 @@ from jaxlsq.batch.inputs import (
     split_data,
 )
 from jaxlsq.batch.program import Task
+from jaxlsq.batch.whitening import is_covariance, whitening
+from jaxlsq.numerics.loss import POISSON
 from jaxlsq.params import Layout
 from jaxlsq.schedule.sources import Source
 
-__all__ = ["Pieces", "check_nan", "ragged_parts", "stacked", "start_of"]
+__all__ = ["Pieces", "check_counts", "check_nan", "ragged_parts", "stacked", "start_of"]
 
 
 @dataclass(frozen=True)
@@ -34,31 +36,38 @@ class Pieces:
     dtype: np.dtype
 
     @classmethod
-    def of(cls, xdata, ydata, sigma, mask, batch):
-        """Sources and shared arrays from what the caller gave."""
+    def of(cls, xdata, ydata, points, batch):
+        """Sources and shared arrays from what the caller gave; `points` holds what is per point."""
         dtype = float_dtype(ydata)
         lanes, shared, x = split_data(xdata, batch, dtype, "xdata")
         lanes["y"] = Source(ydata, batch, dtype)
         shape = (*batch, ydata.shape[-1])
-        for name, value, kind in (("sigma", sigma, dtype), ("mask", mask, np.dtype(bool))):
+        for name, value in points.items():
             if value is None:
                 continue
-            part = broadcast_source(value, shape, batch, kind, name)
+            if name == "sigma" and is_covariance(value, shape):
+                name, part = "whitening", whitening(value, shape, batch, dtype)
+            else:
+                kind = np.dtype(bool) if name == "mask" else dtype
+                part = broadcast_source(value, shape, batch, kind, name)
             if isinstance(part, Source):
                 lanes[name] = part
             else:
                 shared[name] = part
-                if name == "sigma" and not np.all(part > 0):
-                    raise ValueError("sigma must be positive: it holds zero, negative or NaN.")
+                if name in ("sigma", "f_scale") and not np.all(part > 0):
+                    raise ValueError(f"{name} must be positive: it holds zero, negative or NaN.")
         return cls(lanes, shared, x, batch, dtype)
 
-    def group(self, predict, policy, jac, layout):
+    def group(self, predict, policy, jac, layout, loss=None):
         """The `Group` of these problems."""
+        counts = loss is POISSON
         task = Task(
-            layout=_scalar_layout(layout, predict.by_name),
-            residual=ModelResidual(predict, policy, self.x),
+            layout=layout if predict.expand else _scalar_layout(layout, predict.by_name),
+            residual=ModelResidual(predict, policy, self.x, counts),
             jac=ModelJacobian(jac, predict.by_name, policy, self.x) if callable(jac) else jac,
             check=policy,
+            loss=loss,
+            extra=Counts(policy) if counts else loss and scale_of,
         )
         return Group(task, self.lanes, self.shared, int(np.prod(self.batch)), self.dtype)
 
@@ -114,15 +123,41 @@ def _as_params(params):
 
 
 def check_nan(parts):
+    """Raise ValueError for a NaN in ydata."""
     for _, _, ydata, *_ in parts:
-        single = len(ydata.shape) == 1
-        for first in range(0, 1 if single else ydata.shape[0], 1024):
-            block = np.asarray(ydata[:] if single else ydata[first : first + 1024])
+        for rows in _blocks(ydata):
+            block = np.asarray(ydata[rows])
             if block.dtype.kind == "f" and np.isnan(block).any():
                 raise ValueError(
                     "ydata contains NaN. Pass nan_policy='omit' to leave such points out, or "
                     "'propagate' to end only their fits."
                 )
+
+
+def check_counts(parts):
+    """Raise ValueError for ydata that are not counts, where they are not masked."""
+    for _, _, ydata, _, mask in parts:
+        live = True if mask is None else np.broadcast_to(np.asarray(mask), ydata.shape)
+        for rows in _blocks(ydata):
+            block = np.asarray(ydata[rows])
+            bad = block < 0
+            if block.dtype.kind == "f":
+                bad |= (block != np.rint(block)) & ~np.isnan(block)
+            bad &= live if live is True else live[rows]
+            if bad.any():
+                raise ValueError(
+                    "loss='poisson' needs counts, whole numbers from zero on; ydata has "
+                    f"{block[bad].ravel()[0]!r}. Mask such points, or use sigma and least squares "
+                    "for data that were scaled or had a background subtracted."
+                )
+
+
+def _blocks(ydata):
+    """Slices of the first axis, of some tens of kilobytes."""
+    if len(ydata.shape) == 1:
+        return [slice(None)]
+    step = max(1, 8192 * ydata.shape[0] // max(int(np.prod(ydata.shape)), 1))
+    return [slice(first, first + step) for first in range(0, ydata.shape[0], step)]
 
 
 def stacked(xdata, ydata):

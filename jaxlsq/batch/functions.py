@@ -9,19 +9,22 @@ from jaxlsq.numerics.jacobian import linearized
 from jaxlsq.params import Layout
 
 __all__ = [
-    *("Band", "FunJacobian", "FunResidual", "ModelJacobian", "ModelResidual", "Policy", "Predict"),
-    *("Prediction", "all_points", "given_places"),
+    *("Band", "Counts", "FunJacobian", "FunResidual", "ModelJacobian", "ModelResidual", "Policy"),
+    *("Predict", "Prediction", "all_points", "given_places", "scale_of"),
 ]
 
 
 @dataclass(frozen=True)
 class Predict:
-    """The model as a function of ``(params, x)``."""
+    """The model as a function of ``(params, x)``; `expand` makes its parameters of ours."""
 
     model: object
     by_name: bool
+    expand: object = None
 
     def __call__(self, params, x):
+        if self.expand is not None:
+            params = self.expand(params)
         values = self.model(x, **params) if self.by_name else self.model(x, *_scalars(params))
         values = jnp.asarray(values)
         if jnp.iscomplexobj(values):
@@ -64,6 +67,9 @@ class Policy:
         good = jnp.isfinite(lane["y"])
         if sigma is not None:
             good = good & jnp.isfinite(sigma) & (sigma > 0)
+        whitening = _find("whitening", lane, shared)
+        if whitening is not None:
+            good = good & jnp.all(jnp.isfinite(whitening))
         if live is None:
             return jnp.int32(m), jnp.all(good)
         return jnp.sum(live, dtype=jnp.int32), jnp.all(good | ~live)
@@ -75,11 +81,12 @@ def _find(key, lane, shared):
 
 @dataclass(frozen=True)
 class ModelResidual:
-    """``(model - y) / sigma`` where a point counts, zero elsewhere."""
+    """``(model - y) / sigma`` where a point counts, else zero; for counts the model, else one."""
 
     predict: Predict
     policy: Policy
     x: object
+    counts: bool = False
 
     def __call__(self, params, lane, shared):
         y = lane["y"]
@@ -90,23 +97,49 @@ class ModelResidual:
                 f"{values.shape}. Do xdata and ydata have the same length?"
             )
         live = self.policy.live(lane, shared)
+        if self.counts:
+            values = jnp.broadcast_to(values, y.shape).astype(y.dtype)
+            return values if live is None else jnp.where(live, values, jnp.ones((), y.dtype))
         if live is not None:
             y = jnp.where(live, y, jnp.zeros((), y.dtype))
         residual = _weighted(values - y, lane, shared, live)
         return residual.astype(y.dtype)
 
-    def total_squares(self, x, lane, shared):
-        """The weighted sum of squares of the data about their mean."""
+    def about_mean(self, task, lane, shared):
+        """The weighted sum of squares of the data about their mean, or the deviance of counts."""
         y, live = lane["y"], self.policy.live(lane, shared)
-        weight = jnp.square(_weighted(jnp.ones_like(y), lane, shared, live))
         y = y if live is None else jnp.where(live, y, jnp.zeros((), y.dtype))
-        mean = jnp.sum(weight * y) / jnp.sum(weight)
-        return jnp.sum(weight * jnp.square(y - mean))
+        ones = _weighted(jnp.ones_like(y), lane, shared, live)
+        scaled = _weighted(y, lane, shared, live)
+        mean = jnp.sum(ones * scaled) / jnp.sum(ones * ones)
+        if not self.counts:
+            return jnp.sum(jnp.square(scaled - mean * ones))
+        means = mean * ones if live is None else jnp.where(live, mean, jnp.ones((), y.dtype))
+        return jnp.sum(task.loss(means, task.extra(lane, shared))[2])
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Poisson's counts: y, and one where a point does not count."""
+
+    policy: Policy
+
+    def __call__(self, lane, shared):
+        y, live = lane["y"], self.policy.live(lane, shared)
+        return y if live is None else jnp.where(live, y, jnp.ones((), y.dtype))
+
+
+def scale_of(lane, shared):
+    """The scale of a robust loss."""
+    return _find("f_scale", lane, shared)
 
 
 def _weighted(rows, lane, shared, live):
     """Rows, one per point, over sigma, and zero where the point does not count."""
     column = (slice(None),) + (None,) * (rows.ndim - 1)
+    whitening = _find("whitening", lane, shared)
+    if whitening is not None:
+        return jnp.matmul(whitening, rows, precision="highest")
     sigma = _find("sigma", lane, shared)
     if sigma is not None:
         rows = rows / sigma[column]

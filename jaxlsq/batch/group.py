@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.program import Task, compile_map, compile_task
+from jaxlsq.numerics.loss import POISSON, sum_of
 from jaxlsq.numerics.normal import normal_equations
 from jaxlsq.schedule.devices import usable_cores
 from jaxlsq.schedule.stream import stream
@@ -73,18 +74,18 @@ class Group:
             k: _padded(source.read(first, last), size) for k, source in sorted(self.lanes.items())
         }
 
-    def solve(self, start, options, spread, guess, report=None):
+    def solve(self, begin, options, spread, limits=None, report=None):
         """Fit every problem.
 
         Parameters
         ----------
-        start : callable or None
-            ``start(first, last) -> (k, n)``.
+        begin : (start, guess)
+            ``start(first, last) -> (k, n)``, and ``guess(lane, shared) -> (n,)``, where `start`
+            is None or not finite; either may be None.
         options : Options
         spread : Spread
             The starts of each problem.
-        guess : callable or None
-            ``guess(lane, shared) -> (n,)``, where `start` is None or not finite.
+        limits : Limits, optional
         report : callable, optional
             ``report(done)``.
 
@@ -95,7 +96,7 @@ class Group:
         live : (total,) array
         interrupted : bool
         """
-        starts, n = spread.starts, self.task.layout.n
+        (start, guess), starts, n = begin, spread.starts, self.task.layout.n
         workers = usable_cores() if jax.default_backend() == "cpu" else 2
         size = self._block_size(workers, starts)
         with jax.enable_x64(self.wide):
@@ -105,14 +106,19 @@ class Group:
                 lambda s: jax.ShapeDtypeStruct((size, *s.tail), s.dtype),
                 dict(sorted(self.lanes.items())),
             )
-            program = compile_task(self.task, (example, lanes), self.shared, options, starts)
+            bound = jax.ShapeDtypeStruct((size, n), self.dtype)
+            examples = example, lanes, limits and (bound, bound)
+            program = compile_task(self.task, examples, self.shared, options, starts)
 
             def read(first, last):
                 block = self.block(first, last, size)
                 x0 = self._first_starts(start, guess, block, (first, last))
-                x0 = spread.apply(np.asarray(x0, self.dtype), first, last)
-                x0 = _padded(x0.reshape(-1, n).astype(self.dtype), size * starts)
-                return x0, block
+                x0 = spread.apply(np.asarray(x0, self.dtype), first, last).astype(self.dtype)
+                bounds = None
+                if limits:
+                    x0, bounds = limits.block(x0, first, last)
+                    bounds = tuple(_padded(bound, size) for bound in bounds)
+                return _padded(x0.reshape(-1, n), size * starts), block, bounds
 
             sizes = (self.total, size, starts, n)
             workers = min(workers, -(-self.total // size))
@@ -187,18 +193,31 @@ class Group:
         """(total, m) residuals as they are minimized."""
         return self.map(partial(_residual, self.task), x)
 
+    def variation(self, x):
+        """(total, 2) variation of the data about the model, and about their mean."""
+        return self.map(partial(_variation, self.task), x)
+
     def gram(self, x):
         """(total, n, n) J'J."""
         return self.map(partial(_gram, self.task), x)
 
 
 def _residual(task, x, lane, shared):
+    if task.loss is POISSON:  # Pearson's residuals
+        return task.lane(lane, shared)(tuple(x))[0][0]
     return task.residual(task.layout.from_vector(x), lane, shared)
 
 
+def _variation(task, x, lane, shared):
+    f = _residual(task, x, lane, shared)
+    rows = task.lane(lane, shared)(tuple(x))[0] if task.loss is POISSON else (f,)
+    return jnp.stack([sum_of(rows), task.residual.about_mean(task, lane, shared)])
+
+
 def _gram(task, x, lane, shared):
-    f, columns = task.lane(lane, shared)(tuple(x))
-    normal, _ = normal_equations(columns, f, jnp.ones((), f.dtype))
+    task = replace(task, loss=task.loss and task.loss.exact)
+    rows, columns = task.lane(lane, shared)(tuple(x))
+    normal, _ = normal_equations(columns, rows, jnp.ones((), x.dtype))
     return normal.gram
 
 

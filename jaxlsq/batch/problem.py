@@ -4,10 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.functions import Band, Prediction, given_places
 from jaxlsq.batch.inputs import Spread, Start, as_array_like, batch_options
+from jaxlsq.batch.limits import Limits
+from jaxlsq.constraints import check_box
 from jaxlsq.params import Layout
 from jaxlsq.results.result import FitResult
 from jaxlsq.schedule.pool import Ended
@@ -79,6 +82,7 @@ class Problem:
         ``model(params, x)``, for predictions.
     places : Callable
         ``places(lane, shared) -> x``, the data's own.
+    limits : Limits, optional
     """
 
     groups: tuple
@@ -92,6 +96,12 @@ class Problem:
     lengths: np.ndarray | None = None
     model: Callable | None = None
     places: Callable | None = None
+    limits: Limits | None = None
+
+    @property
+    def loss(self):
+        """Of `jaxlsq.numerics.loss`, None for squares."""
+        return self.groups[0][1].task.loss
 
     @property
     def total(self):
@@ -131,17 +141,23 @@ class Problem:
         given = spread.given
         if given is not None and given.ndim == 3:
             spread = replace(spread, given=given[index])
-        ended, live, interrupted = group.solve(start, options, spread, self.start.guess, report)
+        limits = self.limits and self.limits.take(index)
+        begin = start, self.start.guess
+        ended, live, interrupted = group.solve(begin, options, spread, limits, report)
         arrays = _best(ended, spread.starts)
         if settings.polish and not group.wide and not interrupted:
             wide = group.in_float64()
             once = Spread.of(1, n, self.batch)
             x = arrays["x"].astype(np.float64)
-            again, _, interrupted = wide.solve(
-                lambda first, last: x[first:last], self._options(wide.dtype, True), once, None
-            )
+            if limits and start:  # what is fixed, as it was given
+                x = np.where(limits.fixed, start(0, len(index)), x)
+            begin = (lambda first, last: x[first:last]), None
+            again, _, interrupted = wide.solve(begin, self._options(wide.dtype, True), once, limits)
             arrays = _polished(arrays, _best(again, 1))
-        arrays["dof"] = np.asarray(live, np.int32) - n
+        arrays["dof"] = np.asarray(live, np.int32) - (limits.varying() if limits else n)
+        nothing = np.broadcast_to(np.int8(0), arrays["x"].shape)
+        active = limits.active(arrays["x"], group.dtype) if limits else nothing
+        arrays["active_mask"] = active
         return arrays, interrupted
 
     def _options(self, dtype, polishing=False):
@@ -150,10 +166,10 @@ class Problem:
         values = dict.fromkeys(("ftol", "xtol")) | {name: getattr(s, name) for name in names}
         # A float32 solution that is exact in float64 too ends at its first Jacobian.
         gtol = max(s.gtol or 0.0, 1e-8) if polishing else s.gtol
-        return batch_options(self.layout.n, dtype, gtol=gtol, **values)
+        return batch_options(self.layout.n, dtype, gtol=gtol, loss=self.loss, **values)
 
     def _result(self, parts):
-        arrays = parts[0][1] if len(parts) == 1 else {}
+        arrays = dict(parts[0][1]) if len(parts) == 1 else {}
         for index, part in parts if len(parts) > 1 else ():
             for name, values in part.items():
                 if name not in arrays:
@@ -161,6 +177,10 @@ class Problem:
                     arrays[name] = np.empty((self.total, *values.shape[1:]), widest)
                 arrays[name][index] = values
         shaped = {k: v.reshape((*self.batch, *v.shape[1:])) for k, v in arrays.items()}
+        everywhere = (*self.batch, self.layout.n)
+        fixed = np.zeros(self.layout.n, bool) if self.limits is None else self.limits.fixed
+        fixed = np.broadcast_to(fixed, (self.total, self.layout.n)) if fixed.ndim == 1 else fixed
+        shaped["fixed"] = fixed.reshape(everywhere)
         return FitResult(**shaped, layout=self.layout, names=self.names, problem=self)
 
     # --- for results -------------------------------------------------------------
@@ -190,6 +210,7 @@ class Problem:
             start=start,
             lengths=lengths,
             settings=settings,
+            limits=self.limits and self.limits.take(index),
         )
 
     def changed_settings(self, changes):
@@ -209,6 +230,9 @@ class Problem:
             if start.array is not None and start.array.ndim == 2:
                 start = replace(start, array=start.array[index])
             problem = replace(problem, start=start)
+            limits = problem.limits
+            if limits and start.array is not None:
+                check_box(limits.lower, limits.upper, start.array, "p0")
         else:
             last = x.reshape(self.total, self.layout.n)[index]
             first = problem.start.array
@@ -286,12 +310,33 @@ class Problem:
             sigma = sigma if sigma is None else sigma[:m]
         return x, y, sigma, live & np.isfinite(y)
 
-    def total_squares(self, x):
-        """(...) weighted sums of squares of the data about their mean."""
+    def variation(self, x):
+        """(..., 2) variation of the data about the model, and about their mean."""
         if self.model is None:
             raise ValueError("r2 needs data that are fitted by a model: use fit.")
         single = replace(self, lengths=None)
-        return single._gather(lambda group, x: group.map(group.task.residual.total_squares, x), x)
+        return single._gather(lambda group, x: group.variation(x), x)
+
+    def derived(self, x, cov, function):
+        """Values of a function of the parameters, and their standard errors, as it returns them."""
+        example = self.layout.unpack(np.zeros(self.layout.n))
+        tree = jax.eval_shape(function, example)
+        layout = Layout.of(jax.tree.map(lambda s: np.zeros(s.shape), tree))
+
+        def values(params, _):
+            leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(function(params))]
+            return jnp.concatenate(leaves)
+
+        def places(lane, shared):
+            return None
+
+        flat = cov.reshape(*cov.shape[:-2], -1)
+        single = replace(self, lengths=None)
+        out = []
+        for evaluate, at in ((Prediction, x), (Band, np.concatenate([x, flat], axis=-1))):
+            of_one = evaluate(values, self.layout, places)
+            out.append(single._gather(lambda group, at, of=of_one: group.map(of, at), at))
+        return tuple(layout.unpack(values) for values in out)
 
 
 def _offset(report, before):
@@ -304,7 +349,8 @@ def _not_begun(size, n, dtype):
     status = np.full(size, Status.INTERRUPTED, np.int32)
     counts = dict.fromkeys(("nfev", "njev", "nit", "dof", "agreed"), whole)
     x = np.full((size, n), np.nan, dtype)
-    return {"x": x, "cost": real, "optimality": real, "status": status} | counts
+    reals = {"x": x, "cost": real, "optimality": real}
+    return reals | counts | {"status": status, "active_mask": np.zeros((size, n), np.int8)}
 
 
 def _best(ended: Ended, starts):

@@ -11,6 +11,7 @@ import numpy as np
 from jaxlsq.cache import ProgramCache
 from jaxlsq.compiler import POOL_OPTIONS
 from jaxlsq.numerics.jacobian import EVALUATIONS, linearized
+from jaxlsq.numerics.loss import weighted
 from jaxlsq.params import Layout
 from jaxlsq.schedule.devices import choose_width
 from jaxlsq.schedule.pool import Queue, advance, empty_pool
@@ -38,15 +39,26 @@ class Task:
     check : callable
         ``check(lane, shared, m) -> live, finite``: how many points count, and whether what
         counts is finite.
+    loss : Robust, Poisson or None
+        See `jaxlsq.numerics.loss`; the residual is Poisson's model.
+    extra : callable or None
+        ``extra(lane, shared)``: what the loss needs.
     """
 
     layout: Layout
     residual: Callable
     jac: object
     check: Callable
+    loss: object = None
+    extra: Callable | None = None
 
     def lane(self, lane, shared):
-        """``f, columns`` as a function of the scalars, for the pool."""
+        """``rows, columns`` as a function of the scalars, for the pool."""
+        linear = self._linear(lane, shared)
+        extra = self.extra and self.extra(lane, shared)
+        return lambda xs: weighted(self.loss, *linear(xs), extra)
+
+    def _linear(self, lane, shared):
 
         def residual(*xs):
             return self.residual(self.layout.from_scalars(xs), lane, shared)
@@ -96,7 +108,7 @@ class Program:
         return self.begin()
 
     def __call__(self, pool, arguments, count, drain):
-        """Advance a pool; ``arguments`` are x0 (D * starts, n) and the lanes' data."""
+        """Advance a pool; ``arguments`` are x0 (D * starts, n), the lanes' data, and bounds."""
         count, drain = np.int32(count), np.bool_(drain)
         return self.run(pool, *arguments, self.shared, self.options, count, drain, *self.closure)
 
@@ -107,8 +119,9 @@ def compile_task(task, examples, shared, options, starts):
     Parameters
     ----------
     task : Task
-    examples : (x0, lanes)
-        Shapes and types of a block: (D * starts, n), and the data with D in front.
+    examples : (x0, lanes, bounds)
+        Shapes and types of a block: (D * starts, n), the data with D in front, and None or two
+        of (D, n).
     shared : pytree of arrays
         Data of all problems.
     options : Options
@@ -119,7 +132,7 @@ def compile_task(task, examples, shared, options, starts):
     -------
     Program
     """
-    x0, lanes = examples
+    x0, lanes, _ = examples
     one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), lanes)
     lane_tree, shared_tree = jax.tree.structure(one), jax.tree.structure(shared)
     scalars = [jax.ShapeDtypeStruct((), x0.dtype)] * task.layout.n
@@ -133,8 +146,8 @@ def compile_task(task, examples, shared, options, starts):
 
     def both(*flat):
         xs, leaves = flat[: len(scalars)], flat[len(scalars) :]
-        f, columns = task.lane(*split(leaves))(tuple(xs))
-        return (f, *columns)
+        rows, columns = task.lane(*split(leaves))(tuple(xs))
+        return (*rows, *columns)
 
     shapes = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in jax.tree.leaves(shared)]
     traced = _traced(both, *scalars, *jax.tree.leaves(one), *shapes)
@@ -142,17 +155,17 @@ def compile_task(task, examples, shared, options, starts):
     width = choose_width(task.layout.n, m, one, x0.dtype)
     width = min(width, x0.shape[0])
     sizes = (starts, width, task.evaluations)
-    block = tuple((v.shape, v.dtype) for v in jax.tree.leaves((x0, lanes)))
+    block = tuple((v.shape, v.dtype) for v in jax.tree.leaves(examples))
     key = traced.key and (traced.key, task.check, lane_tree, shared_tree, block, sizes)
 
     def compile_():
         program = partial(_advance, traced, task.check, sizes, m)
-        begin = jax.jit(partial(_begin, traced, sizes, x0, lanes), **POOL_OPTIONS)
+        begin = jax.jit(partial(_begin, traced, sizes, examples), **POOL_OPTIONS)
         begin = begin.lower(shared, *closure).compile()
-        pool = jax.eval_shape(partial(_begin, traced, sizes, x0, lanes), shared, *closure)
+        pool = jax.eval_shape(partial(_begin, traced, sizes, examples), shared, *closure)
         count, drain = jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct((), np.bool_)
         run = jax.jit(program, **POOL_OPTIONS).lower(
-            pool, x0, lanes, shared, options, count, drain, *closure
+            pool, *examples, shared, options, count, drain, *closure
         )
         return run.compile(), begin
 
@@ -177,28 +190,32 @@ def _lane_of(traced, shared, arrays):
     shared = jax.tree.leaves(shared)
 
     def lane(xs, data):
-        f, *columns = evaluate(traced, [*xs, *jax.tree.leaves(data), *shared], arrays)
-        return f, tuple(columns)
+        out = evaluate(traced, [*xs, *jax.tree.leaves(data), *shared], arrays)
+        return tuple(out[: -len(xs)]), tuple(out[-len(xs) :])
 
     return lane
 
 
-def _begin(traced, sizes, x0, lanes, shared, arrays):
+def _begin(traced, sizes, examples, shared, arrays):
     starts, width, _ = sizes
     lane = _lane_of(traced, shared, arrays)
-    queue = Queue(x0, lanes, None, None, starts)
+    x0, lanes, bounds = examples
+    queue = Queue(x0, lanes, None, None, bounds, starts)
     return empty_pool(lane, queue, width)
 
 
-def _advance(traced, check, sizes, m, pool, x0, lanes, shared, options, count, drain, arrays):
+def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
+    shared, options, count, drain, arrays = others
     starts, _, evaluations = sizes
     live, finite = jax.vmap(lambda one: check(one, shared, m))(lanes)
     finite = jnp.repeat(finite, starts) & jnp.all(jnp.isfinite(x0), axis=1)
-    enough = jnp.repeat(live, starts) >= x0.shape[1]
+    n = x0.shape[1]
+    varying = n if bounds is None else jnp.sum(bounds[0] < bounds[1], axis=1, dtype=jnp.int32)
+    enough = jnp.repeat(live >= varying, starts)
     status = jnp.where(
         finite, jnp.where(enough, Status.RUNNING, Status.TOO_FEW_POINTS), Status.NONFINITE_DATA
     ).astype(jnp.int32)
-    queue = Queue(x0, lanes, status, count, starts)
+    queue = Queue(x0, lanes, status, count, bounds, starts)
     lane = _lane_of(traced, shared, arrays)
     return (*advance(lane, pool, queue, options, drain, evaluations), live)
 

@@ -9,7 +9,7 @@ The first trial is the starting point, judged against an infinite cost, so that
 starting a lane needs no code of its own.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,15 @@ from jax import lax
 
 from jaxlsq.numerics import convergence
 from jaxlsq.numerics.factor import Factor, qr
+from jaxlsq.numerics.loss import sum_of, weighted
 from jaxlsq.numerics.norm import norm2, total
-from jaxlsq.numerics.normal import Normal
+from jaxlsq.numerics.normal import Normal, normal_equations
 from jaxlsq.numerics.trust_region import reductions, resize
 from jaxlsq.status import Status
 
 __all__ = [
-    *("Options", "State", "final_status", "judge", "minimize", "propose", "relinearize", "start"),
+    *("Options", "State", "Terms", "final_status", "judge", "minimize", "propose", "relinearize"),
+    "start",
 ]
 
 ACCEPTED_RATIO = 1e-4
@@ -56,6 +58,44 @@ class Options:
     factor: jax.Array
     diag: jax.Array
     epsfcn: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Terms:
+    """What one problem may have beyond a sum of squares.
+
+    Attributes
+    ----------
+    bounds : (lower, upper)
+        (n,) arrays, infinite for none.
+    extra : array
+        What the loss needs.
+    loss : Robust, Poisson or None
+        See `jaxlsq.numerics.loss`.
+    """
+
+    bounds: tuple
+    extra: jax.Array
+    loss: object = field(default=None, metadata={"static": True})
+
+    def norm(self, f):
+        """The square root of what is minimized."""
+        return norm2(f) if self.loss is None else jnp.sqrt(sum_of(self.rows(f)))
+
+    def rows(self, f):
+        """Rows for the normal equations."""
+        return weighted(self.loss, f, (), self.extra)[0]
+
+    def exact(self, jac, f):
+        """Rows and columns with the curvature that covariances are made of."""
+        loss = self.loss and self.loss.exact
+        return weighted(loss, f, tuple(jac.T), self.extra)
+
+    def normal(self, jac, f):
+        """The normal equations."""
+        rows, columns = weighted(self.loss, f, tuple(jac.T), self.extra)
+        return normal_equations(columns, rows, jnp.ones((), f.dtype))[0]
 
 
 @jax.tree_util.register_dataclass
@@ -187,7 +227,7 @@ def judge(state, trial_norm, options):
     )
 
 
-def relinearize(state, factor, options, evaluations):
+def relinearize(state, factor, options, evaluations, bounds=None):
     r"""Take in the factorization at an accepted point, and apply the gtol test.
 
     The scale of a parameter is the largest norm that its column of the Jacobian
@@ -202,6 +242,9 @@ def relinearize(state, factor, options, evaluations):
     options : Options
     evaluations : int
         Evaluations of the residual that the Jacobian took.
+    bounds : (lower, upper), optional
+        Of the parameters; then `factor` is a `Normal`, and the gtol test leaves out what a bound
+        holds.
 
     Returns
     -------
@@ -216,7 +259,8 @@ def relinearize(state, factor, options, evaluations):
     xnorm = jnp.where(first, _scaled_norm(scale * point.x, safe_fnorm), point.xnorm)
     bound = jnp.where(xnorm == 0, options.factor, options.factor * xnorm)
 
-    gnorm = jnp.where(point.fnorm == 0, 0.0, jnp.max(factor.cosines(safe_fnorm), axis=0))
+    inward = factor if bounds is None else factor.inward(point.x, bounds)
+    gnorm = jnp.where(point.fnorm == 0, 0.0, jnp.max(inward.cosines(safe_fnorm), axis=0))
     finite = jnp.all(jnp.isfinite(norms), axis=0)
     status = jnp.where(
         finite,
@@ -238,33 +282,48 @@ def _scaled_norm(v, unit):
     return unit * jnp.sqrt(total(jnp.square(v / unit)))
 
 
-def propose(state):
-    """Find the next trial point inside the trust region.
+def propose(state, bounds=None):
+    """Find the next trial point inside the trust region, and the bounds if there are any.
 
     Parameters
     ----------
     state : State
         After `judge`, and `relinearize` where the trial was accepted.
+    bounds : (lower, upper), optional
+        (n, ...) arrays; the parameters are between them.
 
     Returns
     -------
     State
     """
     point, trial = state.point, state.trial
-    damping, p, step_norm, model, full_rank = point.factor.step(
-        point.scale, point.fnorm, trial.step_bound, trial.damping, state.status != Status.RUNNING
-    )
+    region = point.scale, point.fnorm, trial.step_bound, trial.damping
+    idle = state.status != Status.RUNNING
+    if bounds is None:
+        damping, p, step_norm, model, full_rank = point.factor.step(*region, idle)
+        damped = damping * jnp.square(step_norm / point.fnorm)
+        x = point.x - p
+    else:
+        lower, upper = bounds
+        box = point.x - upper, point.x - lower
+        damping, p, step_norm, model, damped, full_rank = point.factor.step_in_box(
+            box, *region, idle
+        )
+        # What is pinned to a bound lands on it, to the last digit.
+        nearly = 1.0 - 8.0 * jnp.finfo(p.dtype).eps
+        x = jnp.where(p >= nearly * box[1], lower, point.x - p)
+        x = jnp.clip(jnp.where(p <= nearly * box[0], upper, x), lower, upper)
     # The first step bound is a guess, which the first steps correct downwards.
     shorter = jnp.minimum(trial.step_bound, step_norm)
     return replace(
         state,
         trial=Trial(
-            x=point.x - p,
+            x=x,
             step_bound=jnp.where(state.nit == 0, shorter, trial.step_bound),
             damping=damping,
             step_norm=step_norm,
             model=model,
-            damped=damping * jnp.square(step_norm / point.fnorm),
+            damped=damped,
             full_rank=full_rank,
         ),
     )
@@ -277,7 +336,7 @@ def final_status(state):
     return jnp.where(singular, jnp.int32(Status.SINGULAR_JACOBIAN), state.status)
 
 
-def minimize(residual, jacobian, x0, options, *, evaluations=0):
+def minimize(residual, jacobian, x0, options, *, evaluations=0, terms=None):
     r"""Minimize :math:`\tfrac12 \lVert f(x) \rVert^2` from `x0`, for one lane.
 
     Parameters
@@ -290,6 +349,8 @@ def minimize(residual, jacobian, x0, options, *, evaluations=0):
     options : Options
     evaluations : int
         Evaluations of the residual that one Jacobian takes.
+    terms : Terms, optional
+        Bounds and a loss; then the step comes from the normal equations.
 
     Returns
     -------
@@ -300,23 +361,25 @@ def minimize(residual, jacobian, x0, options, *, evaluations=0):
         Residual at the parameters.
     """
     shape = jax.eval_shape(residual, x0)
+    norm, factorize, bounds, empty = norm2, qr, None, Factor.empty
+    if terms is not None:
+        norm, factorize, bounds, empty = terms.norm, terms.normal, terms.bounds, Normal.empty
+
+    def linearize(state, f):
+        factor = factorize(jacobian(state.point.x, f), f)
+        return relinearize(state, factor, options, evaluations, bounds)
 
     def round_(carry):
         state, f = carry
         trial_f = residual(state.trial.x)
-        state = judge(state, norm2(trial_f), options)
+        state = judge(state, norm(trial_f), options)
         f = jnp.where(state.accepted | (state.nfev == 1), trial_f, f)
         fresh = state.accepted & (state.status == Status.RUNNING)
-        state = lax.cond(
-            fresh,
-            lambda s: relinearize(s, qr(jacobian(s.point.x, f), f), options, evaluations),
-            lambda s: s,
-            state,
-        )
-        return propose(state), f
+        state = lax.cond(fresh, lambda s: linearize(s, f), lambda s: s, state)
+        return propose(state, bounds), f
 
     return lax.while_loop(
         lambda carry: carry[0].status == Status.RUNNING,
         round_,
-        (start(x0), jnp.zeros(shape.shape, shape.dtype)),
+        (start(x0, empty), jnp.zeros(shape.shape, shape.dtype)),
     )

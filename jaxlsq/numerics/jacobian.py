@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxlsq.numerics.norm import divide
 
-__all__ = ["EVALUATIONS", "METHODS", "differentiate", "forward_step", "linearized"]
+__all__ = ["EVALUATIONS", "METHODS", "differentiate", "forward_step", "inside", "linearized"]
 
 
 def forward_step(x, relative_step, xp=jnp):
@@ -30,6 +30,45 @@ def forward_step(x, relative_step, xp=jnp):
     """
     h = relative_step * xp.abs(x)
     return xp.where(h == 0, relative_step, h)
+
+
+def inside(x, h, bounds, central, xp=jnp):
+    """The two points of each finite difference, inside the bounds.
+
+    Parameters
+    ----------
+    x, h : (n,) arrays
+        Parameters and positive steps.
+    bounds : (lower, upper)
+    central : bool
+        Whether to step to both sides.
+
+    Returns
+    -------
+    ahead, behind : (n,) arrays
+        Of each parameter; equal where its bounds leave no room.
+    """
+    lower, upper = bounds
+    if central:
+        return xp.minimum(x + h, upper), xp.maximum(x - h, lower)
+    ahead = xp.where(x + h <= upper, x + h, xp.where(x - h >= lower, x - h, x))
+    return ahead, x
+
+
+def _bounded(fun, method, epsfcn, bounds):
+    """Finite differences that evaluate `fun` inside the bounds only."""
+
+    def jac(x, f):
+        central, smallest = method == "3-point", jnp.maximum(epsfcn, jnp.finfo(x.dtype).eps)
+        h = forward_step(x, jnp.cbrt(smallest) if central else jnp.sqrt(smallest))
+        ahead, behind = inside(x, h, bounds, central)
+        run = ahead - behind
+        at = jax.vmap(lambda j, value: fun(x.at[j].set(value)), in_axes=(0, 0))
+        index = jnp.arange(x.shape[0])
+        other = at(index, behind) if central else f[None, :]
+        return ((at(index, ahead) - other) / jnp.where(run == 0, 1.0, run)[:, None]).T
+
+    return jac
 
 
 def _jacfwd(fun, epsfcn):
@@ -78,7 +117,7 @@ METHODS = {"jacfwd": _jacfwd, "jacrev": _jacrev, "2-point": _forward, "3-point":
 EVALUATIONS = {"jacfwd": 0, "jacrev": 0, "2-point": 1, "3-point": 2}
 
 
-def differentiate(fun, method, epsfcn):
+def differentiate(fun, method, epsfcn, bounds=None):
     """The Jacobian of `fun` by `method`.
 
     Parameters
@@ -88,12 +127,16 @@ def differentiate(fun, method, epsfcn):
     method : {'jacfwd', 'jacrev', '2-point', '3-point'}
     epsfcn : scalar
         Relative error of `fun`, for the finite differences.
+    bounds : (lower, upper), optional
+        (n,) arrays; finite differences stay between them.
 
     Returns
     -------
     callable
         ``jac(x, f) -> (m, n)``.
     """
+    if bounds is not None and EVALUATIONS[method]:
+        return _bounded(fun, method, epsfcn, bounds)
     return METHODS[method](fun, epsfcn)
 
 

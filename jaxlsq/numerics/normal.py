@@ -10,16 +10,18 @@ Lanes are the *last* axis here, so that the algebra of size n is done for all la
 one lane alone has no such axis.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
+from jaxlsq.numerics.bounds import blocked, box_steps
+from jaxlsq.numerics.loss import sum_of
 from jaxlsq.numerics.norm import total
+from jaxlsq.numerics.sweep import floor_of, quadratic_form, sweep
 from jaxlsq.numerics.trust_region import levenberg_parameter, norm
 
-__all__ = ["Normal", "normal_equations", "symmetric_inverse"]
+__all__ = ["Normal", "normal_equations"]
 
 
 @jax.tree_util.register_dataclass
@@ -64,6 +66,13 @@ class Normal:
         """Norms of J's columns."""
         return self._lengths * self.unit / self.sizes
 
+    def inward(self, x, bounds):
+        """With a gradient of zero where descent is blocked by a bound."""
+        if bounds is None:
+            return self
+        stays = blocked(x, self.gradient, bounds)
+        return replace(self, gradient=jnp.where(stays, 0.0, self.gradient))
+
     @property
     def largest_gradient(self):
         """The largest element of the gradient."""
@@ -79,18 +88,47 @@ class Normal:
 
         Lanes that are `idle` wait for none of it; what they get is meaningless.
         """
-        scale = scale * self.sizes / self.unit
-        gram = self.gram / scale[:, None] / scale[None, :]
-        gradient = self.gradient / scale
+        scale, gram, gradient = self._scaled(scale)
         damping, q, full_rank = levenberg_parameter(
             _damped_steps(gram, gradient), gradient, step_bound / self.unit, damping, idle
         )
         step_norm = norm(q)
-        model = _quadratic_form(gram, q) / jnp.square(fnorm / self.unit)
+        model = quadratic_form(gram, q) / jnp.square(fnorm / self.unit)
         return damping, q / scale * self.sizes, step_norm * self.unit, model, full_rank
 
+    def step_in_box(self, box, scale, fnorm, step_bound, damping, idle=False):
+        """`step` with p between the two ends of a box, and half the slope along it too.
 
-def normal_equations(columns, f, unit, sizes=1.0, factors=None):
+        Returns
+        -------
+        damping, p, step_norm, model
+            As `step`.
+        damped : (...) array
+            ``(g'p - ||J p||^2) / ||f||^2``, which is ``damping ||D p||^2`` inside the box.
+        full_rank : (...) bool array
+            Of the parameters that are not at an end of the box.
+        """
+        sizes = self.sizes
+        scale, gram, gradient = self._scaled(scale)
+        low, high = (end / sizes * scale for end in box)
+        attempt, sides = box_steps(gram, gradient, (low, high), idle)
+        damping, q, full_rank = levenberg_parameter(
+            attempt, gradient, step_bound / self.unit, damping, idle, sides
+        )
+        squared = jnp.square(fnorm / self.unit)
+        curved = quadratic_form(gram, q)
+        damped = jnp.maximum(total(gradient * q) - curved, 0.0) / squared
+        p = q / scale * sizes
+        return damping, p, norm(q) * self.unit, curved / squared, damped, full_rank
+
+    def _scaled(self, scale):
+        """The scale in our units, and the problem in parameters over it."""
+        scale = scale * self.sizes / self.unit
+        gram = self.gram / scale[:, None] / scale[None, :]
+        return scale, gram, self.gradient / scale
+
+
+def normal_equations(columns, rows, unit, sizes=1.0, factors=None):
     """The normal equations, and the norm of the residual.
 
     Parameters
@@ -98,8 +136,8 @@ def normal_equations(columns, f, unit, sizes=1.0, factors=None):
     columns : sequence of (..., m) arrays
         The n columns of J, times `sizes` over `unit`.  Apart, since XLA then makes each sum
         over the data a vectorized kernel.  One that all lanes share may be (m,).
-    f : (..., m) array
-        The residual, divided by `unit`.
+    rows : tuple of (..., m) arrays
+        The residual, divided by `unit`; and with a loss its values, divided by the square.
     unit : (...) array
         Powers of two near the norm of the residual, so that no square leaves the range of
         the type.
@@ -113,7 +151,7 @@ def normal_equations(columns, f, unit, sizes=1.0, factors=None):
     Normal
     fnorm : (...) array
     """
-    n = len(columns)
+    n, f = len(columns), rows[0]
     factors = factors or (None,) * n
 
     def product(j, v, *among):
@@ -128,7 +166,7 @@ def normal_equations(columns, f, unit, sizes=1.0, factors=None):
     )
     gradient = jnp.stack([product(j, f) for j in range(n)])
     sizes = jnp.broadcast_to(jnp.asarray(sizes, f.dtype), gradient.shape)
-    return Normal(gram, gradient, unit, sizes), jnp.sqrt(_dot(f, f)) * unit
+    return Normal(gram, gradient, unit, sizes), jnp.sqrt(sum_of(rows)) * unit
 
 
 def _dot(u, v):
@@ -139,28 +177,18 @@ def _dot(u, v):
     return jnp.sum(u * v, axis=-1)
 
 
-def _quadratic_form(matrix, q):
-    """q' M q, with M symmetric."""
-    return total(total(matrix * q[:, None]) * q)
-
-
 def _damped_steps(gram, gradient):
     """The damped problem as a function of the damping, for `levenberg_parameter`.
 
     In parameters scaled by D: minimize ``q'(A + damping) q - 2 g'q``.  All of it comes from
     one sweep of A, bordered with g: the inverse, q, and the pivots.  A pivot that is zero to
-    rounding, 4 n eps of its diagonal element, belongs to a direction that the earlier
-    columns span already: that parameter does not move.  (Of 32,000 fits with two parameters
-    of which only the product counts, and the like, n eps let 71 pass, and 2 n eps none.)
-
-    Sources: J. H. Goodnight, "A tutorial on the SWEEP operator", The American Statistician 33
-    (1979), for the operator and its use on singular matrices; Higham, "Accuracy and Stability
-    of Numerical Algorithms", sections 10.3 and 14.4.
+    rounding belongs to a direction that the earlier columns span already: that parameter does
+    not move.
     """
     n = gradient.shape[0]
     lanes = (1,) * (gradient.ndim - 1)
     eye = jnp.eye(n, dtype=bool).reshape(n, n, *lanes)
-    floor = 4 * n * jnp.finfo(gradient.dtype).eps
+    floor = floor_of(n, gradient.dtype)
     corner = jnp.zeros_like(gradient[:1])
 
     def attempt(damping):
@@ -171,57 +199,13 @@ def _damped_steps(gram, gradient):
                 jnp.concatenate([gradient, corner])[None],
             ]
         )
-        swept = _sweep(bordered, n, floor)
+        swept = sweep(bordered, n, floor)
         full_rank = jnp.all(jnp.stack([swept[j, j] for j in range(n)]) != 0, axis=0)
         q = swept[:n, n]
         length = norm(q)
-        slope = jnp.sqrt(jnp.maximum(-_quadratic_form(swept[:n, :n], q), 0.0)) / jnp.where(
+        slope = jnp.sqrt(jnp.maximum(-quadratic_form(swept[:n, :n], q), 0.0)) / jnp.where(
             length == 0, 1.0, length
         )
         return q, length, slope, full_rank
 
     return attempt
-
-
-def symmetric_inverse(matrix):
-    """The inverse of a symmetric matrix, by the sweep operator.
-
-    Parameters
-    ----------
-    matrix : (n, n, ...) array
-
-    Returns
-    -------
-    inverse : (n, n, ...) array
-    definite : (...) bool array
-        Whether the matrix is positive definite to working precision; if not, the inverse is
-        that of a part of it.
-    """
-    n = matrix.shape[0]
-    diagonal = jnp.stack([matrix[j, j] for j in range(n)])
-    positive = diagonal > 0
-    scale = jnp.sqrt(jnp.where(positive, diagonal, 1.0))
-    swept = _sweep(matrix / scale[:, None] / scale[None, :], n, 4 * n * jnp.finfo(matrix.dtype).eps)
-    pivots = jnp.stack([swept[j, j] for j in range(n)])
-    return -swept / scale[:, None] / scale[None, :], jnp.all(positive & (pivots < 0), axis=0)
-
-
-def _sweep(matrix, count, floor):
-    """Sweep the first rows of a symmetric matrix; what is not usable becomes zero."""
-    size = matrix.shape[0]
-    lanes = (1,) * (matrix.ndim - 2)
-    index = jnp.arange(size)
-    diagonal = jnp.stack([matrix[j, j] for j in range(size)])
-
-    def sweep(j, matrix):
-        row = lax.dynamic_index_in_dim(matrix, j, 0, keepdims=False)
-        pivot = lax.dynamic_index_in_dim(row, j, 0, keepdims=False)
-        usable = pivot > floor * lax.dynamic_index_in_dim(diagonal, j, 0, keepdims=False)
-        reciprocal = jnp.where(usable, 1.0 / jnp.where(usable, pivot, 1.0), 0.0)
-        here = (index == j).reshape(size, *lanes)
-        scaled = jnp.where(here, -reciprocal[None], row * reciprocal[None])
-        rest = matrix - jnp.where(here, 0.0, row)[:, None] * scaled[None, :]
-        rest = jnp.where(here[:, None], scaled[None, :], rest)
-        return jnp.where(here[None, :], scaled[:, None], rest)
-
-    return lax.fori_loop(0, count, sweep, matrix)

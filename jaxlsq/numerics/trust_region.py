@@ -17,7 +17,7 @@ LENGTH_TOLERANCE = 0.1
 MAX_TRIES = 10
 
 
-def levenberg_parameter(attempt, gradient, step_bound, damping, idle=False):
+def levenberg_parameter(attempt, gradient, step_bound, damping, idle=False, sides=None):
     r"""The damping whose step is as long as the trust region allows.
 
     Finds :math:`\lambda \ge 0` such that the minimizer p of
@@ -39,6 +39,11 @@ def levenberg_parameter(attempt, gradient, step_bound, damping, idle=False):
         The previous lambda, where the search starts.
     idle : (...) bool array
         Lanes whose result nobody reads.
+    sides : (n, ...) array, optional
+        For a step in a box: which parameters are at an end of it.  Then it is
+        ``attempt(damping, sides) -> (p, length, slope, full_rank, sides)``, with those to try
+        first next time; and the length is only piecewise smooth in the damping, so that
+        Newton's corrections bound nothing.
 
     Returns
     -------
@@ -61,13 +66,18 @@ def levenberg_parameter(attempt, gradient, step_bound, damping, idle=False):
     highest = size / step_bound
     highest = jnp.where(highest == 0, tiny / jnp.minimum(step_bound, LENGTH_TOLERANCE), highest)
 
+    boxed = sides is not None
+
     def try_(carry):
-        tries, bounds, _, ranks, ended = carry
+        tries, bounds, _, sides, ranks, ended = carry
         damping, lower, upper, previous = bounds
         first = tries == 0
         vanished = (damping == 0) & ~first & ~ended
         damping = jnp.where(vanished, jnp.maximum(tiny, 0.001 * upper), damping)
-        p, length, slope, full_rank = attempt(damping)
+        if boxed:
+            p, length, slope, full_rank, sides = attempt(damping, sides)
+        else:
+            p, length, slope, full_rank = attempt(damping)
         excess = length - step_bound
         newton = ((excess / step_bound) / slope) / slope
         fits = jnp.where(first, excess, jnp.abs(excess)) <= LENGTH_TOLERANCE * step_bound
@@ -75,25 +85,29 @@ def levenberg_parameter(attempt, gradient, step_bound, damping, idle=False):
         done = ended | fits | (~first & (shrinking | (tries == MAX_TRIES)))
 
         # First pass: a lower bound of lambda, and the start between the bounds.
-        lower_0 = jnp.where(full_rank, newton, 0.0)
-        start = jnp.minimum(jnp.maximum(given, lower_0), upper)
+        newton_0 = jnp.where(full_rank, newton, 0.0)
+        start = jnp.minimum(jnp.maximum(given, newton_0), upper)
+        lower_0 = jnp.zeros_like(newton_0) if boxed else newton_0
         start = jnp.where(start == 0, size / length, start)
         # Later passes: tighter bounds, and Newton's correction.
         lower_k = jnp.where(excess > 0, jnp.maximum(lower, damping), lower)
         upper_k = jnp.where(excess < 0, jnp.minimum(upper, damping), upper)
         corrected = jnp.maximum(lower_k, damping + newton)
+        if boxed:
+            between = jnp.maximum(0.001 * upper_k, jnp.sqrt(lower_k * upper_k))
+            corrected = jnp.where(corrected < upper_k, corrected, between)
 
         following = jnp.where(done, damping, jnp.where(first, start, corrected))
         lower, upper = jnp.where(first, lower_0, lower_k), jnp.where(first, upper, upper_k)
         bounds = jnp.stack([following, lower, upper, excess])
-        return tries + 1, bounds, p, jnp.where(first, full_rank, ranks), done
+        return tries + 1, bounds, p, sides, jnp.where(first, full_rank, ranks), done
 
     zero, idle = jnp.zeros_like(step_bound), jnp.broadcast_to(idle, step_bound.shape)
     bounds = jnp.stack([zero, zero, highest, zero])
-    _, bounds, p, full_rank, _ = lax.while_loop(
+    _, bounds, p, _, full_rank, _ = lax.while_loop(
         lambda carry: (carry[0] == 0) | ~jnp.all(carry[-1]),
         try_,
-        (jnp.int32(0), bounds, jnp.zeros_like(gradient), jnp.ones_like(idle), idle),
+        (jnp.int32(0), bounds, jnp.zeros_like(gradient), sides, jnp.ones_like(idle), idle),
     )
     return bounds[0], p, full_rank
 

@@ -4,6 +4,7 @@ from html import escape
 
 import numpy as np
 
+from jaxlsq.numerics.loss import POISSON
 from jaxlsq.results.statistics import correlation
 from jaxlsq.status import Status, describe
 
@@ -69,10 +70,11 @@ def one_fit(result):
     code = Status(int(result.status))
     lines = [f"{code.name}: {describe(code)}"]
     lines += _values(result) if result.problem else _bare_values(result)
-    n = len(result.names)
+    n = int(result.varying)
+    what = "deviance" if result.problem and result.problem.loss is POISSON else "chi2"
     lines.append(
         f"  {int(result.dof) + n} points, {n} parameters, {result.dof} degrees of freedom: "
-        f"chi2 {result.chi2:.5g}, reduced {result.redchi:.5g}, AIC {result.aic:.5g}, "
+        f"{what} {result.chi2:.5g}, reduced {result.redchi:.5g}, AIC {result.aic:.5g}, "
         f"BIC {result.bic:.5g}"
     )
     lines.append(
@@ -97,7 +99,12 @@ def _values(result):
 def _with_errors(result, cov):
     width = max(len(name) for name in result.names)
     errors = np.sqrt(np.diagonal(cov))
-    for name, value, error in zip(result.names, result.x, errors, strict=True):
+    ends = {-1: "at its lower bound", 1: "at its upper bound"}
+    for j, (name, value, error) in enumerate(zip(result.names, result.x, errors, strict=True)):
+        held = "fixed" if result.fixed[j] else ends.get(int(result.active_mask[j]))
+        if held:
+            yield f"  {name:<{width}}  {value:12.6g} ({held})"
+            continue
         share = f"  ({abs(error / value):.2g} of it)" if value and np.isfinite(error) else ""
         yield f"  {name:<{width}}  {value:12.6g} +- {error:<9.2g}{share}"
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from jaxlsq.numerics.loss import POISSON
 from jaxlsq.params import Layout
 from jaxlsq.results import report, statistics
 from jaxlsq.results.covariance import determined, scaled_inverses
@@ -15,6 +16,7 @@ from jaxlsq.status import SUCCESS, Status, describe
 __all__ = ["FitResult"]
 
 _SAVED = ("x", "cost", "status", "nfev", "njev", "nit", "optimality", "dof", "agreed")
+_SAVED = (*_SAVED, "active_mask", "fixed")
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,18 +28,22 @@ class FitResult(Plots):
     x : (..., n) array
         Fitted parameters as vectors; the last good ones where a fit failed.
     cost : (...) array
-        Half the (weighted) sum of squares, :math:`\frac12 \sum_i r_i^2`; NaN if it was never
-        finite.
+        Half the (weighted) sum of squares, :math:`\frac12 \sum_i r_i^2`, or of the loss; NaN
+        if it was never finite.
     status : (...) int array
         Why each fit ended, a code of `jaxlsq.Status`; `message` says it in words.
     nfev, njev, nit : (...) int arrays
         Evaluations of the residual and of the Jacobian, and accepted steps.
     optimality : (...) array
-        Largest element of the gradient :math:`J^T r`.
+        Largest element of the gradient :math:`J^T r`, but for those that a bound holds.
     dof : (...) int array
-        Points that were fitted minus parameters.
+        Points that were fitted minus parameters that are not fixed.
     agreed : (...) int array
         With several starts: how many reached the cost that is reported, to 1e-4.
+    active_mask : (..., n) int8 array
+        -1 and 1 for parameters that ended at their lower and upper bound.
+    fixed : (..., n) bool array
+        Parameters that were not fitted.
     layout : Layout
         How `params` is made from `x`.
     names : tuple of str
@@ -53,6 +59,8 @@ class FitResult(Plots):
     optimality: np.ndarray
     dof: np.ndarray
     agreed: np.ndarray
+    active_mask: np.ndarray
+    fixed: np.ndarray
     layout: object
     names: tuple
     problem: object = None
@@ -147,8 +155,18 @@ class FitResult(Plots):
     # --- how good they are -------------------------------------------------------
 
     @property
+    def free(self):
+        """Which parameters neither are fixed nor ended at a bound, (..., n)."""
+        return ~self.fixed & (self.active_mask == 0)
+
+    @property
+    def varying(self):
+        """How many parameters were fitted, (...)."""
+        return np.count_nonzero(~self.fixed, axis=-1)
+
+    @property
     def chi2(self):
-        """The (weighted) sum of squares, twice the cost."""
+        """The (weighted) sum of squares, or of the loss, twice the cost; of counts the deviance."""
         return 2.0 * self.cost
 
     @property
@@ -158,25 +176,33 @@ class FitResult(Plots):
 
     @property
     def aic(self):
-        r"""Akaike's criterion, :math:`N \ln(\chi^2 / N) + 2 n`, to compare models by."""
-        n = self.x.shape[-1]
-        return statistics.information(self.chi2, self.dof + n, 2.0 * n)
+        r"""Akaike's criterion, :math:`N \ln(\chi^2 / N) + 2 n`, to compare models by.
+
+        Of counts it is :math:`\chi^2 + 2 n`, with the deviance for chi-squared.
+        """
+        return self._information(2.0 * self.varying)
 
     @property
     def bic(self):
-        r"""The Bayesian criterion, :math:`N \ln(\chi^2 / N) + n \ln N`."""
-        n, points = self.x.shape[-1], self.dof + self.x.shape[-1]
-        return statistics.information(self.chi2, points, n * np.log(np.maximum(points, 1)))
+        r"""The Bayesian criterion, :math:`N \ln(\chi^2 / N) + n \ln N`; of counts as `aic`."""
+        return self._information(self.varying * np.log(np.maximum(self.dof + self.varying, 1)))
+
+    def _information(self, penalty):
+        if self.problem is not None and self.problem.loss is POISSON:
+            return self.chi2 + penalty
+        return statistics.information(self.chi2, self.dof + self.varying, penalty)
 
     @property
     def r2(self):
         r"""The part of the data's (weighted) variance that the model explains, :math:`R^2`.
 
-        .. math:: 1 - \chi^2 / \sum_i (y_i - \bar y)^2 / \sigma_i^2
+        .. math:: 1 - \sum_i r_i^2 / \sum_i (y_i - \bar y)^2 / \sigma_i^2
+
+        Of counts, the part of the deviance.
         """
-        total = self._with_data("r2").total_squares(self.x)
+        variation = self._with_data("r2").variation(self.x)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return 1.0 - self.chi2 / total
+            return 1.0 - variation[..., 0] / variation[..., 1]
 
     # --- uncertainty and data ----------------------------------------------------
 
@@ -186,19 +212,26 @@ class FitResult(Plots):
 
         .. math:: \sigma^2 (J^T J)^{-1}, \quad \sigma^2 = 2\,\mathrm{cost} / \mathrm{dof}
 
-        or 1 for :math:`\sigma^2` with ``absolute_sigma``.  In float64, computed in blocks each
-        time it is asked for.  inf for parameters that the data do not determine and where `dof`
-        is zero, NaN where a fit did not begin.
+        or 1 for :math:`\sigma^2` with ``absolute_sigma`` and of counts, where J has the square
+        roots of the model for sigma.  In float64, computed in blocks each time it is asked for.
+        Of the parameters that are `free`, with zeros for the others.  inf for parameters that the
+        data do not determine and where `dof` is zero, NaN where a fit did not begin.
         """
-        problem = self._with_data("cov")
-        inverse = scaled_inverses(problem.gram(self.x), self.x.dtype)
+        gram, both = self._free_gram("cov")
+        inverse = scaled_inverses(gram, self.x.dtype)
+        if not self.problem.absolute_sigma:
+            variance = 2.0 * self.cost.astype(float) / np.where(self.dof > 0, self.dof, 1)
+            known = (self.dof > 0)[..., None, None]
+            variance = np.where(np.isinf(inverse), 1.0, variance[..., None, None])
+            inverse = np.where(known, inverse * variance, np.inf)
         never = np.isnan(self.cost)[..., None, None]
-        if problem.absolute_sigma:
-            return np.where(never, np.nan, inverse)
-        variance = 2.0 * self.cost.astype(float) / np.where(self.dof > 0, self.dof, 1)
-        known = (self.dof > 0)[..., None, None]
-        variance = np.where(np.isinf(inverse), 1.0, variance[..., None, None])
-        return np.where(never, np.nan, np.where(known, inverse * variance, np.inf))
+        return np.where(never, np.nan, np.where(both, inverse, 0.0))
+
+    def _free_gram(self, what):
+        """J'J with rows of the unit matrix for what is not free, and which elements are free."""
+        gram = self._with_data(what).gram(self.x)
+        both = self.free[..., :, None] & self.free[..., None, :]
+        return np.where(both, gram, np.eye(gram.shape[-1])), both
 
     @property
     def stderr(self):
@@ -224,8 +257,7 @@ class FitResult(Plots):
             Those with a part in a direction along which the residual does not change.
         """
         one = self._one(index, "undetermined")
-        gram = one._with_data("undetermined").gram(one.x)
-        known = determined(gram, one.x.dtype)
+        known = determined(one._free_gram("undetermined")[0], one.x.dtype)
         return tuple(name for name, is_known in zip(self.names, known, strict=True) if not is_known)
 
     @property
@@ -267,6 +299,23 @@ class FitResult(Plots):
         (..., k) array
         """
         return self._with_data("band").band(self.x, self.cov, x)
+
+    def derived(self, function):
+        r"""What follows from the parameters, and its standard errors by the delta method.
+
+        Parameters
+        ----------
+        function : callable
+            ``function(params)``, in jax.numpy, of one fit's parameters as `params` has them; it
+            returns an array or a pytree of arrays.  `expand` of `fit` is one.
+
+        Returns
+        -------
+        values, errors : pytrees of (..., ...) arrays
+            In the form that `function` returns; the errors are
+            :math:`\sqrt{g^T C g}`, with g its gradient and C as in `cov`.
+        """
+        return self._with_data("derived").derived(self.x, self.cov, function)
 
     def refit(self, where=None, p0=None, **changes):
         """Run some fits again, and keep what came out better.

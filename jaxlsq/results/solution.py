@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlsq.history import History
-from jaxlsq.numerics.normal import symmetric_inverse
+from jaxlsq.numerics.sweep import symmetric_inverse
 from jaxlsq.status import describe
 
 __all__ = ["LeastSquaresResult"]
@@ -24,17 +24,20 @@ class LeastSquaresResult:
     x : pytree
         Parameters, as `x0` was given; the last good ones where the fit failed.
     cost : scalar
-        Half the sum of squares.
+        Half the sum of squares, or of the loss.
     fun : (m,) array
         Residuals.
     jac : (m, n) array
-        Jacobian; columns in the order of the leaves of `x0`.
+        Jacobian; columns in the order of the leaves of `x0`.  With a loss its rows are weighted,
+        so that ``jac.T @ jac`` is the Gauss-Newton matrix of the cost.
     grad : (n,) array
-        ``jac.T @ fun``.
+        Of the cost; without a loss ``jac.T @ fun``.
     optimality : scalar
-        The largest element of `grad`.
+        The largest element of `grad`, but for those that a bound holds.
     active_mask : (n,) int array
-        Zeros: there are no bounds yet.
+        -1 and 1 for parameters at their lower and upper bound (-1 where those are equal).
+    dof : int scalar
+        Residuals minus parameters whose bounds differ.
     nfev, njev : int scalars
     status : int scalar
         A code of `jaxlsq.Status`.
@@ -50,6 +53,7 @@ class LeastSquaresResult:
     grad: jax.Array
     optimality: jax.Array
     active_mask: jax.Array
+    dof: jax.Array
     nfev: jax.Array
     njev: jax.Array
     status: jax.Array
@@ -65,13 +69,17 @@ class LeastSquaresResult:
     def cov(self):
         r"""Covariance of the parameters, (..., n, n), with the lanes in front.
 
-        .. math:: \frac{2\,\mathrm{cost}}{m - n} (J^T J)^{-1}
+        .. math:: \frac{2\,\mathrm{cost}}{\mathrm{dof}} (J^T J)^{-1}
 
-        inf where the Jacobian is singular or m = n.
+        of the parameters that are at no bound, with zeros for the others; inf where the Jacobian
+        is singular or `dof` is zero.
         """
-        m, n = self.jac.shape[-2:]
         gram = jnp.einsum("...mi,...mj->ij...", self.jac, self.jac, precision="highest")
-        inverse, definite = symmetric_inverse(gram)
-        variance = 2.0 * self.cost / (m - n) if m > n else jnp.full_like(self.cost, jnp.inf)
-        cov = jnp.where(definite & (m > n), inverse * variance, jnp.inf)
-        return jnp.moveaxis(cov, (0, 1), (-2, -1))
+        free = jnp.moveaxis(self.active_mask == 0, -1, 0)
+        both = free[:, None] & free[None, :]
+        eye = jnp.eye(len(free), dtype=gram.dtype).reshape(both.shape[:2] + (1,) * (both.ndim - 2))
+        inverse, definite = symmetric_inverse(jnp.where(both, gram, eye))
+        some = self.dof > 0
+        variance = 2.0 * self.cost / jnp.where(some, self.dof, 1)
+        cov = jnp.where(definite & some, inverse * variance, jnp.inf)
+        return jnp.moveaxis(jnp.where(both, cov, 0.0), (0, 1), (-2, -1))

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
+from jaxlsq.numerics.elementary import with_fast_functions
+from jaxlsq.numerics.loss import scaled as rescaled
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import normal_equations
-from jaxlsq.numerics.trigonometry import with_fast_trigonometry
 
 __all__ = ["Equations", "squares_are_safe"]
 
@@ -30,7 +31,7 @@ class Equations:
     Attributes
     ----------
     lanes : callable
-        ``lanes(xs, data) -> f, columns`` of all lanes, with the columns that vary.
+        ``lanes(xs, data) -> rows, columns`` of all lanes, with the columns that vary.
     steady : tuple
         For each of the n columns None, or the (m,) array that it is, over its size.
     sizes : tuple
@@ -46,11 +47,11 @@ class Equations:
         """For a `lane` as in `jaxlsq.schedule.pool`, and the shapes of one lane's `data`."""
         xs = (jax.ShapeDtypeStruct((), dtype),) * n
         closed, shapes = jax.make_jaxpr(lane, return_shape=True)(xs, data)
-        depends = _depends(closed.jaxpr)[1:]
+        depends = _depends(closed.jaxpr)[-n:]
 
         def varying(xs, data):
-            f, columns = lane(xs, data)
-            return f, tuple(c for c, moves in zip(columns, depends, strict=True) if moves)
+            rows, columns = lane(xs, data)
+            return rows, tuple(c for c, moves in zip(columns, depends, strict=True) if moves)
 
         # Of this only the steady columns are read, and they read nothing of it.
         nowhere = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (xs, data))
@@ -60,7 +61,7 @@ class Equations:
             size = 1.0 if moves or squares_are_safe(dtype) else power_of_two(_largest(column))
             steady.append(None if moves else column / size)
             sizes.append(size)
-        return cls(with_fast_trigonometry(jax.vmap(varying)), tuple(steady), tuple(sizes))
+        return cls(with_fast_functions(jax.vmap(varying)), tuple(steady), tuple(sizes))
 
     def fitting_sizes(self, sizes, unit):
         """Sizes of the parameters (B, n), exact where a steady column gives them."""
@@ -75,20 +76,20 @@ class Equations:
         moving = [k for k, s in zip(factors, self.steady, strict=True) if s is None]
 
         def evaluate(xs, data):
-            f, columns = self.lanes(xs, data)
+            rows, columns = self.lanes(xs, data)
             if scaled:
-                f = f * (1.0 / pool.unit)[:, None]
+                rows = rescaled(rows, (1.0 / pool.unit)[:, None])
                 columns = [c * k[:, None] for c, k in zip(columns, moving, strict=True)]
-            return f, tuple(columns)
+            return rows, tuple(columns)
 
-        f, varying = stage(evaluate, None, xs, pool.data)
+        rows, varying = stage(evaluate, None, xs, pool.data)
         varying = iter(varying)
         columns = tuple(next(varying) if s is None else s for s in self.steady)
         left = [
             None if s is None or not scaled else k * size
             for s, k, size in zip(self.steady, factors, self.sizes, strict=True)
         ]
-        return stage(normal_equations, None, columns, f, pool.unit, pool.sizes, left)
+        return stage(normal_equations, None, columns, rows, pool.unit, pool.sizes, left)
 
 
 def _depends(jaxpr):

@@ -41,7 +41,7 @@ class Ended:
     cost : (B,) array
         Half the sum of squares there; NaN where the residual was never finite.
     optimality : (B,) array
-        The largest element of the gradient J'f there.
+        The largest element of the gradient J'f there, but for those that a bound holds.
     status, nfev, njev, nit : (B,) int32 arrays
     """
 
@@ -64,6 +64,7 @@ class Pool:
     unit: jax.Array  # (W,) powers of two, near the size of the residual
     sizes: jax.Array  # (n, W) powers of two, near the sizes of the parameters
     problem: jax.Array  # (W,) number of the problem, -1 for none
+    bounds: tuple | None = None  # (n, W) each
 
 
 @jax.tree_util.register_dataclass
@@ -77,6 +78,8 @@ class Queue:
         Starting parameters.
     data : pytree of (B / starts, ...) arrays
         Problem i gets ``data[i // starts]``.
+    bounds : (lower, upper) or None
+        (B / starts, n) each.
     status : (B,) int32 array
         Problems whose code is not ``RUNNING`` are not begun, and keep it.
     count : scalar int32 array
@@ -89,20 +92,27 @@ class Queue:
     data: object
     status: jax.Array
     count: jax.Array
+    bounds: tuple | None = None
     starts: int = field(default=1, metadata={"static": True})
 
+    @classmethod
+    def of(cls, x0, data, bounds=None):
+        """Problems that all wait."""
+        size = x0.shape[0]
+        running = jnp.full(size, Status.RUNNING, jnp.int32)
+        return cls(x0, data, running, jnp.int32(size), bounds)
 
-def run_pool(lane, x0, data, options, width, evaluations=0):
+
+def run_pool(lane, queue, options, width, evaluations=0):
     """Fit every problem, `width` at a time.
 
     Parameters
     ----------
     lane : callable
-        ``lane(xs, data_of_one) -> f, columns``, with xs a tuple of n scalars, f (m,), and
-        columns a sequence of the n columns (m,) of the Jacobian; traceable.
-    x0 : (B, n) array
-        Starting parameters.
-    data : pytree of (B, ...) arrays
+        ``lane(xs, data_of_one) -> rows, columns``, with xs a tuple of n scalars, rows the
+        residual (m,), and with a loss its values (m,), and columns a sequence of the n columns
+        (m,) of the Jacobian; traceable.  See `jaxlsq.numerics.loss.weighted`.
+    queue : Queue
     options : Options
         For all problems.
     width : int
@@ -118,9 +128,7 @@ def run_pool(lane, x0, data, options, width, evaluations=0):
     -----
     A lane's arithmetic does not depend on its neighbours.
     """
-    size = x0.shape[0]
-    running = jnp.full(size, Status.RUNNING, jnp.int32)
-    queue = Queue(x0, data, running, jnp.int32(size))
+    size = queue.x0.shape[0]
     pool = empty_pool(lane, queue, min(width, size))
     _, results = advance(lane, pool, queue, options, True, evaluations)
     return jax.tree.map(lambda v: v[:size], results)
@@ -144,12 +152,14 @@ def empty_pool(lane, queue, width):
     n, dtype = queue.x0.shape[1], queue.x0.dtype
     data = jax.tree.map(lambda v: jnp.zeros((width, *v.shape[1:]), v.dtype), queue.data)
     state = start(jnp.zeros((n, width), dtype), Normal.empty)
+    nowhere = jnp.zeros((n, width), dtype)
     return Pool(
         state=replace(state, status=jnp.full(width, Status.INTERRUPTED, jnp.int32)),
         data=data,
         unit=jnp.ones(width, dtype),
         sizes=jnp.ones((n, width), dtype),
         problem=jnp.full(width, -1, jnp.int32),
+        bounds=queue.bounds and (nowhere, nowhere),
     )
 
 
@@ -219,8 +229,9 @@ def _units(lane, queue, equations):
         return jnp.ones(x0.shape[0], x0.dtype), jnp.ones_like(x0)
 
     def largest(x, i):
-        f, _ = lane(tuple(x), _take(queue.data, i // queue.starts))
-        return jnp.max(jnp.abs(f), initial=0.0)
+        rows, _ = lane(tuple(x), _take(queue.data, i // queue.starts))
+        largest = jnp.max(jnp.abs(rows[-1]), initial=0.0)
+        return largest if len(rows) == 1 else jnp.sqrt(largest)
 
     rows = jnp.arange(x0.shape[0], dtype=jnp.int32)
     magnitudes = jnp.clip(jnp.abs(x0), 1.0 / FARTHEST_SIZE, FARTHEST_SIZE)
@@ -257,7 +268,9 @@ def _round(equations, pool, options, evaluations, go):
     state = pool.state
     running = state.status == Status.RUNNING
     state = stage(judge, state, state, trial_norm, options)
-    state = propose(stage(partial(_take_in, evaluations), state, state, normal, options))
+    take_in = partial(_take_in, evaluations)
+    state = stage(take_in, state, state, normal, options, pool.bounds)
+    state = propose(state, pool.bounds)
     # What ended, or never began, stays as it is in all that is reported of it.
     old = pool.state
     point = replace(state.point, fnorm=jnp.where(running, state.point.fnorm, old.point.fnorm))
@@ -266,9 +279,9 @@ def _round(equations, pool, options, evaluations, go):
     return replace(state, point=point, **kept)
 
 
-def _take_in(evaluations, judged, normal, options):
+def _take_in(evaluations, judged, normal, options, bounds):
     """`relinearize` where the trial was accepted; a fit that ends with it counts no Jacobian."""
-    taken = relinearize(judged, normal, options, evaluations)
+    taken = relinearize(judged, normal, options, evaluations, bounds)
     fresh = judged.accepted & (judged.status == Status.RUNNING)
     return replace(
         _select(judged.accepted, taken, judged),
@@ -286,7 +299,8 @@ def _select(mask, new, old):
 def _write(pool, results):
     """Write out the lanes that have ended: a row each of real numbers, and of counts."""
     reals, counts = results
-    state, factor = pool.state, pool.state.point.factor
+    state = pool.state
+    factor = state.point.factor.inward(state.point.x, pool.bounds)
     lanes = jnp.arange(pool.problem.shape[0], dtype=jnp.int32)
     ended = (state.status != Status.RUNNING) & (pool.problem >= 0)
     target = jnp.where(ended, pool.problem, reals.shape[0] + lanes)  # else out of bounds
@@ -325,5 +339,10 @@ def _refill(pool, queue, units, issued):
         unit=rows(_take(units[0], index), pool.unit),
         sizes=jnp.where(fill, _take(units[1], index).T, pool.sizes),
         problem=jnp.where(fill, following, jnp.where(free, -1, pool.problem)),
+        bounds=jax.tree.map(
+            lambda new, old: jnp.where(fill, _take(new, index // queue.starts).T, old),
+            queue.bounds,
+            pool.bounds,
+        ),
     )
     return pool, jnp.minimum(issued + place[-1], queue.count)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxlsq.compiler import POOL_OPTIONS
 from jaxlsq.numerics.iteration import Options
 from jaxlsq.numerics.jacobian import linearized
-from jaxlsq.schedule.pool import run_pool
+from jaxlsq.schedule.pool import Queue, run_pool
 
 T = np.linspace(0.0, 4.0, 20)
 WIDTH = 8
@@ -41,12 +41,21 @@ def problems(seed=5, size=SIZE):
 
 def lane_of(residual, method="jacfwd"):
     """The pool's lane function of ``residual(*xs, data)``."""
-    return lambda xs, data: linearized(lambda *x: residual(*x, data), method, 0.0)(xs)
+
+    def lane(xs, data):
+        f, columns = linearized(lambda *x: residual(*x, data), method, 0.0)(xs)
+        return (f,), columns
+
+    return lane
 
 
 def compiled(residual, method="jacfwd", width=WIDTH, evaluations=0):
     """`run_pool` of a residual, compiled as `jaxlsq` compiles it."""
-    run = partial(run_pool, lane_of(residual, method), width=width, evaluations=evaluations)
+    lane = lane_of(residual, method)
+
+    def run(x0, data, options):
+        return run_pool(lane, Queue.of(x0, data), options, width, evaluations)
+
     return jax.jit(run, **POOL_OPTIONS)
 
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlsq.numerics.trigonometry import with_fast_trigonometry
+from jaxlsq.numerics.elementary import with_fast_functions
 
-SIN = jax.jit(with_fast_trigonometry(lambda x: jax.lax.sin(x)))
-COS = jax.jit(with_fast_trigonometry(lambda x: jax.lax.cos(x)))
+SIN = jax.jit(with_fast_functions(lambda x: jax.lax.sin(x)))
+COS = jax.jit(with_fast_functions(lambda x: jax.lax.cos(x)))
 PAIRS = pytest.mark.parametrize(
     ("fast", "exact"), [(SIN, np.sin), (COS, np.cos)], ids=["sin", "cos"]
 )
@@ -62,7 +62,7 @@ def test_float32(fast, exact, scale):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_only_types_that_have_a_table_are_replaced(dtype):
-    text = str(jax.make_jaxpr(with_fast_trigonometry(jnp.sin))(jnp.ones(3, dtype)))
+    text = str(jax.make_jaxpr(with_fast_functions(jnp.sin))(jnp.ones(3, dtype)))
     assert ("floor" in text) == (dtype == np.float32)
 
 
@@ -70,6 +70,35 @@ def test_derivatives_and_vmap(x64):
     def both(x):
         return jax.jvp(jnp.sin, (x,), (jnp.ones_like(x),))
 
-    value, slope = with_fast_trigonometry(jax.vmap(both))(np.linspace(-3.0, 3.0, 11))
+    value, slope = with_fast_functions(jax.vmap(both))(np.linspace(-3.0, 3.0, 11))
     np.testing.assert_allclose(value, np.sin(np.linspace(-3.0, 3.0, 11)), rtol=1e-14, atol=1e-16)
     np.testing.assert_allclose(slope, np.cos(np.linspace(-3.0, 3.0, 11)), rtol=1e-14)
+
+
+LOG = jax.jit(with_fast_functions(lambda x: jax.lax.log(x)))
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="no wider type to compare with")
+@pytest.mark.parametrize("kind", ["all sizes", "near one", "beside one", "powers"])
+def test_logarithms_are_within_one_unit_in_the_last_place(x64, kind):
+    rng = np.random.default_rng(1)
+    x = {
+        "all sizes": np.exp(rng.uniform(-700, 700, 50_000)),
+        "near one": rng.uniform(0.5, 2.0, 50_000),
+        "beside one": 1 + 1e-6 * rng.normal(size=50_000),
+        "powers": 2.0 ** np.arange(-1000.0, 1000.0, 0.5),
+    }[kind]
+    expected = np.log(x.astype(np.longdouble))
+    unit = np.spacing(np.abs(expected).astype(float))
+    assert np.max(np.abs(np.asarray(LOG(x)) - expected) / unit) < 0.9
+
+
+def test_logarithms_of_special_values(x64):
+    found = LOG(np.array([0.0, -1.0, np.inf, np.nan, 3.0]))
+    np.testing.assert_array_equal(found, [-np.inf, np.nan, np.inf, np.nan, np.log(3.0)])
+    assert found[4] == LOG(np.array([3.0]))[0]  # the others change no bit of it
+
+
+def test_logarithms_of_float32_are_left_to_xla():
+    text = str(jax.make_jaxpr(with_fast_functions(jnp.log))(jnp.ones(3, np.float32)))
+    assert "bitcast" not in text

@@ -1,4 +1,4 @@
-r"""Sine and cosine that vectorize on a CPU.
+r"""Sine, cosine and logarithm that vectorize on a CPU.
 
 XLA:CPU calls the C library for each element, and again in each kernel that reads the result:
 more than the rest of the fit of a sinusoid.  Here :math:`x = k \pi / 2 + r` with r in
@@ -6,19 +6,23 @@ more than the rest of the fit of a sinusoid.  Here :math:`x = k \pi / 2 + r` wit
 unit in the last place of the true one (in float32 within 1e-7, which near a zero is more).  Where
 k has more than 20 bits, in float32 10, the reduction would lose digits, and the C library is asked.
 
+The logarithm, of which XLA vectorizes that of float32, is of :math:`x = 2^k m` with m between
+the roots of 1/2 and 2, and a polynomial in :math:`(m - 1) / (m + 1)`.
+
 Source: W. J. Cody, W. Waite, "Software Manual for the Elementary Functions" (1980), chapter 8,
-for the reduction; coefficients are those of FDLIBM's ``__kernel_sin`` and ``__kernel_cos``, in
-float32 those of S. L. Moshier's Cephes.
+for the reduction; coefficients are those of FDLIBM's ``__kernel_sin``, ``__kernel_cos`` and
+``__ieee754_log``, in float32 those of S. L. Moshier's Cephes.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-__all__ = ["with_fast_trigonometry"]
+__all__ = ["with_fast_functions"]
 
 
 @dataclass(frozen=True)
@@ -89,28 +93,62 @@ def _shifted_sine(x, quarters):
     return jnp.where(quadrant >= 2.0, -value, value)
 
 
-def _fast(exact, quarters):
-    def moderate(x):
-        return _shifted_sine(x, quarters)
+_LOGARITHM = (
+    1.479819860511658591e-01,
+    1.531383769920937332e-01,
+    1.818357216161805012e-01,
+    2.222219843214978396e-01,
+    2.857142874366239149e-01,
+    3.999999999940941908e-01,
+    6.666666666666735130e-01,
+)
+_LN2 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)  # k times the first is exact
+_ROOT_HALF = 0x3FE6A09E667F3BCD  # its bits
+_ONE = 0x3FF0000000000000
 
-    def too_large(x):
-        return jnp.abs(x) > _TABLES[x.dtype].largest
 
-    def any_size(x):
-        # Element by element, so that a large one changes no bit of the others.
-        return jnp.where(too_large(x), exact(x), moderate(x))
+def _logarithm(x):
+    """``log(x)`` for positive normal float64."""
+    bits = lax.bitcast_convert_type(x, jnp.int64) + (_ONE - _ROOT_HALF)
+    exponent = lax.shift_right_logical(bits, jnp.int64(52))
+    m = lax.bitcast_convert_type((bits & (2**52 - 1)) + _ROOT_HALF, x.dtype)
+    k = (exponent - 1023).astype(jnp.int32).astype(x.dtype)
+    f = m - 1.0
+    s, half = f / (2.0 + f), 0.5 * f * f
+    z = s * s
+    rest = s * (half + z * _polynomial(_LOGARITHM, z)) + k * _LN2[1]
+    return k * _LN2[0] - ((half - rest) - f)
+
+
+def _unusual(x):
+    """Zero, negative, subnormal or not finite."""
+    return ~((x >= jnp.finfo(x.dtype).tiny) & (x < jnp.inf))
+
+
+def _too_large(x):
+    return jnp.abs(x) > _TABLES[x.dtype].largest
+
+
+def _fast(exact, moderate, special):
+    def any_value(x):
+        # Element by element, so that a special one changes no bit of the others.
+        return jnp.where(special(x), exact(x), moderate(x))
 
     def evaluate(x):
-        return lax.cond(jnp.any(too_large(x)), any_size, moderate, x)
+        return lax.cond(jnp.any(special(x)), any_value, moderate, x)
 
     return evaluate
 
 
-_REPLACEMENTS = {"sin": _fast(lax.sin, 0.0), "cos": _fast(lax.cos, 1.0)}
+_REPLACEMENTS = {
+    "sin": _fast(lax.sin, partial(_shifted_sine, quarters=0.0), _too_large),
+    "cos": _fast(lax.cos, partial(_shifted_sine, quarters=1.0), _too_large),
+    "log": _fast(lax.log, _logarithm, _unusual),
+}
 
 
-def with_fast_trigonometry(function):
-    """The same function, with its own sines and cosines replaced.
+def with_fast_functions(function):
+    """The same function, with its own sines, cosines and logarithms replaced.
 
     Parameters
     ----------
@@ -136,7 +174,9 @@ def with_fast_trigonometry(function):
 
 
 def _is_replaced(eqn):
-    return eqn.primitive.name in _REPLACEMENTS and eqn.invars[0].aval.dtype in _TABLES
+    name, dtype = eqn.primitive.name, eqn.invars[0].aval.dtype
+    types = (np.dtype(np.float64),) if name == "log" else _TABLES
+    return name in _REPLACEMENTS and dtype in types
 
 
 def _run(jaxpr, consts, inputs):

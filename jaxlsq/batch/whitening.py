@@ -1,0 +1,77 @@
+"""Covariance matrices of the data: the factors that make residuals independent."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlsq.schedule.sources import Source
+
+__all__ = ["is_covariance", "whitening"]
+
+BLOCK = 1024
+
+
+def is_covariance(sigma, shape):
+    """Whether a `sigma` is matrices (..., m, m) and not what broadcasts to `shape`, (..., m)."""
+    if sigma is None or np.ndim(sigma) < 2:
+        return False
+    m, front = shape[-1], np.shape(sigma)[:-2]
+    if np.shape(sigma)[-2:] != (m, m):
+        return False
+    if front:
+        return len(front) == len(shape) - 1
+    return len(shape) == 1 or shape[-2] != m
+
+
+def whitening(sigma, shape, batch, dtype):
+    r"""Inverses of the Cholesky factors of covariances, shared (m, m) or a `Source`.
+
+    .. math:: W = L^{-1}, \quad C = L L^T, \quad \lVert W r \rVert^2 = r^T C^{-1} r
+
+    A matrix of one problem that is not positive definite gives NaN, which ends that fit alone.
+
+    Parameters
+    ----------
+    sigma : (m, m) or (..., m, m) array
+        With axes of length one in front, or none, it is shared.
+    shape, batch : tuple of int
+        Of `ydata`, and of its leading axes.
+    dtype : dtype
+
+    Raises
+    ------
+    ValueError
+        If a shared one is not symmetric and positive definite, or the shape is wrong.
+    """
+    sigma, m = np.asarray(sigma, np.float64), shape[-1]
+    front = sigma.shape[:-2]
+    if all(size == 1 for size in front):
+        return _factor(sigma.reshape(m, m)).astype(dtype)
+    try:
+        matrices = np.broadcast_to(sigma, (*batch, m, m)).reshape(-1, m, m)
+    except ValueError:
+        raise ValueError(
+            f"sigma, as covariance matrices, must have shape ({m}, {m}) or {(*batch, m, m)}, got "
+            f"{sigma.shape}."
+        ) from None
+    factors = np.empty(matrices.shape, dtype)
+    for first in range(0, len(matrices), BLOCK):
+        factors[first : first + BLOCK] = _factors(matrices[first : first + BLOCK])
+    return Source(factors.reshape(*batch, m, m), batch, dtype)
+
+
+def _factor(matrix):
+    message = "`sigma` must be positive definite, and symmetric."
+    if not np.allclose(matrix, matrix.T, rtol=1e-8):
+        raise ValueError(message)
+    try:
+        return np.linalg.solve(np.linalg.cholesky(matrix), np.eye(len(matrix)))
+    except np.linalg.LinAlgError as error:
+        raise ValueError(message) from error
+
+
+def _factors(matrices):
+    with jax.enable_x64(True):
+        lower = jnp.linalg.cholesky(jnp.asarray(matrices))
+        eye = jnp.broadcast_to(jnp.eye(matrices.shape[-1]), matrices.shape)
+        return np.asarray(jax.scipy.linalg.solve_triangular(lower, eye, lower=True))

@@ -1,0 +1,91 @@
+"""The sweep operator: symmetric matrices of many lanes, in place, without branches.
+
+Lanes are the last axis.
+
+Sources: J. H. Goodnight, "A tutorial on the SWEEP operator", The American Statistician 33
+(1979), for the operator and its use on singular matrices; Higham, "Accuracy and Stability of
+Numerical Algorithms", sections 10.3 and 14.4.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxlsq.numerics.norm import total
+
+__all__ = ["floor_of", "quadratic_form", "sweep", "symmetric_inverse"]
+
+
+def floor_of(n, dtype):
+    """How small a pivot is zero to rounding, relative to its diagonal element.
+
+    Of 32,000 fits with two parameters of which only the product counts, and the like, n eps
+    let 71 pass, and 2 n eps none; it is 4 n eps.
+    """
+    return 4 * n * jnp.finfo(dtype).eps
+
+
+def quadratic_form(matrix, q):
+    """q' M q, with M symmetric."""
+    return total(total(matrix * q[:, None]) * q)
+
+
+def symmetric_inverse(matrix):
+    """The inverse of a symmetric matrix, by the sweep operator.
+
+    Parameters
+    ----------
+    matrix : (n, n, ...) array
+
+    Returns
+    -------
+    inverse : (n, n, ...) array
+    definite : (...) bool array
+        Whether the matrix is positive definite to working precision; if not, the inverse is
+        that of a part of it.
+    """
+    n = matrix.shape[0]
+    diagonal = jnp.stack([matrix[j, j] for j in range(n)])
+    positive = diagonal > 0
+    scale = jnp.sqrt(jnp.where(positive, diagonal, 1.0))
+    swept = sweep(matrix / scale[:, None] / scale[None, :], n, floor_of(n, matrix.dtype))
+    pivots = jnp.stack([swept[j, j] for j in range(n)])
+    return -swept / scale[:, None] / scale[None, :], jnp.all(positive & (pivots < 0), axis=0)
+
+
+def sweep(matrix, count, floor, free=None):
+    """Sweep the first rows of a symmetric matrix; what is not usable becomes zero.
+
+    Parameters
+    ----------
+    matrix : (k, k, ...) array
+    count : int
+        How many rows.
+    floor : float
+        Smallest pivot that is usable, relative to the diagonal element.
+    free : (k, ...) bool array, optional
+        Rows that are swept; the others stay.
+
+    Returns
+    -------
+    (k, k, ...) array
+    """
+    size = matrix.shape[0]
+    lanes = (1,) * (matrix.ndim - 2)
+    index = jnp.arange(size)
+    diagonal = jnp.stack([matrix[j, j] for j in range(size)])
+
+    def one(j, matrix):
+        row = lax.dynamic_index_in_dim(matrix, j, 0, keepdims=False)
+        pivot = lax.dynamic_index_in_dim(row, j, 0, keepdims=False)
+        usable = pivot > floor * lax.dynamic_index_in_dim(diagonal, j, 0, keepdims=False)
+        reciprocal = jnp.where(usable, 1.0 / jnp.where(usable, pivot, 1.0), 0.0)
+        here = (index == j).reshape(size, *lanes)
+        scaled = jnp.where(here, -reciprocal[None], row * reciprocal[None])
+        rest = matrix - jnp.where(here, 0.0, row)[:, None] * scaled[None, :]
+        rest = jnp.where(here[:, None], scaled[None, :], rest)
+        swept = jnp.where(here[None, :], scaled[:, None], rest)
+        if free is None:
+            return swept
+        return jnp.where(lax.dynamic_index_in_dim(free, j, 0, keepdims=False), swept, matrix)
+
+    return lax.fori_loop(0, count, one, matrix)

@@ -1,0 +1,135 @@
+"""The step in a box: against all of its faces, the unbounded step, and its own conditions."""
+
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlsq.numerics.bounds import blocked, box_steps, feasible
+from jaxlsq.numerics.normal import normal_equations
+
+LANES = 200
+
+
+def by_enumeration(matrix, g, low, high):
+    """The best of all faces of the box whose minimum is inside."""
+    n, best = len(g), (np.inf, None)
+    for face in product((-1, 0, 1), repeat=n):
+        face = np.array(face)
+        free = face == 0
+        q = np.where(face > 0, high, np.where(face < 0, low, 0.0))
+        if not np.all(np.isfinite(q)):
+            continue
+        if free.any():
+            q[free] = np.linalg.solve(
+                matrix[np.ix_(free, free)], g[free] - matrix[np.ix_(free, ~free)] @ q[~free]
+            )
+        if np.all((q >= low - 1e-12) & (q <= high + 1e-12)):
+            value = 0.5 * q @ matrix @ q - g @ q
+            best = min(best, (value, tuple(q)))
+    return np.array(best[1])
+
+
+def problems(n, seed, rows=6):
+    rng = np.random.default_rng(seed)
+    jac = rng.normal(size=(LANES, rows, n)) * rng.uniform(0.1, 3.0, (LANES, 1, n))
+    gram = np.einsum("bij,bik->jkb", jac, jac)
+    gradient = rng.normal(size=(n, LANES)) * 3.0
+    low, high = -rng.exponential(0.5, (n, LANES)), rng.exponential(0.5, (n, LANES))
+    kind = rng.integers(0, 5, (n, LANES))
+    low = np.where(kind == 0, -np.inf, np.where(kind == 1, 0.0, low))
+    high = np.where(kind == 2, np.inf, np.where(kind == 3, 0.0, high))
+    return gram, gradient, low, high
+
+
+def solve(gram, gradient, low, high, damping):
+    attempt, sides = box_steps(gram, gradient, (low, high))
+    return attempt(damping, sides)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("damping", [0.0, 0.7])
+def test_the_step_is_the_best_of_all_faces(x64, n, damping):
+    gram, gradient, low, high = problems(n, seed=n)
+    q, length, slope, full_rank, _ = solve(gram, gradient, low, high, jnp.full(LANES, damping))
+    assert np.all(full_rank)
+    held = 0
+    for i in range(LANES):
+        matrix = gram[..., i] + damping * np.eye(n)
+        best = by_enumeration(matrix, gradient[:, i], low[:, i], high[:, i])
+        np.testing.assert_allclose(q[:, i], best, atol=1e-9)
+        held += np.any((best == low[:, i]) | (best == high[:, i]))
+    assert held > LANES / 3
+    np.testing.assert_allclose(length, np.linalg.norm(q, axis=0), rtol=1e-12)
+    # The slope is that of the length in the damping, where no parameter changes sides.
+    more = solve(gram, gradient, low, high, jnp.full(LANES, damping + 1e-7))
+    same = np.all(
+        np.asarray(more[4]) == np.asarray(solve(gram, gradient, low, high, damping)[4]), 0
+    )
+    relative = -(np.asarray(more[1]) - length) / 1e-7 / np.where(length == 0, 1.0, length)
+    np.testing.assert_allclose(np.square(slope)[same], relative[same], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [8, 14])
+def test_many_parameters_meet_the_conditions(x64, n):
+    """Feasible, and no multiplier of the wrong sign: what makes it the minimum."""
+    gram, gradient, low, high = problems(n, seed=n, rows=2 * n)
+    q, *_ = (np.asarray(v) for v in solve(gram, gradient, low, high, jnp.full(LANES, 0.01)))
+    assert np.all((q >= low) & (q <= high))
+    force = gradient - np.einsum("jkb,kb->jb", gram, q) - 0.01 * q
+    inside = (q > low) & (q < high)
+    assert np.max(np.abs(force[inside])) < 1e-9 * np.max(np.abs(gradient))
+    slack = 1e-9 * np.abs(gradient).max()
+    assert np.all(force[(q >= high) & (high > low)] >= -slack)
+    assert np.all(force[(q <= low) & (high > low)] <= slack)
+    assert np.mean(inside) < 0.8
+
+
+def test_without_bounds_it_is_the_unbounded_step(x64):
+    rng = np.random.default_rng(4)
+    jac, f = rng.normal(size=(10, 3)), rng.normal(size=10)
+    normal, fnorm = normal_equations(tuple(jac.T), (f,), jnp.ones(()))
+    scale = jnp.array([1.0, 2.0, 0.5])
+    infinite = jnp.full(3, -jnp.inf), jnp.full(3, jnp.inf)
+    for bound in (100.0, 0.1):
+        free = normal.step(scale, fnorm, bound, jnp.zeros(()))
+        boxed = normal.step_in_box(infinite, scale, fnorm, bound, jnp.zeros(()))
+        length, expected = float(boxed[2]), float(free[2])
+        if bound == 100.0:
+            np.testing.assert_allclose(boxed[1], free[1], rtol=1e-12)
+            np.testing.assert_allclose(boxed[3], free[3], rtol=1e-12)
+        assert abs(length - expected) <= 0.2 * expected
+        # g'p - |Jp|^2 is the damping times |Dp|^2
+        np.testing.assert_allclose(
+            boxed[4], boxed[0] * np.square(length / fnorm), rtol=1e-9, atol=1e-14
+        )
+
+
+def test_directions_that_nothing_determines_do_not_move(x64):
+    gram = np.array([[1.0, 1.0], [1.0, 1.0]])[..., None]
+    q, _, _, full_rank, _ = solve(
+        gram, np.ones((2, 1)), np.full((2, 1), -9.0), np.full((2, 1), 9.0), jnp.zeros(1)
+    )
+    assert not full_rank[0]
+    np.testing.assert_allclose(q[:, 0], [1.0, 0.0])
+
+
+def test_blocked_and_feasible():
+    x, bounds = jnp.array([0.0, 0.0, 1.0, 1.0, 0.5]), (jnp.zeros(5), jnp.ones(5))
+    descent = jnp.array([1.0, -1.0, -1.0, 1.0, 9.0])
+    np.testing.assert_array_equal(blocked(x, descent, bounds), [True, False, True, False, False])
+    assert feasible(bounds)
+    assert not feasible((jnp.array([0.0, jnp.nan]), jnp.ones(2)))
+    assert not feasible((jnp.array([0.0, 2.0]), jnp.ones(2)))
+
+
+def test_it_is_one_program_for_all_lanes(x64):
+    """Idle lanes hold nothing up, and lanes do not see each other."""
+    gram, gradient, low, high = problems(3, seed=9)
+    whole = solve(gram, gradient, low, high, jnp.zeros(LANES))[0]
+    alone = jax.vmap(
+        lambda a, g, lo, hi: solve(a, g, lo, hi, jnp.zeros(()))[0], in_axes=(2, 1, 1, 1)
+    )(gram, gradient, low, high)
+    np.testing.assert_allclose(whole, alone.T, rtol=1e-12, atol=1e-14)
