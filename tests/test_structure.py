@@ -89,6 +89,14 @@ def test_readme_lists_what_all_lists():
             assert getattr(module, name).__doc__ or isinstance(getattr(module, name), tuple)
 
 
+def test_every_claim_in_the_readmes_table_has_its_test():
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| [^|]+ \| \[[^|]+\]\((tests/[^)]+)\)[^|]* \|", text, re.M)
+    assert len(rows) == 16
+    for path in rows:
+        assert "def test_" in (ROOT / path).read_text(), path
+
+
 def test_import_loads_no_optional_package():
     def loaded_by(module):
         code = f"import sys, {module}; print({{'scipy', 'matplotlib', 'tqdm'}} & set(sys.modules))"

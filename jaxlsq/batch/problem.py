@@ -300,8 +300,7 @@ class Problem:
         y = lane["y"]
         live = group.task.residual.policy.live(lane, group.shared)
         live = np.ones(y.size, bool) if live is None else np.asarray(live)
-        sigma = lane.get("sigma", group.shared.get("sigma"))
-        sigma = sigma if sigma is None else np.broadcast_to(sigma, y.shape)
+        sigma = _sigma_of(lane | group.shared, y)
         x = self.places(lane, group.shared)
         if self.lengths is not None:
             m = int(np.ravel(self.lengths)[0])
@@ -337,6 +336,14 @@ class Problem:
             of_one = evaluate(values, self.layout, places)
             out.append(single._gather(lambda group, at, of=of_one: group.map(of, at), at))
         return tuple(layout.unpack(values) for values in out)
+
+
+def _sigma_of(data, y):
+    """Standard deviations of one data set's points, or None."""
+    if "whitening" in data:
+        factor = np.linalg.inv(data["whitening"])
+        return np.sqrt(np.sum(factor * factor, axis=1))
+    return np.broadcast_to(data["sigma"], y.shape) if "sigma" in data else None
 
 
 def _offset(report, before):

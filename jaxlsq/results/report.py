@@ -8,10 +8,25 @@ from jaxlsq.numerics.loss import POISSON
 from jaxlsq.results.statistics import correlation
 from jaxlsq.status import Status, describe
 
-__all__ = ["html", "one_fit", "quantiles", "text"]
+__all__ = ["Words", "html", "one_fit", "quantiles", "text"]
 
 QUANTILES = (0.05, 0.5, 0.95)
 STRONG = 0.5
+
+
+class Words(str):
+    """Text that prints as it is, and that a notebook shows as `tables`."""
+
+    def __new__(cls, text, tables):
+        words = super().__new__(cls, text)
+        words.tables = tables
+        return words
+
+    def __repr__(self):
+        return str(self)
+
+    def _repr_html_(self):
+        return self.tables
 
 
 def text(result):
@@ -22,8 +37,8 @@ def text(result):
     if result.status.size:
         lines.append("  parameter    5 %         median      95 %  of the fits that converged")
         lines += [
-            f"  {name:<10}" + "".join(f"  {v:<10.5g}" for v in row)
-            for name, row in quantiles(result)
+            (f"  {name:<10}" + "".join(f"  {v:<10.5g}" for v in row) + f"  {ends}").rstrip()
+            for (name, row), ends in zip(quantiles(result), _at_bounds(result), strict=False)
         ]
     return "\n".join(lines)
 
@@ -38,13 +53,14 @@ def html(result):
     rows = "".join(
         f"<tr><td style='text-align:left'>{escape(name)}</td>"
         + "".join(f"<td>{v:.5g}</td>" for v in row)
-        + "</tr>"
-        for name, row in quantiles(result)
+        + f"<td style='text-align:left'>{ends}</td></tr>"
+        for (name, row), ends in zip(quantiles(result), _at_bounds(result), strict=False)
     )
     return (
         f"<b>FitResult</b>: {_headline(result)}"
         f"<table><tr><th>fits</th><th>status</th><th>meaning</th></tr>{statuses}</table>"
-        "<table><tr><th>parameter</th><th>5 %</th><th>median</th><th>95 %</th></tr>"
+        "<table><tr><th>parameter</th><th>5 %</th><th>median</th><th>95 %</th>"
+        "<th></th></tr>"
         f"{rows}</table>"
     )
 
@@ -65,48 +81,77 @@ def quantiles(result):
     return list(zip(result.names, np.quantile(good, QUANTILES, 0).T, strict=True))
 
 
+def _at_bounds(result):
+    """For each parameter, in how many fits it was fixed, or ended at a bound."""
+    lanes = {
+        "fixed": result.fixed,
+        "at its lower bound": result.active_mask == -1,
+        "at its upper bound": result.active_mask == 1,
+    }
+    counts = {
+        words: np.count_nonzero(mask.reshape(-1, mask.shape[-1]), axis=0)
+        for words, mask in lanes.items()
+    }
+    return [
+        ", ".join(f"{count[j]:,} {words}" for words, count in counts.items() if count[j])
+        for j in range(len(result.names))
+    ]
+
+
 def one_fit(result):
     """One fit: values and errors, strong correlations, statistics, why it ended."""
     code = Status(int(result.status))
-    lines = [f"{code.name}: {describe(code)}"]
-    lines += _values(result) if result.problem else _bare_values(result)
+    end = f"{code.name}: {describe(code)}"
+    rows, notes = _values(result) if result.problem else (_bare_values(result), [])
+    notes += _statistics(result)
+    width = max(len(row[0]) for row in rows)
+    lines = [f"  {row[0]:<{width}}  {row[1]:>12}{'  '.join(['', *row[2:]])}" for row in rows]
+    plain = "\n".join([end, *lines, *(f"  {note}" for note in notes)])
+    cells = "".join(
+        "<tr>" + "".join(f"<td style='text-align:left'>{escape(c)}</td>" for c in row) + "</tr>"
+        for row in rows
+    )
+    head = "<tr><th>parameter</th><th>value</th><th>error</th></tr>"
+    below = "<br>".join(map(escape, notes))
+    return Words(plain, f"<b>{escape(end)}</b><table>{head}{cells}</table>{below}")
+
+
+def _statistics(result):
     n = int(result.varying)
     what = "deviance" if result.problem and result.problem.loss is POISSON else "chi2"
-    lines.append(
-        f"  {int(result.dof) + n} points, {n} parameters, {result.dof} degrees of freedom: "
+    return [
+        f"{int(result.dof) + n} points, {n} parameters, {result.dof} degrees of freedom: "
         f"{what} {result.chi2:.5g}, reduced {result.redchi:.5g}, AIC {result.aic:.5g}, "
-        f"BIC {result.bic:.5g}"
-    )
-    lines.append(
-        f"  {result.nfev} evaluations, {result.njev} Jacobians, {result.nit} steps; "
-        f"optimality {result.optimality:.1e}"
-    )
-    return "\n".join(lines)
+        f"BIC {result.bic:.5g}",
+        f"{result.nfev} evaluations, {result.njev} Jacobians, {result.nit} steps; "
+        f"optimality {result.optimality:.1e}",
+    ]
 
 
 def _bare_values(result):
     """Without what needs the data, which a loaded result does not have."""
-    return [f"  {name}  {value:.6g}" for name, value in zip(result.names, result.x, strict=True)]
+    return [(name, f"{value:.6g}") for name, value in zip(result.names, result.x, strict=True)]
 
 
 def _values(result):
+    """Rows of a name, a value and what is said of it; and notes."""
     blamed = result.undetermined()
-    missing = [f"  the data do not determine {' and '.join(blamed)}"] if blamed else []
+    missing = [f"the data do not determine {' and '.join(blamed)}"] if blamed else []
     cov = result.cov  # computed each time it is asked for
-    return [*_with_errors(result, cov), *missing, *_strong_correlations(result, cov)]
+    return _with_errors(result, cov), [*missing, *_strong_correlations(result, cov)]
 
 
 def _with_errors(result, cov):
-    width = max(len(name) for name in result.names)
-    errors = np.sqrt(np.diagonal(cov))
+    errors, rows = np.sqrt(np.diagonal(cov)), []
     ends = {-1: "at its lower bound", 1: "at its upper bound"}
     for j, (name, value, error) in enumerate(zip(result.names, result.x, errors, strict=True)):
         held = "fixed" if result.fixed[j] else ends.get(int(result.active_mask[j]))
         if held:
-            yield f"  {name:<{width}}  {value:12.6g} ({held})"
+            rows.append((name, f"{value:.6g}", f"({held})"))
             continue
-        share = f"  ({abs(error / value):.2g} of it)" if value and np.isfinite(error) else ""
-        yield f"  {name:<{width}}  {value:12.6g} +- {error:<9.2g}{share}"
+        share = f" ({abs(error / value):.2g} of it)" if value and np.isfinite(error) else ""
+        rows.append((name, f"{value:.6g}", f"+- {error:<9.2g}{share}".rstrip()))
+    return rows
 
 
 def _strong_correlations(result, cov):
@@ -114,6 +159,6 @@ def _strong_correlations(result, cov):
     pairs = [(i, j) for i in range(n) for j in range(i) if abs(matrix[i, j]) >= STRONG]
     pairs.sort(key=lambda ij: -abs(matrix[ij]))
     return [
-        f"  correlation of {result.names[j]} and {result.names[i]}: {matrix[i, j]:+.3f}"
+        f"correlation of {result.names[j]} and {result.names[i]}: {matrix[i, j]:+.3f}"
         for i, j in pairs
     ]

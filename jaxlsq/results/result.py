@@ -138,6 +138,16 @@ class FitResult(Plots):
     def _repr_html_(self):
         return report.html(self)
 
+    def summary(self):
+        """All fits in words: counts of each status, and quantiles of the parameters.
+
+        Returns
+        -------
+        str
+            Which a notebook shows as tables.
+        """
+        return report.Words(report.text(self), report.html(self))
+
     def report(self, index=()):
         """One fit in words: values and errors, strong correlations, statistics, why it ended.
 
@@ -149,6 +159,7 @@ class FitResult(Plots):
         Returns
         -------
         str
+            Which a notebook shows as a table.
         """
         return report.one_fit(self._one(index, "report"))
 
