@@ -46,6 +46,7 @@ def parsed():
     others = parser.add_argument_group("instead of the table of batches")
     others.add_argument("--single", action="store_true", help="one fit at a time, beside SciPy")
     others.add_argument("--scaling", action="store_true", help="cores, sizes, stragglers, a file")
+    others.add_argument("--constrained", action="store_true", help="bounds, losses, counts")
     others.add_argument("--gradients", action="store_true", help="derivatives of many fits")
     others.add_argument("--plot", metavar="FILE", help="speed against the size of the batch")
     options = parser.parse_args()
@@ -109,6 +110,14 @@ def main():
         count = gradients.COUNT // (10 if options.quick else 1)
         results["gradients"] = call("gradients.measure", count)
         texts.append(gradients.table(results["gradients"]))
+    if options.constrained:
+        from benchmarks import constrained
+
+        count = constrained.COUNT // (10 if options.quick else 1)
+        results["constrained"] = [
+            call("constrained.measure", count, dtype) for dtype in options.dtype
+        ]
+        texts.append(constrained.table(results["constrained"]))
     if options.plot:
         results["curves"] = run_curves(options)
         texts.append(f"Plotted to {options.plot}.")

@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.long
 def test_main_prints_the_table(tmp_path):
     run = subprocess.run(
         [sys.executable, "-m", "jaxlsq"], cwd=tmp_path, capture_output=True, text=True, check=True

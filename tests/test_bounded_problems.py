@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.optimize
 
 from jaxlsq import least_squares
@@ -43,6 +44,7 @@ def best_of_scipy(problem):
     return min(costs), 0.5 * np.sum(fun(problem.x0) ** 2)
 
 
+@pytest.mark.long
 def test_costs_are_those_of_the_best_of_trf_and_dogbox(x64, capsys):
     fits, good, held, missed = {}, 0, 0, []
     for problem in problems():

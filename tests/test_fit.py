@@ -76,7 +76,7 @@ def test_agrees_with_a_loop_of_curve_fit(case):
 
 
 def test_agrees_with_a_loop_of_leastsq():
-    result = fit(decay, T, Y, P0, absolute_sigma=True)
+    result = fit(decay, T, Y, P0, sigma=1.0, absolute_sigma=True)
     for i in range(B):
         x, cov_x, info, _, ier = scipy.optimize.leastsq(
             lambda p, y=Y[i]: decay_np(T, *p) - y,

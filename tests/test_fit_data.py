@@ -115,7 +115,7 @@ def test_propagate_ends_only_the_fit_of_a_bad_point(plain, value):
 def test_absolute_sigma_gives_no_covariance_to_a_fit_that_did_not_begin(plain):
     y = Y.copy()
     y[3, 7] = np.nan
-    cov = fit(decay, T, y, P0, absolute_sigma=True).cov
+    cov = fit(decay, T, y, P0, sigma=1.0, absolute_sigma=True).cov
     assert np.isnan(cov[3]).all()
     assert np.isfinite(cov[OTHERS]).all()
 

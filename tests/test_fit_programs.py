@@ -60,7 +60,7 @@ def test_guesses_are_compiled_once(compiles):
 def test_settings_compile_nothing(plain, compiles):
     before = compiles()
     fit(decay, T, Y, P0, ftol=1e-3, xtol=1e-3, gtol=1e-3, max_nfev=3, x_scale=[1.0, 2.0])
-    fit(decay, T + 1.0, Y[:9], [2.0, 0.5], absolute_sigma=True)
+    fit(decay, T + 1.0, Y[:9], [2.0, 0.5])
     fit(decay, T, Y.reshape(3, 4, -1), {"a": 1.0, "k": 1.0})
     assert compiles() == before
 

@@ -146,6 +146,7 @@ def test_outliers_hurt_squares_and_not_the_loss(both):
     assert np.all(result.r2 < 1)
 
 
+@pytest.mark.long
 def test_derivatives_are_those_of_the_minimum(both, x64):
     loss, _ = both
     y = jnp.asarray(OUTLIERS[0])

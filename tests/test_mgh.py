@@ -84,6 +84,7 @@ def test_standard_cases_against_scipy(x64, with_jacobian, least_ier, least_nfev,
     assert agreed[1] >= least_nfev
 
 
+@pytest.mark.long
 def test_compiled_fits_agree_with_host_fits(x64):
     """The same cases through the compiled path: automatic derivatives, traced functions."""
     ier = nfev = 0

@@ -136,7 +136,11 @@ def least_squares(
     task = _Task(fun, jac, layout, args, kwargs or {}, dtypes, rule.loss, scale)
     traced = _traced(task, start)
     m = traced.outputs[0].shape[0]
-    _check_sizes(m, layout.n, bounds, f_scale)
+    if m < layout.n and bounds is None:  # with bounds some may be fixed
+        raise ValueError(
+            f"fun returns {m} residuals, fewer than the {layout.n} parameters; at least as many "
+            "are needed."
+        )
     limits = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "x_scale": x_scale, "max_nfev": max_nfev}
     options = batch_options(layout.n, np.dtype(dtype), loss=rule.loss, **limits)
     evaluations = 0 if callable(jac) else layout.n * EVALUATIONS[jac]
@@ -184,20 +188,6 @@ def _side(side, layout):
             "Inconsistent shapes between bounds and `x0`: each side must be a number, "
             f"{layout.n} of them, or a pytree as x0; got {side!r}."
         ) from error
-
-
-def _check_sizes(m, n, bounds, f_scale):
-    """Raise ValueError for a scale of the wrong shape, or fewer residuals than parameters."""
-    if np.shape(f_scale) not in ((), (m,)):
-        raise ValueError(
-            f"`f_scale` must be a number or one for each of the {m} residuals, got shape "
-            f"{np.shape(f_scale)}."
-        )
-    if m < n and bounds is None:  # with bounds some may be fixed
-        raise ValueError(
-            f"fun returns {m} residuals, fewer than the {n} parameters; at least as many are "
-            "needed."
-        )
 
 
 def _length(value):

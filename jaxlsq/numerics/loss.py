@@ -155,9 +155,19 @@ def weighted(loss, f, columns, extra):
     rows : tuple
         The residual, and with a loss its values, of which the sum is what is minimized.
     columns : tuple
+
+    Raises
+    ------
+    ValueError
+        If there are another number of scales than residuals.
     """
     if loss is None:
         return (f,), tuple(columns)
+    if jnp.shape(extra) not in ((), (1,), f.shape):
+        raise ValueError(
+            f"`f_scale` must be a number or one for each of the {f.size} residuals, got shape "
+            f"{jnp.shape(extra)}."
+        )
     residual, weight, value = loss(f, extra)
     return (residual, value), tuple(weight * column for column in columns)
 

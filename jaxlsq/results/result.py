@@ -381,7 +381,8 @@ class FitResult(Plots):
     def to_dict(self):
         """Parameters by name (with ``_param`` where that is taken), and the other arrays."""
         columns = dict(zip(self.names, np.moveaxis(self.x, -1, 0), strict=True))
-        rest = {name: getattr(self, name) for name in (*_SAVED[1:], "success")}
+        per_fit = [name for name in _SAVED[1:] if getattr(self, name).shape == self.shape]
+        rest = {name: getattr(self, name) for name in (*per_fit, "success")}
         columns = {f"{k}_param" if k in rest else k: v for k, v in columns.items()}
         return columns | rest
 
