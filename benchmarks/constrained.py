@@ -15,7 +15,7 @@ CHECKED = 100
 ROUNDS = 4
 DTYPES = ("float64", "float32")
 SCALE = 0.3
-PEAK_COUNTS = 100.0
+COUNTS = 100.0  # of a peak of height one
 
 
 def cases(workload, x, y, p0):
@@ -25,7 +25,7 @@ def cases(workload, x, y, p0):
     wide = tuple((ranges + np.outer(width, (-1, 1))).T)
     tight = tuple((ranges + np.outer(width, (0.1, -0.1))).T)
     rng = np.random.default_rng(0)
-    unit = np.array([PEAK_COUNTS, 1, 1, PEAK_COUNTS]) / 10
+    unit = np.array([COUNTS, 1, 1, COUNTS])
     start = np.abs(p0) * unit
     rough = fit(lambda x, *p: workload.model(x, *p, xp=jnp), x, y, p0)
     mean = np.maximum(workload.model(x, *(rough.x * unit).T[:, :, None]), 0.5)

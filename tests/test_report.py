@@ -141,7 +141,7 @@ def test_report(result):
     x, error = result.x[1, 2], result.stderr[1, 2]
     for expected in (
         "FTOL",
-        f"a  {x[0]:12.6g} +- {error[0]:<9.2g}",
+        f"  a  {x[0]:12.6g}  +- {error[0]:<9.2g}",
         "correlation of a and k: +0.",
         f"20 points, 2 parameters, 18 degrees of freedom: chi2 {result.chi2[1, 2]:.5g}",
         f"{result.nfev[1, 2]} evaluations",
@@ -154,7 +154,7 @@ def test_report(result):
 def test_report_without_the_data(result, tmp_path):
     result.save(tmp_path / "fits.npz")
     words = FitResult.load(tmp_path / "fits.npz").report((0, 0))
-    assert f"a  {result.x[0, 0, 0]:.6g}\n" in words
+    assert f"  a  {result.x[0, 0, 0]:12.6g}\n" in words
     assert "chi2" in words
 
 
