@@ -102,3 +102,11 @@ def test_logarithms_of_special_values(x64):
 def test_logarithms_of_float32_are_left_to_xla():
     text = str(jax.make_jaxpr(with_fast_functions(jnp.log))(jnp.ones(3, np.float32)))
     assert "bitcast" not in text
+
+
+def test_logarithms_beside_one(x64):
+    found = jax.jit(with_fast_functions(lambda x: jax.lax.log1p(x)))
+    rng = np.random.default_rng(2)
+    x = np.concatenate([np.geomspace(1e-300, 1e300, 2000), rng.uniform(-0.999, 3.0, 5000), [0.0]])
+    np.testing.assert_allclose(found(x), np.log1p(x), rtol=4e-16)
+    np.testing.assert_array_equal(found(np.array([-1.0, -2.0, np.nan])), [-np.inf, np.nan, np.nan])

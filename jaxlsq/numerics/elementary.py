@@ -107,17 +107,31 @@ _ROOT_HALF = 0x3FE6A09E667F3BCD  # its bits
 _ONE = 0x3FF0000000000000
 
 
-def _logarithm(x):
-    """``log(x)`` for positive normal float64."""
+def _split(x):
+    """m - 1 and k of positive normal float64."""
     bits = lax.bitcast_convert_type(x, jnp.int64) + (_ONE - _ROOT_HALF)
     exponent = lax.shift_right_logical(bits, jnp.int64(52))
     m = lax.bitcast_convert_type((bits & (2**52 - 1)) + _ROOT_HALF, x.dtype)
-    k = (exponent - 1023).astype(jnp.int32).astype(x.dtype)
-    f = m - 1.0
+    return m - 1.0, (exponent - 1023).astype(jnp.int32).astype(x.dtype)
+
+
+def _joined(f, k):
+    """``log(1 + f) + k log(2)``."""
     s, half = f / (2.0 + f), 0.5 * f * f
     z = s * s
     rest = s * (half + z * _polynomial(_LOGARITHM, z)) + k * _LN2[1]
     return k * _LN2[0] - ((half - rest) - f)
+
+
+def _logarithm(x):
+    """``log(x)`` for positive normal float64."""
+    return _joined(*_split(x))
+
+
+def _logarithm_beside_one(x):
+    """``log(1 + x)``, for x above -1."""
+    f, k = _split(1.0 + x)
+    return _joined(jnp.where(k == 0, x, f), k)
 
 
 def _unusual(x):
@@ -144,6 +158,7 @@ _REPLACEMENTS = {
     "sin": _fast(lax.sin, partial(_shifted_sine, quarters=0.0), _too_large),
     "cos": _fast(lax.cos, partial(_shifted_sine, quarters=1.0), _too_large),
     "log": _fast(lax.log, _logarithm, _unusual),
+    "log1p": _fast(lax.log1p, _logarithm_beside_one, lambda x: _unusual(1.0 + x)),
 }
 
 
@@ -175,7 +190,7 @@ def with_fast_functions(function):
 
 def _is_replaced(eqn):
     name = eqn.primitive.name
-    types = (np.dtype(np.float64),) if name == "log" else _TABLES
+    types = (np.dtype(np.float64),) if name.startswith("log") else _TABLES
     return name in _REPLACEMENTS and eqn.invars[0].aval.dtype in types
 
 
