@@ -57,7 +57,8 @@ def check_box(lower, upper, x0, name="x0"):
 
 def inward(lower, upper, dtype):
     """Bounds in the type of the computation, rounded so that what is inside stays inside."""
-    low, high = np.asarray(lower).astype(dtype), np.asarray(upper).astype(dtype)
+    with np.errstate(over="ignore"):  # beyond the type's range is infinite
+        low, high = np.asarray(lower).astype(dtype), np.asarray(upper).astype(dtype)
     low = np.where(low < lower, np.nextafter(low, np.array(np.inf, dtype)), low)
     high = np.where(high > upper, np.nextafter(high, np.array(-np.inf, dtype)), high)
     between = np.minimum(low, high)  # equal bounds stay equal
@@ -106,4 +107,5 @@ def check_scale(f_scale):
         return
     values = np.asarray(f_scale)
     if values.dtype.kind not in "fiu" or not np.all((values > 0) & np.isfinite(values)):
-        raise ValueError(f"`f_scale` must be positive and finite, got {f_scale!r}.")
+        got = repr(f_scale) if values.ndim == 0 else "an array that holds another"
+        raise ValueError(f"`f_scale` must be positive and finite, got {got}.")

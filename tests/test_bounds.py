@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
+from jax import export
 
 from jaxlsq import Status, fit, least_squares, least_squares_batch
 from tests.decays import P0, TRUTH, B, T, Y, decay, decay_np, noise
@@ -320,6 +321,15 @@ def test_gradients_through_many_bounded_fits(x64):
     np.testing.assert_allclose(total[:3], each, rtol=1e-6, atol=1e-9)
 
 
+def test_lowered_for_a_gpu_bounds_and_losses_call_no_library(x64):
+    def lanes(y):
+        return jax.vmap(lambda y: solve(y, loss="cauchy").x)(y)
+
+    program = export.export(jax.jit(lanes), platforms=["cuda"])(jnp.asarray(Y))
+    assert "while" in program.mlir_module()
+    assert "custom_call" not in program.mlir_module()
+
+
 # --- least_squares_batch ----------------------------------------------------------------
 
 
@@ -336,6 +346,14 @@ def test_least_squares_batch(result):
     np.testing.assert_allclose(found.x, result.x, rtol=1e-7)
     held = least_squares_batch(residual, {"a": 1.5, "k": 1.0}, Y, fixed={"a": True, "k": False})
     assert np.all(held.params["a"] == 1.5)
+    vector = least_squares_batch(
+        lambda p, y: decay(T, p["v"][0], p["v"][1]) - y,
+        {"v": np.array(START)},
+        Y,
+        fixed={"v": [True, False]},
+        bounds=({"v": [1.0, 0.2]}, {"v": 9.0}),
+    )
+    np.testing.assert_allclose(vector.x, held.x, rtol=1e-5)
 
 
 def test_many_lanes_that_end_at_different_times():

@@ -184,6 +184,20 @@ def test_a_callable_is_the_loss_of_its_name():
     np.testing.assert_allclose(given.cost[1], expected.cost, rtol=1e-8)
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda z: z,
+        lambda z: (z, jnp.ones_like(z)),
+        lambda z: (z, 1.0, 0.0),
+        lambda z: jnp.stack([z, z]),
+    ],
+)
+def test_a_callable_that_returns_another_thing_raises(loss):
+    with pytest.raises(ValueError, match="must return its value, first and second derivative"):
+        fit(decay, T, OUTLIERS, P0, loss=loss)
+
+
 def test_scales_per_point_and_per_lane():
     scale = np.random.default_rng(2).uniform(0.02, 0.1, T.size)
     per_point = fit(decay, T, OUTLIERS, P0, loss="huber", f_scale=scale)

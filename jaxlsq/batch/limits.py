@@ -181,12 +181,11 @@ class _Form:
             return np.broadcast_to(array, (n,))
         if array.shape in ((n,), (*self.batch, n)):
             return self._flat(array)
-        if jax.tree.structure(value) == self.layout.tree and not isinstance(value, np.ndarray):
-            for lanes in (self.batch, ()):
-                try:
-                    return self._flat(self.layout.pack(value, lanes))
-                except ValueError:
-                    continue
+        for lanes in (self.batch, ()):
+            try:
+                return self._flat(self.layout.pack(value, lanes))
+            except ValueError:  # another structure, or other shapes
+                continue
         raise ValueError(
             f"Inconsistent shapes between {argument} and the parameters: expected a number, "
             f"({n},) or {(*self.batch, n)}, got {value!r}."

@@ -73,7 +73,7 @@ class Robust:
         """Residual, weight and loss, for the `scale` C."""
         u = f / scale
         z = u * u
-        value, first, second = self.rho(z)
+        value, first, second = self._derivatives(z)
         curvature = jnp.maximum(first + 2.0 * second * z, self.least * first)
         curvature = jnp.maximum(curvature, jnp.finfo(f.dtype).eps)
         weight = jnp.sqrt(curvature)
@@ -81,8 +81,19 @@ class Robust:
 
     def slope(self, f, scale):
         """The derivative of half the loss by the residuals."""
-        _, first, _ = self.rho(jnp.square(f / scale))
+        _, first, _ = self._derivatives(jnp.square(f / scale))
         return first * f
+
+    def _derivatives(self, z):
+        out = self.rho(z)
+        if not isinstance(out, (tuple, list)):
+            out = tuple(jnp.atleast_2d(out))
+        if len(out) != 3 or any(jnp.shape(v) != z.shape for v in out):
+            raise ValueError(
+                "a callable `loss` must return its value, first and second derivative, each of "
+                f"the shape of its argument, {z.shape}."
+            )
+        return out
 
 
 class Poisson:

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxlsq.numerics.loss import POISSON
 from jaxlsq.params import Layout
-from jaxlsq.results import report, statistics
-from jaxlsq.results.covariance import determined, scaled_inverses
+from jaxlsq.results import report
 from jaxlsq.results.plot import Plots
+from jaxlsq.results.uncertainty import Uncertainty
 from jaxlsq.status import SUCCESS, Status, describe
 
 __all__ = ["FitResult"]
@@ -20,7 +19,7 @@ _SAVED = (*_SAVED, "active_mask", "fixed")
 
 
 @dataclass(frozen=True, repr=False)
-class FitResult(Plots):
+class FitResult(Plots, Uncertainty):
     r"""The fits of a batch; every array has the batch's shape in front.
 
     Attributes
@@ -163,170 +162,16 @@ class FitResult(Plots):
         """
         return report.one_fit(self._one(index, "report"))
 
-    # --- how good they are -------------------------------------------------------
-
-    @property
-    def free(self):
-        """Which parameters neither are fixed nor ended at a bound, (..., n)."""
-        return ~self.fixed & (self.active_mask == 0)
-
-    @property
-    def varying(self):
-        """How many parameters were fitted, (...)."""
-        return np.count_nonzero(~self.fixed, axis=-1)
-
-    @property
-    def chi2(self):
-        """The (weighted) sum of squares, or of the loss, twice the cost; of counts the deviance."""
-        return 2.0 * self.cost
-
-    @property
-    def redchi(self):
-        """`chi2` over the degrees of freedom; inf without any."""
-        return statistics.quotient(self.chi2, self.dof)
-
-    @property
-    def aic(self):
-        r"""Akaike's criterion, :math:`N \ln(\chi^2 / N) + 2 n`, to compare models by.
-
-        Of counts it is :math:`\chi^2 + 2 n`, with the deviance for chi-squared.
-        """
-        return self._information(2.0 * self.varying)
-
-    @property
-    def bic(self):
-        r"""The Bayesian criterion, :math:`N \ln(\chi^2 / N) + n \ln N`; of counts as `aic`."""
-        return self._information(self.varying * np.log(np.maximum(self.dof + self.varying, 1)))
-
-    def _information(self, penalty):
-        if self.problem is not None and self.problem.loss is POISSON:
-            return self.chi2 + penalty
-        return statistics.information(self.chi2, self.dof + self.varying, penalty)
-
-    @property
-    def r2(self):
-        r"""The part of the data's (weighted) variance that the model explains, :math:`R^2`.
-
-        .. math:: 1 - \sum_i r_i^2 / \sum_i (y_i - \bar y)^2 / \sigma_i^2
-
-        Of counts, the part of the deviance.
-        """
-        variation = self._with_data("r2").variation(self.x)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return 1.0 - variation[..., 0] / variation[..., 1]
-
-    # --- uncertainty and data ----------------------------------------------------
-
-    @property
-    def cov(self):
-        r"""Covariance of the parameters, (..., n, n).
-
-        .. math:: \sigma^2 (J^T J)^{-1}, \quad \sigma^2 = 2\,\mathrm{cost} / \mathrm{dof}
-
-        or 1 for :math:`\sigma^2` with ``absolute_sigma`` and of counts, where J has the square
-        roots of the model for sigma.  In float64, computed in blocks each time it is asked for.
-        Of the parameters that are `free`, with zeros for the others.  inf for parameters that the
-        data do not determine and where `dof` is zero, NaN where a fit did not begin.
-        """
-        gram, both = self._free_gram("cov")
-        inverse = scaled_inverses(gram, self.x.dtype)
-        if not self.problem.absolute_sigma:
-            variance = 2.0 * self.cost.astype(float) / np.where(self.dof > 0, self.dof, 1)
-            known = (self.dof > 0)[..., None, None]
-            variance = np.where(np.isinf(inverse), 1.0, variance[..., None, None])
-            inverse = np.where(known, inverse * variance, np.inf)
-        never = np.isnan(self.cost)[..., None, None]
-        return np.where(never, np.nan, np.where(both, inverse, 0.0))
-
-    def _free_gram(self, what):
-        """J'J with rows of the unit matrix for what is not free, and which elements are free."""
-        gram = self._with_data(what).gram(self.x)
-        both = self.free[..., :, None] & self.free[..., None, :]
-        return np.where(both, gram, np.eye(gram.shape[-1])), both
-
-    @property
-    def stderr(self):
-        """Standard errors of the parameters, in the form of `params`."""
-        return self.layout.unpack(np.sqrt(np.diagonal(self.cov, axis1=-2, axis2=-1)))
-
-    @property
-    def correlation(self):
-        """Correlation of the parameters, (..., n, n); NaN where `cov` is not finite."""
-        return statistics.correlation(self.cov)
-
-    def undetermined(self, index=()):
-        """Names of the parameters that the data of one fit do not determine.
-
-        Parameters
-        ----------
-        index : int or tuple
-            Which one.
-
-        Returns
-        -------
-        tuple of str
-            Those with a part in a direction along which the residual does not change.
-        """
-        one = self._one(index, "undetermined")
-        known = determined(one._free_gram("undetermined")[0], one.x.dtype)
-        return tuple(name for name, is_known in zip(self.names, known, strict=True) if not is_known)
-
     @property
     def residuals(self):
         """Residuals as they were minimized, (..., m): weighted, and zero where masked.
 
-        A list of arrays where the data are ragged.
+        A list of arrays where the data are ragged.  Of counts Pearson's, ``(model - y) /
+        sqrt(model)``; with a robust loss those that the loss is of.
         """
         return self._with_data("residuals").residuals(self.x)
 
-    def predict(self, x=None):
-        """The model at the fitted parameters.
-
-        Parameters
-        ----------
-        x : array or pytree, optional
-            Where, the same for all fits, as `xdata` of one; the data's own `xdata` if not given.
-
-        Returns
-        -------
-        (..., k) array
-        """
-        return self._with_data("predict").predict(self.x, x)
-
-    def band(self, x=None):
-        r"""Standard errors of `predict`, by the delta method.
-
-        .. math:: \sqrt{g^T C g}, \quad g = \partial f(x, p) / \partial p
-
-        with C as in `cov`; inf where that is not finite.
-
-        Parameters
-        ----------
-        x : array or pytree, optional
-            As for `predict`.
-
-        Returns
-        -------
-        (..., k) array
-        """
-        return self._with_data("band").band(self.x, self.cov, x)
-
-    def derived(self, function):
-        r"""What follows from the parameters, and its standard errors by the delta method.
-
-        Parameters
-        ----------
-        function : callable
-            ``function(params)``, in jax.numpy, of one fit's parameters as `params` has them; it
-            returns an array or a pytree of arrays.  `expand` of `fit` is one.
-
-        Returns
-        -------
-        values, errors : pytrees of (..., ...) arrays
-            In the form that `function` returns; the errors are
-            :math:`\sqrt{g^T C g}`, with g its gradient and C as in `cov`.
-        """
-        return self._with_data("derived").derived(self.x, self.cov, function)
+    # --- again ------------------------------------------------------------------
 
     def refit(self, where=None, p0=None, **changes):
         """Run some fits again, and keep what came out better.
