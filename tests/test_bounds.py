@@ -351,7 +351,7 @@ def test_least_squares_batch(result):
         {"v": np.array(START)},
         Y,
         fixed={"v": [True, False]},
-        bounds=({"v": [1.0, 0.2]}, {"v": 9.0}),
+        bounds=({"v": [1.0, 0.0]}, {"v": 9.0}),
     )
     np.testing.assert_allclose(vector.x, held.x, rtol=1e-5)
 
