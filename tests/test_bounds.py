@@ -353,7 +353,7 @@ def test_least_squares_batch(result):
         fixed={"v": [True, False]},
         bounds=({"v": [1.0, 0.0]}, {"v": 9.0}),
     )
-    np.testing.assert_allclose(vector.x, held.x, rtol=1e-5)
+    np.testing.assert_allclose(vector.x, held.x, rtol=2e-4)
 
 
 def test_many_lanes_that_end_at_different_times():
