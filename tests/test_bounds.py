@@ -368,3 +368,34 @@ def test_many_lanes_that_end_at_different_times():
     for i in range(0, 600, 60):
         expected = scipy_solution(y[i], x0=start[i].clip(LOWER + 1e-9, UPPER - 1e-9))
         assert found.cost[i] <= expected.cost * (1 + 1e-7)
+
+
+@pytest.mark.parametrize("upper", [0.6, np.inf], ids=["box", "not negative"])
+def test_linear_models_are_solved_as_by_scipys_linear_solvers(upper):
+    """With eight parameters, of which most end on a bound, in a few evaluations."""
+    rng = np.random.default_rng(12)
+    rows = rng.normal(size=(50, 8))
+    y = rng.normal(size=(100, 8)) @ rows.T + 0.1 * rng.normal(size=(100, 50))
+
+    def model(x, *p):
+        return sum(p[j] * x[j] for j in range(8))
+
+    found = fit(model, rows.T, y, np.full(8, 0.3), bounds=(0.0, upper))
+    assert found.success.all()
+    assert found.nfev.mean() < 4
+    assert np.mean(found.active_mask != 0) > 0.3
+    for i in range(0, 100, 10):
+        best = scipy.optimize.lsq_linear(rows, y[i], (0.0, upper), tol=1e-14)
+        np.testing.assert_allclose(found.cost[i], best.cost, rtol=1e-8)
+        np.testing.assert_allclose(found.x[i], best.x, atol=1e-6)
+
+
+def test_scaled_data_in_float32_take_the_same_way():
+    t, y = T.astype(np.float32), Y.astype(np.float32)
+    plain = fit(decay, t, y, START, bounds=BOUNDS)
+    for scale in (1e-15, 1e15):
+        sides = [side * np.array([scale, 1.0]) for side in BOUNDS]
+        start = np.array(START) * np.array([scale, 1.0])
+        found = fit(decay, t, (y * scale).astype(np.float32), start, bounds=sides)
+        np.testing.assert_allclose(found.x / [scale, 1.0], plain.x, rtol=1e-4)
+        np.testing.assert_array_equal(found.active_mask, plain.active_mask)

@@ -182,6 +182,15 @@ def test_all_counts_zero():
     assert np.all(np.isfinite(found.x))
 
 
+def test_counts_that_the_model_meets_exactly():
+    y = np.tile([8.0, 4.0, 2.0, 1.0], (3, 1))
+    t = np.arange(4.0)
+    for dtype in (np.float64, np.float32):
+        found = fit(decay, t.astype(dtype), y.astype(dtype), (5.0, 1.0), loss="poisson")
+        assert np.all(found.cost < 1e-6)
+        np.testing.assert_allclose(found.x, [[8.0, np.log(2.0)]] * 3, rtol=1e-3)
+
+
 def test_a_million_counts_in_both_types():
     y = np.random.default_rng(2).poisson(1e6 * np.exp(-0.8 * T) + 1e4, (20, T.size))
     wide = fit(decay_on, T, y, (5e5, 1.0, 1e3), loss="poisson")

@@ -58,7 +58,8 @@ class Robust:
         The smallest curvature, by that of reweighted least squares, which is ``first``.  The
         exact one vanishes or is negative beyond an outlier's inflection, and steps that trust
         it are far too long.  (Of fits of decays and peaks with 10 % of outliers, 0.5 needed 10
-        to 24 evaluations, by loss, zero 10 to 26 and one 9 to 30; with zero 12 % did not end.)
+        to 24 evaluations, by loss, zero 10 to 26 and one 9 to 30; with zero 12 % of arctan's did
+        not converge.)
     """
 
     rho: object
@@ -137,6 +138,7 @@ def _deviance(mu, counts):
     """
     difference = mu - counts
     half = difference - counts * jnp.log(mu / jnp.maximum(counts, 1.0))
+    half = jnp.maximum(half, 0.0)  # which only rounding takes below
     if mu.dtype == jnp.float64:
         return 2.0 * half
     s = difference / (mu + counts)
