@@ -126,7 +126,7 @@ def box_steps(gram, gradient, box, idle=False):
 
         def unfinished(carry):
             passes, *_, count = carry
-            busy = jnp.any((count > 0) & ~idle)
+            busy = jnp.any((count > 0) & jnp.logical_not(idle))
             return (passes == 0) | ((passes < 4 * n + 8) & busy)
 
         many = jnp.full(gradient.shape[1:], n + 1, jnp.int32)
