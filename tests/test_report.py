@@ -165,3 +165,20 @@ def test_report_of_a_fit_that_failed():
     assert words.startswith("NONFINITE_DATA: The data")
     assert "nan" in words
     assert B > 5
+
+
+def test_words_print_as_text_and_show_as_tables(result):
+    summary, words = result.summary(), result.report((1, 2))
+    assert str(summary) == repr(summary) == repr(result)
+    assert summary._repr_html_() == result._repr_html_()
+    assert words._repr_html_().count("<tr>") == 3  # a head and two parameters
+    assert "FTOL" in words._repr_html_()
+
+
+def test_summaries_count_what_is_held():
+    found = fit(decay, T, Y, {"a": 1.5, "k": 1.0}, bounds={"a": (None, 2.0)}, fixed="k")
+    at_bound = np.count_nonzero(found.active_mask[:, 0] == 1)
+    assert 0 < at_bound < len(Y)
+    for shown in (str(found.summary()), found._repr_html_()):
+        assert f"{at_bound} at its upper bound" in shown
+        assert f"{len(Y)} fixed" in shown
