@@ -114,6 +114,18 @@ def test_statistics_are_of_the_deviance(result):
     assert 0.5 < np.median(result.redchi) < 2.0
 
 
+def test_a_loaded_result_knows_that_it_is_of_counts(result, tmp_path):
+    result.save(tmp_path / "counts")
+    loaded = type(result).load(tmp_path / "counts")
+    np.testing.assert_array_equal(loaded.aic, result.aic)
+    assert "deviance" in loaded.report(0)
+    both = type(result).concat([result, result])
+    np.testing.assert_array_equal(both.bic[: len(COUNTS)], result.bic)
+    squares = fit(decay_on, T, COUNTS, (20.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match="same parameters and kind of loss"):
+        type(result).concat([result, squares])
+
+
 @pytest.mark.parametrize("mean", [1.0, 2.0, 5.0])
 def test_amplitudes_of_few_counts_are_unbiased_where_least_squares_is_not(mean):
     """Weighting by counts, with one for none, is the usual least squares of counts."""

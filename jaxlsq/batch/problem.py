@@ -11,6 +11,7 @@ from jaxlsq.batch.functions import Band, Prediction, given_places
 from jaxlsq.batch.inputs import Spread, Start, as_array_like, batch_options
 from jaxlsq.batch.limits import Limits
 from jaxlsq.constraints import check_box
+from jaxlsq.numerics.loss import POISSON
 from jaxlsq.params import Layout
 from jaxlsq.results.result import FitResult
 from jaxlsq.schedule.pool import Ended
@@ -181,7 +182,13 @@ class Problem:
         fixed = np.zeros(self.layout.n, bool) if self.limits is None else self.limits.fixed
         fixed = np.broadcast_to(fixed, (self.total, self.layout.n)) if fixed.ndim == 1 else fixed
         shaped["fixed"] = fixed.reshape(everywhere)
-        return FitResult(**shaped, layout=self.layout, names=self.names, problem=self)
+        return FitResult(
+            **shaped,
+            layout=self.layout,
+            names=self.names,
+            problem=self,
+            of_counts=self.loss is POISSON,
+        )
 
     # --- for results -------------------------------------------------------------
 

@@ -230,4 +230,5 @@ def _title(one):
     code = Status(int(one.status))
     if one.failed:
         return code.name
-    return f"{code.name}, reduced chi2 {float(one.redchi):.3g}"
+    what = "deviance" if one.of_counts else "chi2"
+    return f"{code.name}, reduced {what} {float(one.redchi):.3g}"

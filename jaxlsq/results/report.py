@@ -4,7 +4,6 @@ from html import escape
 
 import numpy as np
 
-from jaxlsq.numerics.loss import POISSON
 from jaxlsq.results.statistics import correlation
 from jaxlsq.status import Status, describe
 
@@ -118,7 +117,7 @@ def one_fit(result):
 
 def _statistics(result):
     n = int(result.varying)
-    what = "deviance" if result.problem and result.problem.loss is POISSON else "chi2"
+    what = "deviance" if result.of_counts else "chi2"
     return [
         f"{int(result.dof) + n} points, {n} parameters, {result.dof} degrees of freedom: "
         f"{what} {result.chi2:.5g}, reduced {result.redchi:.5g}, AIC {result.aic:.5g}, "

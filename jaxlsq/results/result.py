@@ -47,6 +47,8 @@ class FitResult(Plots, Uncertainty):
         How `params` is made from `x`.
     names : tuple of str
         Of the n parameters: the keys of `p0`, or the model's own.
+    of_counts : bool
+        Whether the cost is half a deviance of counts.
     """
 
     x: np.ndarray
@@ -63,6 +65,7 @@ class FitResult(Plots, Uncertainty):
     layout: object
     names: tuple
     problem: object = None
+    of_counts: bool = False
 
     # --- reading -----------------------------------------------------------------
 
@@ -241,9 +244,8 @@ class FitResult(Plots, Uncertainty):
         flat = isinstance(params, dict) and len(params) == len(self.layout.shapes)
         # In the order of the leaves, which is that of the sorted keys.
         shapes = dict(zip(sorted(params), self.layout.shapes, strict=True)) if flat else None
-        np.savez(
-            _with_suffix(path), **arrays, names=np.array(self.names), shapes=json.dumps(shapes)
-        )
+        others = {"names": np.array(self.names), "of_counts": np.bool_(self.of_counts)}
+        np.savez(_with_suffix(path), **arrays, **others, shapes=json.dumps(shapes))
 
     @classmethod
     def load(cls, path):
@@ -251,11 +253,11 @@ class FitResult(Plots, Uncertainty):
         with np.load(_with_suffix(path)) as file:
             arrays = {name: file[name] for name in _SAVED}
             names = tuple(file["names"].tolist())
-            shapes = json.loads(str(file["shapes"]))
-        if shapes is None:
-            return cls(**arrays, layout=Layout.of(np.zeros(len(names))), names=names)
-        example = {key: np.zeros(shape) for key, shape in shapes.items()}
-        return cls(**arrays, layout=Layout.of(example), names=names)
+            shapes, of_counts = json.loads(str(file["shapes"])), bool(file["of_counts"])
+        example = np.zeros(len(names))
+        if shapes is not None:
+            example = {key: np.zeros(shape) for key, shape in shapes.items()}
+        return cls(**arrays, layout=Layout.of(example), names=names, of_counts=of_counts)
 
     @classmethod
     def concat(cls, results):
@@ -263,12 +265,13 @@ class FitResult(Plots, Uncertainty):
         results = list(results)
         if not results:
             raise ValueError("concat needs at least one result")
-        if len({result.layout for result in results}) != 1:
-            raise ValueError("concat needs results with the same parameters")
+        if len({(result.layout, result.of_counts) for result in results}) != 1:
+            raise ValueError("concat needs results with the same parameters and kind of loss")
         arrays = {
             name: np.concatenate([getattr(result, name) for result in results]) for name in _SAVED
         }
-        return cls(**arrays, layout=results[0].layout, names=results[0].names)
+        first = results[0]
+        return cls(**arrays, layout=first.layout, names=first.names, of_counts=first.of_counts)
 
 
 def _with_suffix(path):

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from jaxlsq.numerics.loss import POISSON
 from jaxlsq.results import statistics
 from jaxlsq.results.covariance import determined, scaled_inverses
 
@@ -46,7 +45,7 @@ class Uncertainty:
         return self._information(self.varying * np.log(np.maximum(self.dof + self.varying, 1)))
 
     def _information(self, penalty):
-        if self.problem is not None and self.problem.loss is POISSON:
+        if self.of_counts:
             return self.chi2 + penalty
         return statistics.information(self.chi2, self.dof + self.varying, penalty)
 
