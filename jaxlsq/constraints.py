@@ -5,7 +5,7 @@ import numpy as np
 
 from jaxlsq.numerics.loss import POISSON, RHOS, Robust
 
-__all__ = ["check_box", "check_scale", "inward", "loss_of", "pair"]
+__all__ = ["check_box", "check_no_sigma", "check_scale", "inward", "loss_of", "not_counts", "pair"]
 
 
 def pair(bounds):
@@ -99,6 +99,18 @@ def loss_of(loss, counts=False):
     if loss == "poisson":
         return POISSON
     return None if loss == "linear" else Robust(RHOS[loss])
+
+
+def not_counts(values):
+    """Which elements of an array are not whole numbers from zero on; NaN is none either."""
+    bad = values < 0
+    return bad | (values != np.rint(values)) if values.dtype.kind == "f" else bad
+
+
+def check_no_sigma(sigma):
+    """Raise ValueError for a sigma of counts."""
+    if sigma is not None:
+        raise ValueError("loss='poisson' takes no sigma: the variance of a count is its mean.")
 
 
 def check_scale(f_scale):

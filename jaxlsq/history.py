@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlsq.numerics.bounds import feasible
+from jaxlsq.numerics.bounds import status_of
 from jaxlsq.numerics.iteration import final_status, judge, propose, relinearize, start
 from jaxlsq.numerics.loss import scaled
 from jaxlsq.numerics.norm import power_of_two
@@ -78,9 +78,7 @@ def remembering(traced, evaluations, length):
             jnp.full((length, n), jnp.nan, dtype), empty, empty, empty, jnp.zeros(length, jnp.int32)
         )
         begun = start(x0, Normal.empty)
-        if bounds is not None:
-            infeasible = jnp.int32(Status.INFEASIBLE_BOUNDS)
-            begun = replace(begun, status=jnp.where(feasible(bounds), begun.status, infeasible))
+        begun = replace(begun, status=status_of(bounds, begun.status))
         state, history = lax.while_loop(
             lambda carry: carry[0].status == Status.RUNNING, round_, (begun, history)
         )

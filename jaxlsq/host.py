@@ -18,7 +18,6 @@ from jax import lax
 from jaxlsq.compiler import COMPILER_OPTIONS
 from jaxlsq.numerics.factor import BLOCK_ROWS, Factor, qr
 from jaxlsq.numerics.iteration import Options, judge, propose, relinearize, start
-from jaxlsq.numerics.loss import weighted
 from jaxlsq.numerics.norm import norm2
 from jaxlsq.numerics.normal import Normal, normal_equations
 from jaxlsq.status import Status
@@ -91,7 +90,7 @@ def _weighted(terms, jac, f):
     """The Jacobian and residual of which the normal equations are made."""
     if terms is None or terms.loss is None:
         return jac, f
-    rows, columns = weighted(terms.loss, f, tuple(jac.T), terms.extra)
+    rows, columns = terms.weighted(jac, f)
     return np.stack(columns, axis=1), np.asarray(rows[0])
 
 

@@ -8,10 +8,9 @@ import numpy as np
 
 from jaxlsq.cache import ProgramCache
 from jaxlsq.compiler import POOL_OPTIONS
-from jaxlsq.numerics.bounds import feasible
+from jaxlsq.numerics.bounds import status_of
 from jaxlsq.schedule.devices import choose_width
 from jaxlsq.schedule.pool import Queue, run_pool
-from jaxlsq.status import Status
 from jaxlsq.tracing import evaluate
 
 __all__ = ["PROGRAMS", "solver"]
@@ -108,10 +107,8 @@ def _run(traced, per_lane, evaluations, arguments):
         one = [jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for v in own]
         width = choose_width(n, m, one, x0.dtype)
         queue = Queue.of(x0, own, bounds)
-        if bounds is not None:
-            possible = feasible(tuple(bound.T for bound in bounds))
-            infeasible = jnp.int32(Status.INFEASIBLE_BOUNDS)
-            queue = replace(queue, status=jnp.where(possible, queue.status, infeasible))
+        lanes_last = jax.tree.map(jnp.transpose, bounds)
+        queue = replace(queue, status=status_of(lanes_last, queue.status))
         ended = run_pool(lane, queue, options, width, evaluations)
         counts = {"status": ended.status, "nfev": ended.nfev, "njev": ended.njev}
         return ended.x, counts

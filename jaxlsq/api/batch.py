@@ -26,7 +26,7 @@ from jaxlsq.batch.limits import Limits
 from jaxlsq.batch.problem import Problem, Settings
 from jaxlsq.batch.program import Task
 from jaxlsq.batch.whitening import is_covariance
-from jaxlsq.constraints import check_scale, loss_of
+from jaxlsq.constraints import check_no_sigma, check_scale, loss_of
 from jaxlsq.numerics.jacobian import METHODS
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.schedule.sources import Source
@@ -345,8 +345,8 @@ def least_squares_batch(
 def _check_weights(loss, sigma, absolute_sigma, f_scale):
     """What is said about the errors of the data, as a whole."""
     check_scale(f_scale)
-    if loss is POISSON and sigma is not None:
-        raise ValueError("loss='poisson' takes no sigma: the variance of a count is its mean.")
+    if loss is POISSON:
+        check_no_sigma(sigma)
     if absolute_sigma and sigma is None and loss is not POISSON:
         raise ValueError(
             "absolute_sigma=True says that sigma is in the units of the data; pass sigma too."

@@ -7,7 +7,7 @@ import numpy as np
 from jaxlsq.constraints import check_box, check_scale, loss_of, pair
 from jaxlsq.numerics.iteration import Terms
 from jaxlsq.numerics.jacobian import METHODS
-from jaxlsq.numerics.loss import POISSON, Robust
+from jaxlsq.numerics.loss import POISSON, first_factor
 from jaxlsq.problem import check_options
 from jaxlsq.solve import Problem, solve
 from jaxlsq.status import Status, describe
@@ -38,7 +38,7 @@ class Bounded:
     gtol: float = 0.0
     max_nfev: int | None = None
     x_scale: object = None
-    loss: object = "linear"
+    loss: object = None  # of `jaxlsq.numerics.loss`
     f_scale: object = 1.0
 
     @classmethod
@@ -49,6 +49,8 @@ class Bounded:
         ------
         TypeError
             For one that is unknown here.
+        ValueError
+            For an improper loss or scale.
         """
         kwargs = dict(kwargs)
         if "max_nfev" not in kwargs:
@@ -59,7 +61,8 @@ class Bounded:
                 f"curve_fit with bounds, a loss or method='trf' does not take {unknown}; what it "
                 f"takes is {sorted(cls.__dataclass_fields__)}."
             )
-        given = cls(**kwargs)
+        loss = loss_of(kwargs.pop("loss", "linear"), counts=True)
+        given = cls(**kwargs, loss=loss)
         check_scale(given.f_scale)
         return given
 
@@ -74,9 +77,7 @@ class Bounded:
             diag = None
         else:
             diag = 1.0 / np.broadcast_to(np.asarray(scale, float), (n,))
-        # As far as the first guess: a bound is no reason to go a hundred times farther.
-        factor = 1.0 if isinstance(loss_of(self.loss, counts=True), Robust) else 100.0
-        values = tolerances | {"factor": factor, "diag": diag}
+        values = tolerances | {"factor": first_factor(self.loss), "diag": diag}
         values["diag"] = check_options(n, **values)
         return values | {"max_nfev": int(self.max_nfev or 0), "epsfcn": None}
 
@@ -141,14 +142,13 @@ def bounded_fit(functions, p0, bounds, counts, given):
     p0 = np.asarray(p0, float)
     if not (callable(jac) or jac is None or (isinstance(jac, str) and jac in METHODS)):
         raise ValueError(f"jac must be callable, None or one of {sorted(METHODS)}, got {jac!r}.")
-    loss = loss_of(given.loss, counts=True)
     scale = np.asarray(given.f_scale, float)
     if scale.shape not in ((), counts.shape):
         raise ValueError(
             f"`f_scale` must be a number or have ydata's shape {counts.shape}, got {scale.shape}."
         )
     sides = tuple(np.asarray(side, float) for side in bounds)
-    terms = Terms(sides, counts if loss is POISSON else scale, loss)
+    terms = Terms(sides, counts if given.loss is POISSON else scale, given.loss)
     problem = Problem(residual, p0, (), jac, False, terms)
     solution = solve(problem, given.settings(p0.size))
     status = _LIMITS.get(solution.status, solution.status)

@@ -8,6 +8,8 @@ import numpy as np
 
 from jaxlsq.api.bounded import Bounded, bounded_fit, feasible_start, vectors
 from jaxlsq.api.leastsq import leastsq
+from jaxlsq.constraints import check_no_sigma, not_counts
+from jaxlsq.numerics.loss import POISSON
 from jaxlsq.problem import as_array
 from jaxlsq.status import SUCCESS
 
@@ -115,7 +117,7 @@ def curve_fit(
             f"The number of func parameters={p0.size} must not exceed the number of data "
             f"points={ydata.size}"
         )
-    counts = with_terms and isinstance(given.loss, str) and given.loss == "poisson"
+    counts = with_terms and given.loss is POISSON
     if counts:
         _check_counts(ydata, sigma)
     whiten = _whitening(sigma, ydata.size)
@@ -193,9 +195,8 @@ def _with_terms(method, bounds):
 
 
 def _check_counts(ydata, sigma):
-    if sigma is not None:
-        raise ValueError("loss='poisson' takes no sigma: the variance of a count is its mean.")
-    if np.any((ydata < 0) | (ydata != np.rint(ydata))):
+    check_no_sigma(sigma)
+    if np.any(not_counts(ydata)):
         raise ValueError("loss='poisson' needs counts, whole numbers from zero on, for ydata.")
 
 

@@ -18,6 +18,7 @@ from jaxlsq.batch.inputs import (
 )
 from jaxlsq.batch.program import Task
 from jaxlsq.batch.whitening import is_covariance, whitening
+from jaxlsq.constraints import not_counts
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.params import Layout
 from jaxlsq.schedule.sources import Source
@@ -140,9 +141,7 @@ def check_counts(parts):
         live = True if mask is None else np.broadcast_to(np.asarray(mask), ydata.shape)
         for rows in _blocks(ydata):
             block = np.asarray(ydata[rows])
-            bad = block < 0
-            if block.dtype.kind == "f":
-                bad |= (block != np.rint(block)) & ~np.isnan(block)
+            bad = not_counts(block) & ~np.isnan(block)
             bad &= live if live is True else live[rows]
             if bad.any():
                 raise ValueError(

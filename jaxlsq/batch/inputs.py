@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxlsq.numerics.iteration import Options
-from jaxlsq.numerics.loss import Robust
+from jaxlsq.numerics.loss import first_factor
 from jaxlsq.params import Layout
 from jaxlsq.schedule.sources import Source, converted
 
@@ -261,9 +261,7 @@ def batch_options(n, dtype, *, ftol, xtol, gtol, x_scale, max_nfev, loss=None):
                 f"x_scale must be positive and finite, one number or {n}, got {x_scale!r}."
             )
         scale = np.broadcast_to(1.0 / scale, (n,))
-    # Far from the solution all points are outliers, and the first step says little.
-    factor = 1.0 if isinstance(loss, Robust) else 100.0
-    floats = values | {"factor": factor, "diag": scale, "epsfcn": 0.0}
+    floats = values | {"factor": first_factor(loss), "diag": scale, "epsfcn": 0.0}
     return Options(
         max_nfev=np.int32(100 * (n + 1) if max_nfev is None else min(max_nfev, INT32_MAX)),
         **{k: np.asarray(v, dtype) for k, v in floats.items()},

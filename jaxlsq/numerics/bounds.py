@@ -18,8 +18,9 @@ from jax import lax
 from jaxlsq.numerics.norm import total
 from jaxlsq.numerics.sweep import floor_of, quadratic_form, sweep
 from jaxlsq.numerics.trust_region import norm
+from jaxlsq.status import Status
 
-__all__ = ["blocked", "box_steps", "feasible"]
+__all__ = ["blocked", "box_steps", "feasible", "status_of"]
 
 # Block exchanges that may fail to lower the number of wrong parameters; then one at a time.
 PATIENCE = 3
@@ -48,6 +49,13 @@ def feasible(bounds):
     """Whether every lower bound is at most its upper one; (n, ...) arrays."""
     lower, upper = bounds
     return jnp.all(lower <= upper, axis=0)
+
+
+def status_of(bounds, status):
+    """A status, and INFEASIBLE_BOUNDS where bounds are impossible."""
+    if bounds is None:
+        return status
+    return jnp.where(feasible(bounds), status, jnp.int32(Status.INFEASIBLE_BOUNDS))
 
 
 def box_steps(gram, gradient, box, idle=False):

@@ -81,20 +81,22 @@ class Terms:
 
     def norm(self, f):
         """The square root of what is minimized."""
-        return norm2(f) if self.loss is None else jnp.sqrt(sum_of(self.rows(f)))
+        if self.loss is None:
+            return norm2(f)
+        rows, _ = weighted(self.loss, f, (), self.extra)
+        return jnp.sqrt(sum_of(rows))
 
-    def rows(self, f):
-        """Rows for the normal equations."""
-        return weighted(self.loss, f, (), self.extra)[0]
+    def weighted(self, jac, f):
+        """Rows and columns for the normal equations."""
+        return weighted(self.loss, f, tuple(jac.T), self.extra)
 
     def exact(self, jac, f):
-        """Rows and columns with the curvature that covariances are made of."""
-        loss = self.loss and self.loss.exact
-        return weighted(loss, f, tuple(jac.T), self.extra)
+        """The same with the curvature that covariances are made of."""
+        return replace(self, loss=self.loss and self.loss.exact).weighted(jac, f)
 
     def normal(self, jac, f):
         """The normal equations."""
-        rows, columns = weighted(self.loss, f, tuple(jac.T), self.extra)
+        rows, columns = self.weighted(jac, f)
         return normal_equations(columns, rows, jnp.ones((), f.dtype))[0]
 
 

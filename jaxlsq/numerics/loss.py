@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 
-__all__ = ["POISSON", "RHOS", "Poisson", "Robust", "scaled", "sum_of", "weighted"]
+__all__ = ["POISSON", "RHOS", "Poisson", "Robust", "first_factor", "scaled", "sum_of", "weighted"]
 
 
 def _soft_l1(z):
@@ -147,6 +147,14 @@ def _deviance(mu, counts):
     near = s * (difference - 2.0 * counts * series)
     is_far = jnp.clip((s * s - NEAR**2) / SMALLEST_MEAN, 0.0, 1.0)
     return 2.0 * (near + is_far * (half - near))
+
+
+def first_factor(loss):
+    """The first step bound, by the norm of the scaled start: MINPACK's, and less with outliers.
+
+    Far from the solution all points are outliers, and the first step says little.
+    """
+    return 1.0 if isinstance(loss, Robust) else 100.0
 
 
 def weighted(loss, f, columns, extra):

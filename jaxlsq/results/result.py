@@ -14,8 +14,10 @@ from jaxlsq.status import SUCCESS, Status, describe
 
 __all__ = ["FitResult"]
 
-_SAVED = ("x", "cost", "status", "nfev", "njev", "nit", "optimality", "dof", "agreed")
-_SAVED = (*_SAVED, "active_mask", "fixed")
+_SAVED = (
+    *("x", "cost", "status", "nfev", "njev", "nit", "optimality", "dof", "agreed"),
+    *("active_mask", "fixed"),
+)
 
 
 @dataclass(frozen=True, repr=False)
