@@ -77,7 +77,7 @@ def remembering(traced, evaluations, length):
         history = History(
             jnp.full((length, n), jnp.nan, dtype), empty, empty, empty, jnp.zeros(length, jnp.int32)
         )
-        begun = start(x0, Normal.empty)
+        begun = start(x0, Normal.empty, bounds is not None)
         begun = replace(begun, status=status_of(bounds, begun.status))
         state, history = lax.while_loop(
             lambda carry: carry[0].status == Status.RUNNING, round_, (begun, history)

@@ -16,10 +16,9 @@ import numpy as np
 from jax import lax
 
 from jaxlsq.compiler import COMPILER_OPTIONS
-from jaxlsq.numerics.factor import BLOCK_ROWS, Factor, qr
+from jaxlsq.numerics.factor import BLOCK_ROWS, qr
 from jaxlsq.numerics.iteration import Options, judge, propose, relinearize, start
 from jaxlsq.numerics.norm import norm2
-from jaxlsq.numerics.normal import Normal, normal_equations
 from jaxlsq.status import Status
 
 __all__ = ["minimize_on_host"]
@@ -62,12 +61,12 @@ def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None
         while True:
             packed, head = _after_residual(form, packed, options, norm(trial_f))
             x, status, accepted = _read(head)
+            if accepted and status == Status.RUNNING:
+                triangle = _reduce(*_weighted(terms, jacobian(x.copy(), trial_f), trial_f))
+                packed, head = _after_jacobian(form, packed, options, triangle, evaluations)
+                x, status, accepted = _read(head)
             if accepted:
                 f = trial_f
-            if accepted and status == Status.RUNNING:
-                triangle = _reduce(*_weighted(terms, jacobian(x.copy(), f), f))
-                packed, head = _after_jacobian(form, packed, options, triangle, evaluations)
-                x, status, _ = _read(head)
             if status != Status.RUNNING:
                 return _Layout.of(form).unpack(*map(np.asarray, packed)), f
             trial_f = residual(x.copy())
@@ -97,8 +96,8 @@ def _weighted(terms, jac, f):
 def _reduce(jac, f):
     """R of a QR factorization of the Jacobian with the residual as last column."""
     m, n = jac.shape
-    both = np.empty((n + 1, m)).T  # a column is contiguous, as LAPACK wants it
-    both[:, :n], both[:, n] = jac, f
+    both = np.zeros((n + 1, max(m, n))).T  # a column is contiguous, as LAPACK wants it
+    both[:m, :n], both[:m, n] = jac, f
     whole = m - m % BLOCK_ROWS
     if whole > BLOCK_ROWS:  # blocks that stay in a core's cache, then their triangles
         blocks = both[:whole].reshape(-1, BLOCK_ROWS, n + 1)
@@ -123,11 +122,7 @@ def _after_jacobian(form, packed, options, triangle, evaluations):
     """Take in the Jacobian at an accepted point and propose the next trial."""
     state = _Layout.of(form).unpack(*packed)
     options, bounds = _unpack_options(options, form)
-    jac, f = triangle[:, :-1], triangle[:, -1]
-    if bounds is None:
-        factor = qr(jac, f)
-    else:
-        factor, _ = normal_equations(tuple(jac.T), (f,), jnp.ones((), f.dtype))
+    factor = qr(triangle[:, :-1], triangle[:, -1])
     state = propose(relinearize(state, factor, options, evaluations, bounds), bounds)
     return _pack(state), _head(state, state.trial.x)
 
@@ -197,18 +192,19 @@ def _unpack_options(vector, form):
 @lru_cache(maxsize=64)
 def _zero_start(form):
     n, bounded = form
-    empty = Normal.empty if bounded else Factor.empty
     with jax.ensure_compile_time_eval():
-        return jax.tree.map(np.asarray, start(jnp.zeros(n, jnp.float64), empty))
+        begun = start(jnp.zeros(n, jnp.float64), bounded=bounded)
+        return jax.tree.map(np.asarray, begun)
 
 
 @lru_cache(maxsize=64)
 def _start_template(form):
     """The packed start, and where the starting point is in it."""
     plain, other = _zero_start(form), np.full(form[0], np.nan)
-    marked = replace(
-        plain, point=replace(plain.point, x=other), trial=replace(plain.trial, x=other)
-    )
+    point = replace(plain.point, x=other)
+    if point.before is not None:
+        point = replace(point, before=replace(point.before, x=other))
+    marked = replace(plain, point=point, trial=replace(plain.trial, x=other))
     return _pack(plain, np), np.flatnonzero(np.isnan(_pack(marked, np)[0]))
 
 
@@ -216,5 +212,5 @@ def _begin(x0, form):
     """The packed state whose first trial is `x0`."""
     (floats, integers), places = _start_template(form)
     floats = floats.copy()
-    floats[places] = np.concatenate([x0, x0])
+    floats[places] = np.tile(x0, places.size // x0.size)
     return floats, integers

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlsq.numerics.bounds import blocked, box_steps, feasible
+from jaxlsq.numerics.bounds import GramBox, blocked, box_steps, feasible
 from jaxlsq.numerics.normal import normal_equations
 
 LANES = 200
@@ -45,7 +45,7 @@ def problems(n, seed, rows=6):
 
 
 def solve(gram, gradient, low, high, damping):
-    attempt, sides = box_steps(gram, gradient, (low, high))
+    attempt, sides = box_steps(GramBox(gram, gradient), (low, high))
     return attempt(damping, sides)
 
 

@@ -258,14 +258,14 @@ def test_step_along_a_zero_column_is_zero_and_told(x64):
     np.testing.assert_allclose(p, np.linalg.lstsq(jac, f)[0], rtol=1e-12, atol=1e-14)
 
 
-def test_cosines_between_residual_and_columns_in_pivoted_order(x64):
+def test_cosines_between_residual_and_columns(x64):
     jac, f = random_problem(25)
     jac[:, 2] = 0.0
     factor, norms = QR(jac, f), np.linalg.norm(jac, axis=0)
     cosines = np.abs(jac.T @ f) / np.where(norms == 0, 1.0, norms) / np.linalg.norm(f)
     result = factor.cosines(np.linalg.norm(f))
-    np.testing.assert_allclose(result, cosines[factor.perm], rtol=1e-12)
-    assert result[-1] == 0.0
+    np.testing.assert_allclose(result, cosines, rtol=1e-12)
+    assert result[2] == 0.0
 
 
 def test_empty_has_the_shapes_of_a_factor():

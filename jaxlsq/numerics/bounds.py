@@ -12,15 +12,19 @@ for large-scale strictly monotone linear complementarity problems", Computers & 
 Research 21 (1994), for the solution of the box problem.
 """
 
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.numerics.norm import total
-from jaxlsq.numerics.sweep import floor_of, quadratic_form, sweep
+from jaxlsq.numerics.sweep import floor_of, independence, quadratic_form, sweep
 from jaxlsq.numerics.trust_region import norm
 from jaxlsq.status import Status
 
-__all__ = ["blocked", "box_steps", "feasible", "status_of"]
+__all__ = ["BoxProblem", "GramBox", "blocked", "box_steps", "feasible", "status_of"]
 
 # Block exchanges that may fail to lower the number of wrong parameters; then one at a time.
 PATIENCE = 3
@@ -58,14 +62,83 @@ def status_of(bounds, status):
     return jnp.where(feasible(bounds), status, jnp.int32(Status.INFEASIBLE_BOUNDS))
 
 
-def box_steps(gram, gradient, box, idle=False):
-    """The damped problem in a box as a function of the damping, for `levenberg_parameter`.
+class BoxProblem(Protocol):
+    """The damped problem without its box, in scaled parameters, as `box_steps` asks for it.
 
-    Parameters
+    Attributes
+    ----------
+    gradient : (n, ...) array
+        g.
+    """
+
+    gradient: jax.Array
+
+    def solve(self, damping, free, pinned):
+        """Minimize over the free parameters, with the others where `pinned` says.
+
+        Returns
+        -------
+        value : (n, ...) array
+            The minimizer where free, elsewhere the multiplier ``g - (A + damping) q``.
+        solved : (n, n, ...) array
+            For `spread` and `rank`.
+        """
+
+    def spread(self, solved, q):
+        """``sqrt(q' (A + damping)^-1 q)`` for a q that is zero but for free parameters."""
+
+    def rank(self, solved, counts):
+        """Zero where a parameter that counts is not determined, see `levenberg_parameter`."""
+
+
+@dataclass(frozen=True)
+class GramBox:
+    """A `BoxProblem` from normal equations; lanes are last.
+
+    Attributes
     ----------
     gram : (n, n, ...) array
         A, symmetric and positive semidefinite.
     gradient : (n, ...) array
+    """
+
+    gram: jax.Array
+    gradient: jax.Array
+
+    @property
+    def _diagonal(self):
+        return jnp.stack([self.gram[j, j] for j in range(self.gradient.shape[0])])
+
+    def solve(self, damping, free, pinned):
+        """By a sweep of the rows that are free."""
+        gradient, n = self.gradient, self.gradient.shape[0]
+        eye = jnp.eye(n, dtype=bool).reshape(n, n, *(1,) * (gradient.ndim - 1))
+        damped = jnp.where(eye, self.gram + damping, self.gram)
+        rest = gradient - total(jnp.swapaxes(damped, 0, 1) * pinned[:, None])
+        bordered = jnp.concatenate(
+            [
+                jnp.concatenate([damped, rest[:, None]], axis=1),
+                jnp.concatenate([rest, jnp.zeros_like(gradient[:1])])[None],
+            ]
+        )
+        swept = sweep(bordered, n, floor_of(n, gradient.dtype), free)
+        return swept[:n, n], swept[:n, :n]
+
+    def spread(self, solved, q):
+        """By the inverse that the sweep leaves."""
+        return jnp.sqrt(jnp.maximum(-quadratic_form(solved, q), 0.0))
+
+    def rank(self, solved, counts):
+        """`independence`."""
+        return independence(solved, self._diagonal, counts)
+
+
+def box_steps(problem, box, idle=False):
+    """The damped problem in a box as a function of the damping, for `levenberg_parameter`.
+
+    Parameters
+    ----------
+    problem : BoxProblem
     box : (low, high)
         (n, ...) arrays, low <= 0 <= high.
     idle : (...) bool array
@@ -83,54 +156,45 @@ def box_steps(gram, gradient, box, idle=False):
     that come out beyond it, free those whose multiplier has the wrong sign, until nothing
     changes.  Where exchanges of a whole block do not lower the number of wrong parameters,
     the one with the largest index is exchanged alone, which can't cycle (Murty's rule).
+
+    The loop goes on for the last lane; the sides of idle lanes stay as they are, so that
+    nothing of a lane depends on how many passes its neighbours need.
     """
     low, high = box
+    gradient = problem.gradient
     n = gradient.shape[0]
-    lanes = (1,) * (gradient.ndim - 1)
-    eye = jnp.eye(n, dtype=bool).reshape(n, n, *lanes)
-    index = jnp.arange(n).reshape(n, *lanes)
-    corner = jnp.zeros_like(gradient[:1])
+    index = jnp.arange(n).reshape(n, *(1,) * (gradient.ndim - 1))
     shut = low >= high
+    at_end = (high <= 0) | (low >= 0)
     # Multipliers below their rounding have no sign.
     slack = floor_of(n, gradient.dtype) * norm(gradient)
     toward_high = (high <= 0) & (gradient > 0)
     toward_low = (low >= 0) & (gradient < 0)
     begin = jnp.where(shut | toward_high, 1, jnp.where(toward_low, -1, 0))
 
-    def solve(damped, sides):
-        """The solution with parameters pinned, the sweep, and what is wrong with it."""
+    def solve(damping, sides):
+        """The solution with parameters pinned, and what is wrong with it."""
         free = sides == 0
         pinned = jnp.where(sides > 0, high, jnp.where(sides < 0, low, 0.0))
-        rest = gradient - total(jnp.swapaxes(damped, 0, 1) * pinned[:, None])
-        bordered = jnp.concatenate(
-            [
-                jnp.concatenate([damped, rest[:, None]], axis=1),
-                jnp.concatenate([rest, corner])[None],
-            ]
-        )
-        swept = sweep(bordered, n, floor_of(n, gradient.dtype), free)
-        value = swept[:n, n]  # the step where free, the multiplier where pinned
+        value, solved = problem.solve(damping, free, pinned)
         beyond = jnp.where(free & (value > high), 1, jnp.where(free & (value < low), -1, 0))
         wrong = ~free & ~shut & (value * sides < -slack)
-        q = jnp.where(free, jnp.clip(value, low, high), pinned)
-        return q, swept[:n, :n], beyond, wrong
+        return jnp.where(free, jnp.clip(value, low, high), pinned), solved, beyond, wrong
 
-    def attempt(damping, sides):
-        damped = jnp.where(eye, gram + damping, gram)
-
+    def attempt(damping, sides, idle=idle):
         def exchange(carry):
             passes, sides, fewest, patience, *_ = carry
-            q, swept, beyond, wrong = solve(damped, sides)
+            q, solved, beyond, wrong = solve(damping, sides)
             bad = (beyond != 0) | wrong
             count = jnp.sum(bad, axis=0, dtype=jnp.int32)
             fewer = count < fewest
             whole = fewer | (patience > 0)
             last = jnp.max(jnp.where(bad, index, -1), axis=0)
-            swapped = jnp.where(whole, bad, index == last)
+            swapped = jnp.where(whole, bad, index == last) & jnp.logical_not(idle)
             following = jnp.where(swapped, beyond, sides)
             patience = jnp.where(fewer, PATIENCE, jnp.maximum(patience - 1, 0))
             fewest = jnp.minimum(fewest, count)
-            return passes + 1, following, fewest, patience, q, swept, count
+            return passes + 1, following, fewest, patience, q, solved, count
 
         def unfinished(carry):
             passes, *_, count = carry
@@ -138,15 +202,16 @@ def box_steps(gram, gradient, box, idle=False):
             return (passes == 0) | ((passes < 4 * n + 8) & busy)
 
         many = jnp.full(gradient.shape[1:], n + 1, jnp.int32)
-        nothing = jnp.zeros_like(gradient), jnp.zeros_like(gram), many
+        solved = jnp.zeros((n, *gradient.shape), gradient.dtype)
+        nothing = jnp.zeros_like(gradient), solved, many
         begun = jnp.int32(0), sides, many, jnp.full_like(many, PATIENCE), *nothing
-        _, final, *_, q, swept, _ = lax.while_loop(unfinished, exchange, begun)
+        _, final, *_, q, solved, _ = lax.while_loop(unfinished, exchange, begun)
         free = final == 0
-        pivots = jnp.stack([swept[j, j] for j in range(n)])
-        moving = jnp.where(free, q, 0.0)
         length = norm(q)
-        slope = jnp.sqrt(jnp.maximum(-quadratic_form(swept, moving), 0.0))
+        slope = problem.spread(solved, jnp.where(free, q, 0.0))
         slope = slope / jnp.where(length == 0, 1.0, length)
-        return q, length, slope, jnp.all((pivots != 0) | ~free, axis=0), final
+        # What a bound holds is not undetermined, also where the residual does not depend on it.
+        rank = problem.rank(solved, free & ~at_end)
+        return q, length, slope, rank, final
 
     return attempt, begin

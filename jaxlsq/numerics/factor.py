@@ -8,12 +8,13 @@ of which the step needs R, P, the first n elements of :math:`Q^T f` and the norm
 of J's columns.  `jaxlsq.numerics.normal` has the other form, for many lanes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlsq.numerics.bounds import box_steps
 from jaxlsq.numerics.norm import divide, norm2, power_of_two
 from jaxlsq.numerics.trust_region import levenberg_parameter, norm
 
@@ -54,13 +55,24 @@ class Factor:
         n, zeros = x0.shape[0], jnp.zeros_like(x0)
         return cls(jnp.zeros((n, n), x0.dtype), jnp.arange(n, dtype=jnp.int32), zeros, zeros)
 
+    @property
+    def direction(self):
+        """The gradient J'f, but for a positive factor."""
+        unit = power_of_two(jnp.max(jnp.abs(self.qtf)))
+        return jnp.sum(self.r * (self.qtf / unit)[:, None], axis=0)[inverse(self.perm)]
+
+    def without(self, ignored):
+        """With columns of zero for some of the parameters, (n,) bool."""
+        r = jnp.where(ignored[self.perm][None, :], 0.0, self.r)
+        return replace(self, r=r, column_norms=jnp.where(ignored, 0.0, self.column_norms))
+
     def cosines(self, fnorm):
-        """Between the residual and each column, in pivoted order; zero for a zero column."""
+        """Between the residual and each column; zero for a zero column."""
         norms = self.column_norms[self.perm]
         # J'f / (||J_j|| ||f||), from R'Q'f.
         cosines = jnp.sum(self.r * (self.qtf / fnorm)[:, None], axis=0)
         cosines = jnp.abs(cosines) / jnp.where(norms == 0, 1.0, norms)
-        return jnp.where(norms == 0, 0.0, cosines)
+        return jnp.where(norms == 0, 0.0, cosines)[inverse(self.perm)]
 
     def step(self, scale, fnorm, step_bound, damping, idle=False):
         """The Levenberg-Marquardt step inside the trust region.
@@ -85,8 +97,8 @@ class Factor:
             ``||D p||``.
         model : scalar
             ``(||J p|| / ||f||)^2``.
-        full_rank : bool
-            Whether J determines every parameter.
+        rank : scalar
+            Zero where J does not determine every parameter, else one.
         """
         # All lengths in a unit near the norm of the residual, so that no square leaves
         # the range of the type.
@@ -94,12 +106,36 @@ class Factor:
         r, fnorm = self.r / unit, fnorm / unit
         scale = scale[self.perm] / unit
         attempt, gradient = damped_steps(r, self.qtf / unit, scale)
-        damping, p, full_rank = levenberg_parameter(
-            attempt, gradient, step_bound / unit, damping, idle
-        )
+        damping, p, rank = levenberg_parameter(attempt, gradient, step_bound / unit, damping, idle)
         step_norm = jnp.sqrt(jnp.sum(jnp.square(scale * p))) * unit
         model = jnp.sum(jnp.square(jnp.sum(r * p[None, :], axis=1) / fnorm))
-        return damping, p[inverse(self.perm)], step_norm, model, full_rank
+        return damping, p[inverse(self.perm)], step_norm, model, rank
+
+    def step_in_box(self, box, scale, fnorm, step_bound, damping, idle=False):
+        """`step` with p between the two ends of a box, and half the slope along it too.
+
+        Returns
+        -------
+        damping, p, step_norm, model
+            As `step`.
+        damped : scalar
+            ``(g'p - ||J p||^2) / ||f||^2``, which is ``damping ||D p||^2`` inside the box.
+        rank : scalar
+            Of the parameters that are not at an end of the box.
+        """
+        unit, back = power_of_two(fnorm), inverse(self.perm)
+        fnorm, scale = fnorm / unit, scale[self.perm] / unit
+        triangle = TriangleBox(self.r / unit / scale[None, :], self.qtf / unit)
+        low, high = (end[self.perm] * scale for end in box)
+        attempt, sides = box_steps(triangle, (low, high), idle)
+        gradient = triangle.gradient
+        damping, q, rank = levenberg_parameter(
+            attempt, gradient, step_bound / unit, damping, idle, sides
+        )
+        curved = jnp.sum(jnp.square(jnp.sum(triangle.r * q[None, :], axis=1)))
+        damped = jnp.maximum(jnp.sum(gradient * q) - curved, 0.0) / jnp.square(fnorm)
+        model = curved / jnp.square(fnorm)
+        return damping, (q / scale)[back], norm(q) * unit, model, damped, rank
 
 
 def qr(jac, f):
@@ -293,28 +329,75 @@ def damped_steps(r, qtf, scale):
     """
     singular = jnp.any(jnp.where(jnp.eye(qtf.shape[0], dtype=bool), r == 0, False))
     gradient = jnp.sum(r * qtf[:, None], axis=0) / scale
+    rank = jnp.where(singular, jnp.zeros((), r.dtype), jnp.ones((), r.dtype))
+    still = jnp.all(r == 0, axis=0)
 
     def attempt(damping):
-        return (*_damped_step(r, qtf, scale, damping), ~singular)
+        diagonal = jnp.where(still, 1.0, jnp.sqrt(damping) * scale)
+        inverse, p = _damped_triangle(r, qtf, diagonal)
+        p = jnp.where(still, 0.0, p)
+        length = norm(scale * p)
+        direction = scale * (scale * p / jnp.where(length == 0, 1.0, length))
+        direction = jnp.where(still, 0.0, direction)
+        return p, length, norm(jnp.sum(inverse * direction[:, None], axis=0)), rank
 
     return attempt, gradient
 
 
-def _damped_step(r, qtf, scale, damping):
-    r"""Solve the damped problem by a QR factorization of R stacked on sqrt(damping) D.
+@dataclass(frozen=True)
+class TriangleBox:
+    """A `jaxlsq.numerics.bounds.BoxProblem` from a triangle: A is ``r' r``, g is ``r' qtf``.
 
-    Returns p, ``||D p||``, and ``||S^-T D D p|| / ||D p||`` with the triangle S, of
-    which minus twice the square is the relative slope of ``||D p||^2`` in the damping.
+    Attributes
+    ----------
+    r : (n, n) array
+        Upper triangular, but for columns of zero.
+    qtf : (n,) array
+    """
+
+    r: jax.Array
+    qtf: jax.Array
+
+    @property
+    def gradient(self):
+        """g."""
+        return jnp.sum(self.r * self.qtf[:, None], axis=0)
+
+    def solve(self, damping, free, pinned):
+        """By a QR factorization of the free columns, stacked on the damping."""
+        still = ~free | jnp.all(self.r == 0, axis=0)
+        target = self.qtf - jnp.sum(self.r * pinned[None, :], axis=1)
+        diagonal = jnp.where(still, 1.0, jnp.sqrt(damping))
+        inverse, q = _damped_triangle(jnp.where(still[None, :], 0.0, self.r), target, diagonal)
+        q = jnp.where(free, jnp.where(still, 0.0, q), pinned)
+        rest = self.qtf - jnp.sum(self.r * q[None, :], axis=1)
+        multiplier = jnp.sum(self.r * rest[:, None], axis=0) - damping * q
+        return jnp.where(free, q, multiplier), inverse
+
+    def spread(self, solved, q):
+        """By the inverse of the triangle."""
+        return norm(jnp.sum(solved * q[:, None], axis=0))
+
+    def rank(self, solved, counts):
+        """Zero for a column of zero, or one that the columns before it span exactly."""
+        unusable = jnp.all(solved == 0, axis=1) | jnp.all(self.r == 0, axis=0)
+        return jnp.where(jnp.any(unusable & counts), 0.0, 1.0).astype(self.r.dtype)
+
+
+def _damped_triangle(r, qtf, diagonal):
+    r"""Solve the damped problem by a QR factorization of R stacked on a diagonal matrix.
+
+    A parameter that does not move has a column of zero in R, and a one in the diagonal.
+
+    Returns the inverse of the triangle S, and p.  With :math:`\sqrt\lambda D` for the diagonal,
+    minus twice the square of ``||S^-T D D p|| / ||D p||`` is the relative slope of
+    ``||D p||^2`` in the damping.
     """
     n = qtf.shape[0]
-    damped = jnp.diag(jnp.sqrt(damping) * scale)
-    stacked = jnp.concatenate([r.T, damped], axis=1)
+    stacked = jnp.concatenate([r.T, jnp.diag(diagonal)], axis=1)
     right = jnp.concatenate([qtf, jnp.zeros_like(qtf)])[None, :]
     reduced = triangle(jnp.concatenate([stacked, right]), n)
-    inverse, p = _solve_triangle(reduced[:n, :n], reduced[n, :n])
-    length = norm(scale * p)
-    direction = scale * (scale * p / jnp.where(length == 0, 1.0, length))
-    return p, length, norm(jnp.sum(inverse * direction[:, None], axis=0))
+    return _solve_triangle(reduced[:n, :n], reduced[n, :n])
 
 
 def _solve_triangle(lower, b):

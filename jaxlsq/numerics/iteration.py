@@ -16,15 +16,25 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.numerics import convergence
+from jaxlsq.numerics.bounds import blocked
 from jaxlsq.numerics.factor import Factor, qr
 from jaxlsq.numerics.loss import sum_of, weighted
 from jaxlsq.numerics.norm import norm2, total
-from jaxlsq.numerics.normal import Normal, normal_equations
+from jaxlsq.numerics.normal import Normal
+from jaxlsq.numerics.safeguards import faint_columns, moved_start, turned_back
+from jaxlsq.numerics.sweep import floor_of
 from jaxlsq.numerics.trust_region import reductions, resize
 from jaxlsq.status import Status
 
 __all__ = [
-    *("Options", "State", "Terms", "final_status", "judge", "minimize", "propose", "relinearize"),
+    "Options",
+    "State",
+    "Terms",
+    "final_status",
+    "judge",
+    "minimize",
+    "propose",
+    "relinearize",
     "start",
 ]
 
@@ -94,10 +104,23 @@ class Terms:
         """The same with the curvature that covariances are made of."""
         return replace(self, loss=self.loss and self.loss.exact).weighted(jac, f)
 
-    def normal(self, jac, f):
-        """The normal equations."""
+    def factor(self, jac, f):
+        """The factorization of the weighted problem."""
         rows, columns = self.weighted(jac, f)
-        return normal_equations(columns, rows, jnp.ones((), f.dtype))[0]
+        jac, f = jnp.stack(columns, axis=1), rows[0]
+        missing = max(jac.shape[1] - jac.shape[0], 0)  # with bounds there may be few residuals
+        return qr(jnp.pad(jac, ((0, missing), (0, 0))), jnp.pad(f, (0, missing)))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Before:
+    """Where a fit with bounds was before its last accepted trial."""
+
+    x: jax.Array
+    fnorm: jax.Array
+    xnorm: jax.Array
+    turns: jax.Array  # how often it went back there
 
 
 @jax.tree_util.register_dataclass
@@ -111,6 +134,9 @@ class Point:
     factor: Factor | Normal  # of the Jacobian and residual there
     scale: jax.Array  # (n,) D
     gnorm: jax.Array  # largest cosine between the residual and a column of J
+    # (n,) norms of columns that are rounding, as far as is known, and zero for the others
+    faint: jax.Array
+    before: Before | None  # with bounds
 
 
 @jax.tree_util.register_dataclass
@@ -124,7 +150,7 @@ class Trial:
     step_norm: jax.Array  # ||D p||
     model: jax.Array  # (||J p|| / ||f||)^2
     damped: jax.Array  # lambda (||D p|| / ||f||)^2
-    full_rank: jax.Array  # does the last Jacobian determine every parameter?
+    rank: jax.Array  # zero where the last Jacobian does not determine every parameter
 
 
 @jax.tree_util.register_dataclass
@@ -141,10 +167,11 @@ class State:
     njev: jax.Array  # evaluations of the Jacobian
     nit: jax.Array  # accepted steps
     accepted: jax.Array  # was the last trial accepted?
+    probing: jax.Array  # is the trial the start, moved by little?
     status: jax.Array  # a code of `Status`
 
 
-def start(x0, empty=Factor.empty):
+def start(x0, empty=Factor.empty, bounded=False):
     """The state whose first trial is the starting point.
 
     Parameters
@@ -152,6 +179,8 @@ def start(x0, empty=Factor.empty):
     x0 : (n, ...) array
     empty : callable
         ``Factor.empty`` or ``Normal.empty``.
+    bounded : bool
+        Whether there are bounds.
 
     Returns
     -------
@@ -159,14 +188,17 @@ def start(x0, empty=Factor.empty):
     """
     lanes = x0.shape[1:]
     zero, zeros = jnp.zeros(lanes, x0.dtype), jnp.zeros_like(x0)
-    count = jnp.zeros(lanes, jnp.int32)
+    count, no = jnp.zeros(lanes, jnp.int32), jnp.zeros(lanes, bool)
+    infinite = jnp.full_like(zero, jnp.inf)
+    before = Before(x0, infinite, zero, count) if bounded else None
     return State(
-        point=Point(x0, jnp.full_like(zero, jnp.inf), zero, empty(x0), zeros, zero),
-        trial=Trial(x0, zero, zero, zero, zero, zero, jnp.ones(lanes, bool)),
+        point=Point(x0, infinite, zero, empty(x0), zeros, zero, zeros, before),
+        trial=Trial(x0, zero, zero, zero, zero, zero, jnp.ones_like(zero)),
         nfev=count,
         njev=count,
         nit=count,
-        accepted=jnp.zeros(lanes, bool),
+        accepted=no,
+        probing=no,
         status=jnp.full(lanes, Status.RUNNING, jnp.int32),
     )
 
@@ -190,7 +222,8 @@ def judge(state, trial_norm, options):
     State
     """
     point, trial = state.point, state.trial
-    first = state.nfev == 0
+    begins = state.nfev == 0
+    first = begins | state.probing
     nfev = state.nfev + 1
     finite = jnp.isfinite(trial_norm)
     fnorm = jnp.where(first, 1.0, point.fnorm)
@@ -207,7 +240,8 @@ def judge(state, trial_norm, options):
     x = jnp.where(accepted, trial.x, point.x)
     xnorm = jnp.where(accepted, _scaled_norm(point.scale * trial.x, fnorm), point.xnorm)
 
-    started = jnp.where(finite, Status.RUNNING, Status.NONFINITE_START).astype(jnp.int32)
+    started = jnp.where(finite | ~begins, Status.RUNNING, Status.NONFINITE_START)
+    started = started.astype(jnp.int32)
     tested = convergence.after_trial(
         (actual, predicted, ratio), (bound, xnorm), point.gnorm, nfev, options
     )
@@ -216,7 +250,13 @@ def judge(state, trial_norm, options):
     tested = jnp.where(shrunk & ~finite, jnp.int32(Status.NONFINITE_STEPS), tested)
     return replace(
         state,
-        point=replace(point, x=x, xnorm=xnorm, fnorm=jnp.where(accepted, trial_norm, point.fnorm)),
+        point=replace(
+            point,
+            x=x,
+            xnorm=xnorm,
+            fnorm=jnp.where(accepted, trial_norm, point.fnorm),
+            before=_remembered(point, accepted),
+        ),
         trial=replace(
             trial,
             step_bound=jnp.where(first, trial.step_bound, bound),
@@ -225,8 +265,18 @@ def judge(state, trial_norm, options):
         nfev=nfev,
         nit=state.nit + (accepted & ~first).astype(jnp.int32),
         accepted=accepted,
+        probing=state.probing & finite,
         status=jnp.where(first, started, tested),
     )
+
+
+def _remembered(point, accepted):
+    """The point as it was, where a trial replaces it."""
+    before = point.before
+    if before is None:
+        return None
+    last = Before(point.x, point.fnorm, point.xnorm, before.turns)
+    return jax.tree.map(lambda new, old: jnp.where(accepted, new, old), last, before)
 
 
 def relinearize(state, factor, options, evaluations, bounds=None):
@@ -253,30 +303,38 @@ def relinearize(state, factor, options, evaluations, bounds=None):
     State
     """
     point, trial = state.point, state.trial
-    first = state.njev == 0
+    begins = state.njev == 0
+    first = begins | state.probing
     norms = factor.column_norms
-    adaptive = jnp.where(first & (norms == 0), 1.0, jnp.maximum(point.scale, norms))
-    scale = jnp.where(options.diag > 0, options.diag, adaptive)
     safe_fnorm = jnp.where(point.fnorm == 0, 1.0, point.fnorm)
+    faint, proven = faint_columns(state, norms, safe_fnorm, options)
+    factor = factor.without(faint > 0)
+    blank = begins & ((norms == 0) | (faint > 0))
+    adaptive = jnp.where(blank, 1.0, jnp.where(proven, norms, jnp.maximum(point.scale, norms)))
+    scale = jnp.where(options.diag > 0, options.diag, adaptive)
     xnorm = jnp.where(first, _scaled_norm(scale * point.x, safe_fnorm), point.xnorm)
     bound = jnp.where(xnorm == 0, options.factor, options.factor * xnorm)
 
-    inward = factor if bounds is None else factor.inward(point.x, bounds)
-    gnorm = jnp.where(point.fnorm == 0, 0.0, jnp.max(inward.cosines(safe_fnorm), axis=0))
+    cosines = factor.cosines(safe_fnorm)
+    if bounds is not None:
+        cosines = jnp.where(blocked(point.x, factor.direction, bounds), 0.0, cosines)
+    gnorm = jnp.where(point.fnorm == 0, 0.0, jnp.max(cosines, axis=0))
     finite = jnp.all(jnp.isfinite(norms), axis=0)
     status = jnp.where(
         finite,
         convergence.after_factorization(gnorm, options.gtol),
         jnp.int32(Status.NONFINITE_JACOBIAN),
     )
-    return replace(
+    taken = replace(
         state,
-        point=replace(point, factor=factor, scale=scale, xnorm=xnorm, gnorm=gnorm),
+        point=replace(point, factor=factor, scale=scale, xnorm=xnorm, gnorm=gnorm, faint=faint),
         trial=replace(trial, step_bound=jnp.where(first, bound, trial.step_bound)),
         nfev=state.nfev + evaluations,
         njev=state.njev + 1,
+        probing=begins & jnp.any(faint > 0, axis=0),
         status=status,
     )
+    return taken if bounds is None else turned_back(state, taken, norms, bounds)
 
 
 def _scaled_norm(v, unit):
@@ -302,19 +360,18 @@ def propose(state, bounds=None):
     region = point.scale, point.fnorm, trial.step_bound, trial.damping
     idle = state.status != Status.RUNNING
     if bounds is None:
-        damping, p, step_norm, model, full_rank = point.factor.step(*region, idle)
+        damping, p, step_norm, model, rank = point.factor.step(*region, idle)
         damped = damping * jnp.square(step_norm / point.fnorm)
         x = point.x - p
     else:
         lower, upper = bounds
         box = point.x - upper, point.x - lower
-        damping, p, step_norm, model, damped, full_rank = point.factor.step_in_box(
-            box, *region, idle
-        )
+        damping, p, step_norm, model, damped, rank = point.factor.step_in_box(box, *region, idle)
         # What is pinned to a bound lands on it, to the last digit.
         nearly = 1.0 - 8.0 * jnp.finfo(p.dtype).eps
         x = jnp.where(p >= nearly * box[1], lower, point.x - p)
         x = jnp.clip(jnp.where(p <= nearly * box[0], upper, x), lower, upper)
+    x = jnp.where(state.probing, moved_start(point.x, bounds), x)
     # The first step bound is a guess, which the first steps correct downwards.
     shorter = jnp.minimum(trial.step_bound, step_norm)
     return replace(
@@ -326,7 +383,7 @@ def propose(state, bounds=None):
             step_norm=step_norm,
             model=model,
             damped=damped,
-            full_rank=full_rank,
+            rank=rank,
         ),
     )
 
@@ -334,8 +391,16 @@ def propose(state, bounds=None):
 def final_status(state):
     """The status of a lane that has ended: one that converged where J is singular says so."""
     success = (state.status >= Status.FTOL) & (state.status <= Status.GTOL)
-    singular = success & ~state.trial.full_rank
+    singular = success & (state.trial.rank <= least_rank(state.trial.rank.dtype, state.point.x))
     return jnp.where(singular, jnp.int32(Status.SINGULAR_JACOBIAN), state.status)
+
+
+def least_rank(dtype, x):
+    """How small `jaxlsq.numerics.sweep.independence` is that of a singular matrix.
+
+    n times the pivots' floor: of which covariances, from eigenvalues, have all finite.
+    """
+    return x.shape[0] * floor_of(x.shape[0], dtype)
 
 
 def minimize(residual, jacobian, x0, options, *, evaluations=0, terms=None):
@@ -352,7 +417,7 @@ def minimize(residual, jacobian, x0, options, *, evaluations=0, terms=None):
     evaluations : int
         Evaluations of the residual that one Jacobian takes.
     terms : Terms, optional
-        Bounds and a loss; then the step comes from the normal equations.
+        Bounds and a loss.
 
     Returns
     -------
@@ -363,9 +428,9 @@ def minimize(residual, jacobian, x0, options, *, evaluations=0, terms=None):
         Residual at the parameters.
     """
     shape = jax.eval_shape(residual, x0)
-    norm, factorize, bounds, empty = norm2, qr, None, Factor.empty
+    norm, factorize, bounds = norm2, qr, None
     if terms is not None:
-        norm, factorize, bounds, empty = terms.norm, terms.normal, terms.bounds, Normal.empty
+        norm, factorize, bounds = terms.norm, terms.factor, terms.bounds
 
     def linearize(state, f):
         factor = factorize(jacobian(state.point.x, f), f)
@@ -375,13 +440,13 @@ def minimize(residual, jacobian, x0, options, *, evaluations=0, terms=None):
         state, f = carry
         trial_f = residual(state.trial.x)
         state = judge(state, norm(trial_f), options)
-        f = jnp.where(state.accepted | (state.nfev == 1), trial_f, f)
         fresh = state.accepted & (state.status == Status.RUNNING)
-        state = lax.cond(fresh, lambda s: linearize(s, f), lambda s: s, state)
+        state = lax.cond(fresh, lambda s: linearize(s, trial_f), lambda s: s, state)
+        f = jnp.where(state.accepted | (state.njev == 0), trial_f, f)
         return propose(state, bounds), f
 
     return lax.while_loop(
         lambda carry: carry[0].status == Status.RUNNING,
         round_,
-        (start(x0, empty), jnp.zeros(shape.shape, shape.dtype)),
+        (start(x0, bounded=terms is not None), jnp.zeros(shape.shape, shape.dtype)),
     )

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
-from jaxlsq.numerics.bounds import blocked, box_steps
+from jaxlsq.numerics.bounds import GramBox, box_steps
 from jaxlsq.numerics.loss import sum_of
 from jaxlsq.numerics.norm import total
-from jaxlsq.numerics.sweep import floor_of, quadratic_form, sweep
+from jaxlsq.numerics.sweep import floor_of, independence, quadratic_form, sweep
 from jaxlsq.numerics.trust_region import levenberg_parameter, norm
 
 __all__ = ["Normal", "normal_equations"]
@@ -66,17 +66,21 @@ class Normal:
         """Norms of J's columns."""
         return self._lengths * self.unit / self.sizes
 
-    def inward(self, x, bounds):
-        """With a gradient of zero where descent is blocked by a bound."""
-        if bounds is None:
-            return self
-        stays = blocked(x, self.gradient, bounds)
-        return replace(self, gradient=jnp.where(stays, 0.0, self.gradient))
-
     @property
-    def largest_gradient(self):
-        """The largest element of the gradient."""
-        return jnp.max(jnp.abs(self.gradient) * self.unit / self.sizes, axis=0) * self.unit
+    def direction(self):
+        """The gradient J'f, but for positive factors."""
+        return self.gradient
+
+    def without(self, ignored):
+        """With columns of zero for some of the parameters, (n, ...) bool."""
+        kept = ~ignored
+        gram = jnp.where(kept[:, None] & kept[None, :], self.gram, 0.0)
+        return replace(self, gram=gram, gradient=jnp.where(kept, self.gradient, 0.0))
+
+    def largest_gradient(self, held):
+        """The largest element of the gradient, but for parameters that are held."""
+        gradient = jnp.where(held, 0.0, jnp.abs(self.gradient)) * self.unit / self.sizes
+        return jnp.max(gradient, axis=0) * self.unit
 
     def cosines(self, fnorm):
         """Between the residual and each column; zero for a zero column."""
@@ -89,12 +93,12 @@ class Normal:
         Lanes that are `idle` wait for none of it; what they get is meaningless.
         """
         scale, gram, gradient = self._scaled(scale)
-        damping, q, full_rank = levenberg_parameter(
+        damping, q, rank = levenberg_parameter(
             _damped_steps(gram, gradient), gradient, step_bound / self.unit, damping, idle
         )
         step_norm = norm(q)
         model = quadratic_form(gram, q) / jnp.square(fnorm / self.unit)
-        return damping, q / scale * self.sizes, step_norm * self.unit, model, full_rank
+        return damping, q / scale * self.sizes, step_norm * self.unit, model, rank
 
     def step_in_box(self, box, scale, fnorm, step_bound, damping, idle=False):
         """`step` with p between the two ends of a box, and half the slope along it too.
@@ -105,21 +109,21 @@ class Normal:
             As `step`.
         damped : (...) array
             ``(g'p - ||J p||^2) / ||f||^2``, which is ``damping ||D p||^2`` inside the box.
-        full_rank : (...) bool array
+        rank : (...) array
             Of the parameters that are not at an end of the box.
         """
         sizes = self.sizes
         scale, gram, gradient = self._scaled(scale)
         low, high = (end / sizes * scale for end in box)
-        attempt, sides = box_steps(gram, gradient, (low, high), idle)
-        damping, q, full_rank = levenberg_parameter(
+        attempt, sides = box_steps(GramBox(gram, gradient), (low, high), idle)
+        damping, q, rank = levenberg_parameter(
             attempt, gradient, step_bound / self.unit, damping, idle, sides
         )
         squared = jnp.square(fnorm / self.unit)
         curved = quadratic_form(gram, q)
         damped = jnp.maximum(total(gradient * q) - curved, 0.0) / squared
         p = q / scale * sizes
-        return damping, p, norm(q) * self.unit, curved / squared, damped, full_rank
+        return damping, p, norm(q) * self.unit, curved / squared, damped, rank
 
     def _scaled(self, scale):
         """The scale in our units, and the problem in parameters over it."""
@@ -190,6 +194,7 @@ def _damped_steps(gram, gradient):
     eye = jnp.eye(n, dtype=bool).reshape(n, n, *lanes)
     floor = floor_of(n, gradient.dtype)
     corner = jnp.zeros_like(gradient[:1])
+    diagonal = jnp.stack([gram[j, j] for j in range(n)])
 
     def attempt(damping):
         damped = jnp.where(eye, gram + damping, gram)
@@ -200,12 +205,11 @@ def _damped_steps(gram, gradient):
             ]
         )
         swept = sweep(bordered, n, floor)
-        full_rank = jnp.all(jnp.stack([swept[j, j] for j in range(n)]) != 0, axis=0)
         q = swept[:n, n]
         length = norm(q)
         slope = jnp.sqrt(jnp.maximum(-quadratic_form(swept[:n, :n], q), 0.0)) / jnp.where(
             length == 0, 1.0, length
         )
-        return q, length, slope, full_rank
+        return q, length, slope, independence(swept[:n, :n], diagonal)
 
     return attempt

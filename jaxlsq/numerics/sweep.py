@@ -12,7 +12,7 @@ from jax import lax
 
 from jaxlsq.numerics.norm import total
 
-__all__ = ["floor_of", "quadratic_form", "sweep", "symmetric_inverse"]
+__all__ = ["floor_of", "independence", "quadratic_form", "sweep", "symmetric_inverse"]
 
 
 def floor_of(n, dtype):
@@ -22,6 +22,33 @@ def floor_of(n, dtype):
     let 71 pass, and 2 n eps none; it is 4 n eps.
     """
     return 4 * n * jnp.finfo(dtype).eps
+
+
+def independence(swept, diagonal, counts=True):
+    r"""The smallest part of a parameter's column that the other columns do not span.
+
+    .. math:: \min_j \frac{1}{A_{jj} (A^{-1})_{jj}} = \min_j (1 - R_j^2)
+
+    Regression calls it the tolerance, and its reciprocal the largest variance inflation.
+
+    Parameters
+    ----------
+    swept : (n, n, ...) array
+        A after `sweep`: minus its inverse, with zero for a row that was not usable.
+    diagonal : (n, ...) array
+        Of A.
+    counts : (n, ...) bool array
+        Which parameters are looked at.
+
+    Returns
+    -------
+    (...) array
+        From 0, where a row that counts was not usable, to 1.
+    """
+    inflation = -jnp.stack([swept[j, j] for j in range(diagonal.shape[0])]) * diagonal
+    usable = inflation > 0
+    part = jnp.where(usable, 1.0 / jnp.where(usable, inflation, 1.0), 0.0)
+    return jnp.clip(jnp.min(jnp.where(counts, part, 1.0), axis=0), 0.0, 1.0)
 
 
 def quadratic_form(matrix, q):

@@ -28,9 +28,10 @@ def levenberg_parameter(attempt, gradient, step_bound, damping, idle=False, side
     Parameters
     ----------
     attempt : callable
-        ``attempt(damping) -> (p, length, slope, full_rank)``: the minimizer (n, ...), its
+        ``attempt(damping) -> (p, length, slope, rank)``: the minimizer (n, ...), its
         scaled length ``||D p||``, the square root of minus the relative derivative of that
-        length in the damping, and whether the problem determines every parameter.
+        length in the damping, and a number that is zero where the problem does not determine
+        every parameter.
     gradient : (n, ...) array
         ``D^-1 J'f``, in a unit in which it is near one.
     step_bound : (...) array
@@ -41,7 +42,7 @@ def levenberg_parameter(attempt, gradient, step_bound, damping, idle=False, side
         Lanes whose result nobody reads.
     sides : (n, ...) array, optional
         For a step in a box: which parameters are at an end of it.  Then it is
-        ``attempt(damping, sides) -> (p, length, slope, full_rank, sides)``, with those to try
+        ``attempt(damping, sides, idle) -> (p, length, slope, rank, sides)``, with those to try
         first next time; and the length is only piecewise smooth in the damping, so that
         Newton's corrections bound nothing.
 
@@ -50,8 +51,8 @@ def levenberg_parameter(attempt, gradient, step_bound, damping, idle=False, side
     damping : (...) array
     p : (n, ...) array
         The iteration moves by -p.
-    full_rank : (...) bool array
-        Whether the undamped problem determines every parameter; for idle lanes too.
+    rank : (...) array
+        What `attempt` says of the undamped problem; for idle lanes too.
 
     Notes
     -----
@@ -69,15 +70,19 @@ def levenberg_parameter(attempt, gradient, step_bound, damping, idle=False, side
     boxed = sides is not None
 
     def try_(carry):
-        tries, bounds, _, sides, ranks, ended = carry
+        tries, bounds, last_p, last_sides, ranks, ended = carry
         damping, lower, upper, previous = bounds
         first = tries == 0
         vanished = (damping == 0) & ~first & ~ended
         damping = jnp.where(vanished, jnp.maximum(tiny, 0.001 * upper), damping)
         if boxed:
-            p, length, slope, full_rank, sides = attempt(damping, sides)
+            p, length, slope, rank, sides = attempt(damping, last_sides, ended)
+            # A lane that is done is tried again with its neighbours: nothing of it may move.
+            p = jnp.where(ended & ~first, last_p, p)
+            sides = jnp.where(ended & ~first, last_sides, sides)
         else:
-            p, length, slope, full_rank = attempt(damping)
+            p, length, slope, rank = attempt(damping)
+            sides = last_sides
         excess = length - step_bound
         newton = ((excess / step_bound) / slope) / slope
         fits = jnp.where(first, excess, jnp.abs(excess)) <= LENGTH_TOLERANCE * step_bound
@@ -85,7 +90,7 @@ def levenberg_parameter(attempt, gradient, step_bound, damping, idle=False, side
         done = ended | fits | (~first & (shrinking | (tries == MAX_TRIES)))
 
         # First pass: a lower bound of lambda, and the start between the bounds.
-        newton_0 = jnp.where(full_rank, newton, 0.0)
+        newton_0 = jnp.where(rank > 0, newton, 0.0)
         start = jnp.minimum(jnp.maximum(given, newton_0), upper)
         lower_0 = jnp.zeros_like(newton_0) if boxed else newton_0
         start = jnp.where(start == 0, size / length, start)
@@ -100,16 +105,15 @@ def levenberg_parameter(attempt, gradient, step_bound, damping, idle=False, side
         following = jnp.where(done, damping, jnp.where(first, start, corrected))
         lower, upper = jnp.where(first, lower_0, lower_k), jnp.where(first, upper, upper_k)
         bounds = jnp.stack([following, lower, upper, excess])
-        return tries + 1, bounds, p, sides, jnp.where(first, full_rank, ranks), done
+        return tries + 1, bounds, p, sides, jnp.where(first, rank, ranks), done
 
     zero, idle = jnp.zeros_like(step_bound), jnp.broadcast_to(idle, step_bound.shape)
     bounds = jnp.stack([zero, zero, highest, zero])
-    _, bounds, p, _, full_rank, _ = lax.while_loop(
-        lambda carry: (carry[0] == 0) | ~jnp.all(carry[-1]),
-        try_,
-        (jnp.int32(0), bounds, jnp.zeros_like(gradient), sides, jnp.ones_like(idle), idle),
+    begun = jnp.int32(0), bounds, jnp.zeros_like(gradient), sides, jnp.ones_like(step_bound), idle
+    _, bounds, p, _, rank, _ = lax.while_loop(
+        lambda carry: (carry[0] == 0) | ~jnp.all(carry[-1]), try_, begun
     )
-    return bounds[0], p, full_rank
+    return bounds[0], p, rank
 
 
 def norm(v):

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlsq.numerics.bounds import blocked
 from jaxlsq.numerics.iteration import State, final_status, judge, propose, relinearize, start
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import Normal
@@ -151,7 +152,7 @@ def empty_pool(lane, queue, width):
     """
     n, dtype = queue.x0.shape[1], queue.x0.dtype
     data = jax.tree.map(lambda v: jnp.zeros((width, *v.shape[1:]), v.dtype), queue.data)
-    state = start(jnp.zeros((n, width), dtype), Normal.empty)
+    state = start(jnp.zeros((n, width), dtype), Normal.empty, queue.bounds is not None)
     nowhere = jnp.zeros((n, width), dtype)
     return Pool(
         state=replace(state, status=jnp.full(width, Status.INTERRUPTED, jnp.int32)),
@@ -244,9 +245,10 @@ def _take(tree, index):
     return jax.tree.map(lambda v: v.at[index].get(mode="promise_in_bounds"), tree)
 
 
-def _begin(x0, status, factor):
+def _begin(x0, status, old):
     """States at their starting points; a factor is not read before the first Jacobian."""
-    return replace(start(x0.T, lambda _: factor), status=status)
+    fresh = start(x0.T, lambda _: old.point.factor, old.point.before is not None)
+    return replace(fresh, status=status)
 
 
 def _stage(go, function, otherwise, *arguments):
@@ -300,7 +302,8 @@ def _write(pool, results):
     """Write out the lanes that have ended: a row each of real numbers, and of counts."""
     reals, counts = results
     state = pool.state
-    factor = state.point.factor.inward(state.point.x, pool.bounds)
+    factor = state.point.factor
+    held = pool.bounds is not None and blocked(state.point.x, factor.direction, pool.bounds)
     lanes = jnp.arange(pool.problem.shape[0], dtype=jnp.int32)
     ended = (state.status != Status.RUNNING) & (pool.problem >= 0)
     target = jnp.where(ended, pool.problem, reals.shape[0] + lanes)  # else out of bounds
@@ -309,7 +312,7 @@ def _write(pool, results):
     new_reals = [
         state.point.x,
         jnp.where(begun, 0.5 * jnp.square(fnorm), jnp.nan)[None],
-        jnp.where(begun, factor.largest_gradient, jnp.nan)[None],
+        jnp.where(begun, factor.largest_gradient(held), jnp.nan)[None],
     ]
     new_counts = jnp.stack([final_status(state), state.nfev, state.njev, state.nit], axis=1)
 
@@ -331,7 +334,7 @@ def _refill(pool, queue, units, issued):
         return jnp.where(fill.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
 
     status = _take(queue.status, index)
-    fresh = _begin(_take(queue.x0, index), status, pool.state.point.factor)
+    fresh = _begin(_take(queue.x0, index), status, pool.state)
     pool = replace(
         pool,
         state=_select(fill, fresh, pool.state),
