@@ -18,6 +18,7 @@ from jax import lax
 from jaxlsq.compiler import COMPILER_OPTIONS
 from jaxlsq.numerics.factor import BLOCK_ROWS, qr
 from jaxlsq.numerics.iteration import Options, judge, propose, relinearize, start
+from jaxlsq.numerics.jacobian import repaired_on_host
 from jaxlsq.numerics.norm import norm2
 from jaxlsq.status import Status
 
@@ -53,7 +54,7 @@ def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None
     x0, f0 = begin
     form = x0.size, terms is not None
     packed = _begin(x0, form)
-    evaluations = np.int32(evaluations)
+    bounds = terms and tuple(map(np.asarray, terms.bounds))
     f = trial_f = f0
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         options = jax.device_put(_pack_options(options, terms))
@@ -62,8 +63,12 @@ def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None
             packed, head = _after_residual(form, packed, options, norm(trial_f))
             x, status, accepted = _read(head)
             if accepted and status == Status.RUNNING:
-                triangle = _reduce(*_weighted(terms, jacobian(x.copy(), trial_f), trial_f))
-                packed, head = _after_jacobian(form, packed, options, triangle, evaluations)
+                jac, more = jacobian(x.copy(), trial_f), 0
+                if not evaluations:
+                    jac, more = repaired_on_host(residual, x, trial_f, jac, bounds)
+                triangle = _reduce(*_weighted(terms, jac, trial_f))
+                count = np.int32(evaluations + more)
+                packed, head = _after_jacobian(form, packed, options, triangle, count)
                 x, status, accepted = _read(head)
             if accepted:
                 f = trial_f

@@ -18,6 +18,7 @@ from jax import lax
 from jaxlsq.numerics import convergence
 from jaxlsq.numerics.bounds import blocked
 from jaxlsq.numerics.factor import Factor, qr
+from jaxlsq.numerics.jacobian import repaired
 from jaxlsq.numerics.loss import sum_of, weighted
 from jaxlsq.numerics.norm import norm2, total
 from jaxlsq.numerics.normal import Normal
@@ -433,8 +434,10 @@ def minimize(residual, jacobian, x0, options, *, evaluations=0, terms=None):
         norm, factorize, bounds = terms.norm, terms.factor, terms.bounds
 
     def linearize(state, f):
-        factor = factorize(jacobian(state.point.x, f), f)
-        return relinearize(state, factor, options, evaluations, bounds)
+        jac, more = jacobian(state.point.x, f), 0
+        if not evaluations:
+            jac, more = repaired(residual, state.point.x, f, jac, bounds)
+        return relinearize(state, factorize(jac, f), options, evaluations + more, bounds)
 
     def round_(carry):
         state, f = carry

@@ -2,14 +2,32 @@ r"""Jacobians of a residual: automatic, by MINPACK's forward difference, central
 
 Each function takes ``fun(x) -> (m,)`` and returns ``jac(x, f) -> (m, n)``, where
 f is ``fun(x)``, which the finite differences would otherwise evaluate again.
+
+The exact derivative of a finite function need not be finite: that of ``1 / (1 + exp(z))`` is
+zero times infinity where the exponential overflows, and that of a square root is infinite at
+zero.  `repaired` takes such elements from finite differences.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from jaxlsq.numerics.norm import divide
 
-__all__ = ["EVALUATIONS", "METHODS", "differentiate", "forward_step", "inside", "linearized"]
+__all__ = [
+    "EVALUATIONS",
+    "METHODS",
+    "REPAIR_EVALUATIONS",
+    "differentiate",
+    "difference_of",
+    "forward_step",
+    "inside",
+    "linearized",
+    "repair_points",
+    "repaired",
+    "repaired_on_host",
+]
 
 
 def forward_step(x, relative_step, xp=jnp):
@@ -140,7 +158,101 @@ def differentiate(fun, method, epsfcn, bounds=None):
     return METHODS[method](fun, epsfcn)
 
 
-def linearized(fun, method, epsfcn):
+# Evaluations of the residual for a column that is not finite.
+REPAIR_EVALUATIONS = 2
+
+
+def repair_points(x, bounds, xp=jnp):
+    """The two points of each difference that replaces a derivative, inside the bounds.
+
+    Parameters
+    ----------
+    x : (n, ...) array
+    bounds : (lower, upper) or None
+    xp : module
+        jax.numpy or numpy.
+
+    Returns
+    -------
+    ahead, behind : (n, ...) arrays
+    """
+    infinite = xp.full_like(x, xp.inf)
+    h = forward_step(x, xp.cbrt(xp.finfo(x.dtype).eps), xp)
+    return inside(x, h, bounds or (-infinite, infinite), True, xp)
+
+
+def difference_of(values, steps, xp=jnp):
+    """The derivative by one parameter: central, or to the side where the function is finite.
+
+    Parameters
+    ----------
+    values : (behind, here, ahead)
+        (..., m) arrays, the residual at three places.
+    steps : (back, forward)
+        (..., 1) arrays, from the middle to the others; zero where a bound leaves no room.
+    """
+    behind, here, ahead = values
+    back, forward = steps
+    forth = xp.isfinite(ahead) & (forward > 0)
+    backwards = xp.isfinite(behind) & (back > 0)
+    high, low = xp.where(forth, ahead, here), xp.where(backwards, behind, here)
+    run = xp.where(forth, forward, 0.0) + xp.where(backwards, back, 0.0)
+    return xp.where(run > 0, (high - low) / xp.where(run > 0, run, 1.0), 0.0)
+
+
+def repaired(fun, x, f, jac, bounds=None):
+    """A Jacobian with differences for elements that are not finite where the residual is.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(x) -> (m,)``, traceable.
+    x, f, jac : (n,), (m,), (m, n) arrays
+    bounds : (lower, upper), optional
+        (n,) arrays, which no difference leaves.
+
+    Returns
+    -------
+    jac : (m, n) array
+    evaluations : int scalar
+        Of `fun`.
+    """
+    bad = ~jnp.isfinite(jac) & jnp.isfinite(f)[:, None]
+
+    def by_differences():
+        ahead, behind = repair_points(x, bounds)
+
+        def column(j):
+            back, forward = x[j] - behind[j], ahead[j] - x[j]
+            values = fun(x.at[j].set(behind[j])), f, fun(x.at[j].set(ahead[j]))
+            return difference_of(values, (back, forward))
+
+        return jnp.where(bad, lax.map(column, jnp.arange(x.shape[0])).T, jac)
+
+    count = REPAIR_EVALUATIONS * jnp.sum(jnp.any(bad, axis=0), dtype=jnp.int32)
+    return lax.cond(count > 0, by_differences, lambda: jac), count
+
+
+def repaired_on_host(fun, x, f, jac, bounds=None):
+    """`repaired` for a Python function of NumPy arrays."""
+    bad = ~np.isfinite(jac) & np.isfinite(f)[:, None]
+    columns = np.flatnonzero(bad.any(axis=0))
+    if not columns.size:
+        return jac, 0
+    jac = np.array(jac, np.float64)
+    ahead, behind = repair_points(x, bounds, np)
+    for j in columns:
+        values = [f, f, f]
+        for k, place in ((0, behind), (2, ahead)):
+            moved = x.copy()
+            moved[j] = place[j]
+            values[k] = fun(moved)
+        steps = x[j] - behind[j], ahead[j] - x[j]
+        jac[:, j] = np.where(bad[:, j], difference_of(values, steps, np), jac[:, j])
+    return jac, REPAIR_EVALUATIONS * columns.size
+
+
+def linearized(fun, method, epsfcn, bounds=None):
     """The residual and its Jacobian's columns, for a function of scalars.
 
     Parameters
@@ -150,6 +262,8 @@ def linearized(fun, method, epsfcn):
     method : {'jacfwd', 'jacrev', '2-point', '3-point'}
     epsfcn : scalar
         Relative error of `fun`, for the finite differences.
+    bounds : (lower, upper), optional
+        (n,) arrays; finite differences stay between them.
 
     Returns
     -------
@@ -177,7 +291,7 @@ def linearized(fun, method, epsfcn):
 
         x = jnp.stack(xs)
         f = of_vector(x)
-        jac = differentiate(of_vector, method, epsfcn)(x, f)
+        jac = differentiate(of_vector, method, epsfcn, bounds)(x, f)
         return f, tuple(jac[:, j] for j in range(len(xs)))
 
     return by_scalars if method == "jacfwd" else by_vector
