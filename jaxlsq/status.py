@@ -14,6 +14,7 @@ class Status(IntEnum):
     """Why a lane ended (or that it has not)."""
 
     RUNNING = -100
+    NONFINITE_COST = -10
     INFEASIBLE_BOUNDS = -8
     INTERRUPTED = -7
     SINGULAR_JACOBIAN = -6
@@ -78,6 +79,10 @@ _TABLE = {
         "The function returned a NaN or an infinity at the starting parameters.",
         "Check the data for NaN and inf, and start where the model is finite (with "
         "loss='poisson': positive).",
+    ),
+    Status.NONFINITE_COST: (
+        "The fit ended where its cost is beyond the range of the floating-point type.",
+        "Scale the data, or in float32 use float64; or start closer.",
     ),
     Status.IMPROPER_INPUT: ("Improper input parameters.", "Read the error's text."),
     Status.FTOL: ("The relative reduction of the sum of squares is at most ftol.", ""),

@@ -107,6 +107,9 @@ class Group:
                 dict(sorted(self.lanes.items())),
             )
             bound = jax.ShapeDtypeStruct((size, n), self.dtype)
+            inside = limits and self.task.evaluations  # differences are
+            if inside:
+                lanes["bounds"] = bound, bound
             examples = example, lanes, limits and (bound, bound)
             program = compile_task(self.task, examples, self.shared, options, starts)
 
@@ -118,6 +121,7 @@ class Group:
                 if limits:
                     x0, bounds = limits.block(x0, first, last)
                     bounds = tuple(_padded(bound, size) for bound in bounds)
+                    block = block | {"bounds": bounds} if inside else block
                 return _padded(x0.reshape(-1, n), size * starts), block, bounds
 
             sizes = (self.total, size, starts, n)

@@ -14,6 +14,7 @@ from jaxlsq.numerics.jacobian import EVALUATIONS, linearized
 from jaxlsq.numerics.loss import weighted
 from jaxlsq.params import Layout
 from jaxlsq.schedule.devices import choose_width
+from jaxlsq.schedule.equations import lane_of_outputs
 from jaxlsq.schedule.pool import Queue, advance, empty_pool
 from jaxlsq.status import Status
 from jaxlsq.tracing import evaluate, trace
@@ -54,11 +55,23 @@ class Task:
 
     def lane(self, lane, shared):
         """``rows, columns`` as a function of the scalars, for the pool."""
+        whole = self.whole(lane, shared)
+        return lambda xs: whole(xs)[:2]
+
+    def whole(self, lane, shared):
+        """``rows, columns, plain``: also the residual and its weight, where there is a loss."""
         linear = self._linear(lane, shared)
         extra = self.extra and self.extra(lane, shared)
-        return lambda xs: weighted(self.loss, *linear(xs), extra)
+
+        def evaluate(xs):
+            f, columns = linear(xs)
+            plain = () if self.loss is None else (f, self.loss(f, extra)[1])
+            return (*weighted(self.loss, f, columns, extra), plain)
+
+        return evaluate
 
     def _linear(self, lane, shared):
+        """Residual and columns; finite differences stay in the lane's bounds, if it has any."""
 
         def residual(*xs):
             return self.residual(self.layout.from_scalars(xs), lane, shared)
@@ -77,7 +90,7 @@ class Task:
                 return f, tuple(jac[:, j] for j in range(len(xs)))
 
             return given
-        return linearized(residual, self.jac, 0.0)
+        return linearized(residual, self.jac, 0.0, lane.get("bounds"))
 
     @property
     def evaluations(self):
@@ -146,8 +159,8 @@ def compile_task(task, examples, shared, options, starts):
 
     def both(*flat):
         xs, leaves = flat[: len(scalars)], flat[len(scalars) :]
-        rows, columns = task.lane(*split(leaves))(tuple(xs))
-        return (*rows, *columns)
+        rows, columns, plain = task.whole(*split(leaves))(tuple(xs))
+        return (*rows, *columns, *plain)
 
     shapes = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in jax.tree.leaves(shared)]
     traced = _traced(both, *scalars, *jax.tree.leaves(one), *shapes)
@@ -186,19 +199,18 @@ def _traced(function, *examples):
 
 
 def _lane_of(traced, shared, arrays):
-    """The pool's lane function: a traced one on its data."""
+    """The pool's `lane` and `plain` functions: a traced one on its data."""
     shared = jax.tree.leaves(shared)
 
-    def lane(xs, data):
-        out = evaluate(traced, [*xs, *jax.tree.leaves(data), *shared], arrays)
-        return tuple(out[: -len(xs)]), tuple(out[-len(xs) :])
+    def evaluated(xs, data):
+        return evaluate(traced, [*xs, *jax.tree.leaves(data), *shared], arrays)
 
-    return lane
+    return lane_of_outputs(evaluated)
 
 
 def _begin(traced, sizes, examples, shared, arrays):
     starts, width, _ = sizes
-    lane = _lane_of(traced, shared, arrays)
+    lane, _ = _lane_of(traced, shared, arrays)
     x0, lanes, bounds = examples
     queue = Queue(x0, lanes, None, None, bounds, starts)
     return empty_pool(lane, queue, width)
@@ -216,8 +228,9 @@ def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
         finite, jnp.where(enough, Status.RUNNING, Status.TOO_FEW_POINTS), Status.NONFINITE_DATA
     ).astype(jnp.int32)
     queue = Queue(x0, lanes, status, count, bounds, starts)
-    lane = _lane_of(traced, shared, arrays)
-    return (*advance(lane, pool, queue, options, drain, evaluations), live)
+    lane, plain = _lane_of(traced, shared, arrays)
+    plain = None if evaluations else plain
+    return (*advance(lane, pool, queue, options, drain, evaluations, plain), live)
 
 
 def compile_map(function, examples, shared):

@@ -390,10 +390,15 @@ def propose(state, bounds=None):
 
 
 def final_status(state):
-    """The status of a lane that has ended: one that converged where J is singular says so."""
+    """The status of a lane that has ended: success is finite and determined.
+
+    One that converged where J is singular, or where its cost overflows, says so.
+    """
     success = (state.status >= Status.FTOL) & (state.status <= Status.GTOL)
     singular = success & (state.trial.rank <= least_rank(state.trial.rank.dtype, state.point.x))
-    return jnp.where(singular, jnp.int32(Status.SINGULAR_JACOBIAN), state.status)
+    overflow = success & ~jnp.isfinite(jnp.square(state.point.fnorm))
+    status = jnp.where(singular, jnp.int32(Status.SINGULAR_JACOBIAN), state.status)
+    return jnp.where(overflow, jnp.int32(Status.NONFINITE_COST), status)
 
 
 def least_rank(dtype, x):

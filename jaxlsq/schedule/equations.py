@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.extend.core import Literal
 
 from jaxlsq.numerics.elementary import with_fast_functions
+from jaxlsq.numerics.jacobian import REPAIR_EVALUATIONS, difference_of, repair_points
 from jaxlsq.numerics.loss import scaled as rescaled
 from jaxlsq.numerics.norm import power_of_two
-from jaxlsq.numerics.normal import normal_equations
+from jaxlsq.numerics.normal import Normal, normal_equations
 
-__all__ = ["Equations", "squares_are_safe"]
+__all__ = ["Equations", "lane_of_outputs", "squares_are_safe"]
 
 
 def squares_are_safe(dtype):
@@ -36,15 +38,18 @@ class Equations:
         For each of the n columns None, or the (m,) array that it is, over its size.
     sizes : tuple
         The sizes, powers of two.
+    plain : callable or None
+        ``plain(xs, data) -> f, weight`` of all lanes, for derivatives that are not finite.
     """
 
     lanes: object
     steady: tuple
     sizes: tuple
+    plain: object = None
 
     @classmethod
-    def of(cls, lane, n, dtype, data):
-        """For a `lane` as in `jaxlsq.schedule.pool`, and the shapes of one lane's `data`."""
+    def of(cls, lane, n, dtype, data, plain=None):
+        """For `lane` and `plain` as in `jaxlsq.schedule.pool`, and shapes of one lane's `data`."""
         xs = (jax.ShapeDtypeStruct((), dtype),) * n
         closed, shapes = jax.make_jaxpr(lane, return_shape=True)(xs, data)
         depends = _depends(closed.jaxpr)[-n:]
@@ -61,7 +66,8 @@ class Equations:
             size = 1.0 if moves or squares_are_safe(dtype) else power_of_two(_largest(column))
             steady.append(None if moves else column / size)
             sizes.append(size)
-        return cls(with_fast_functions(jax.vmap(varying)), tuple(steady), tuple(sizes))
+        lanes, careful = with_fast_functions(jax.vmap(varying)), plain and jax.vmap(plain)
+        return cls(lanes, tuple(steady), tuple(sizes), careful)
 
     def fitting_sizes(self, sizes, unit):
         """Sizes of the parameters (B, n), exact where a steady column gives them."""
@@ -70,7 +76,15 @@ class Equations:
         return sizes
 
     def __call__(self, pool, stage):
-        """`normal_equations` at the trial points of a pool, each part a `stage` of its own."""
+        """The normal equations at the trial points of a pool, each part a `stage` of its own.
+
+        Returns
+        -------
+        normal : Normal
+        fnorm : (W,) array
+        evaluations : (W,) int array
+            What derivatives that are not finite took.
+        """
         xs, scaled = tuple(pool.state.trial.x), not squares_are_safe(pool.unit.dtype)
         factors = [k / pool.unit if scaled else None for k in pool.sizes]
         moving = [k for k, s in zip(factors, self.steady, strict=True) if s is None]
@@ -89,7 +103,76 @@ class Equations:
             None if s is None or not scaled else k * size
             for s, k, size in zip(self.steady, factors, self.sizes, strict=True)
         ]
-        return stage(normal_equations, None, columns, rows, pool.unit, pool.sizes, left)
+        normal, fnorm = stage(normal_equations, None, columns, rows, pool.unit, pool.sizes, left)
+        if self.plain is None:
+            return normal, fnorm, 0
+        n = len(columns)
+        infinite = jnp.stack([~jnp.isfinite(normal.gram[j, j]) for j in range(n)])
+        infinite = infinite & jnp.isfinite(fnorm)
+
+        def repair(normal):
+            return self._repaired(pool, (columns, rows[0]), factors, infinite, normal)
+
+        normal = lax.cond(jnp.any(infinite), repair, lambda normal: normal, normal)
+        count = REPAIR_EVALUATIONS * jnp.sum(infinite, axis=0, dtype=jnp.int32)
+        return normal, fnorm, count
+
+    def _repaired(self, pool, equations, factors, infinite, normal):
+        """The normal equations with differences for derivatives that are not finite."""
+        columns, f = equations
+        x, n = pool.state.trial.x, len(columns)
+        ahead, behind = repair_points(x, pool.bounds)
+        here, weight = self.plain(tuple(x), pool.data)
+        index = jnp.arange(n)[:, None]
+
+        def difference(j):
+            def at(place):
+                return self.plain(tuple(jnp.where(index == j, place, x)), pool.data)[0]
+
+            steps = (x[j] - behind[j])[:, None], (ahead[j] - x[j])[:, None]
+            return weight * difference_of((at(behind), here, at(ahead)), steps)
+
+        differences = lax.map(difference, jnp.arange(n))
+        whole = []
+        for j, column in enumerate(columns):
+            known = column if self.steady[j] is None else column * self.sizes[j]
+            known = jnp.broadcast_to(known, f.shape)
+            scale = 1.0 if factors[j] is None else factors[j][:, None]
+            if self.steady[j] is not None:
+                known = known * scale
+            whole.append(jnp.where(jnp.isfinite(known), known, differences[j] * scale))
+        stacked = jnp.stack(whole)
+        gram = jnp.einsum("iwm,jwm->ijw", stacked, stacked, precision="highest")
+        gradient = jnp.einsum("iwm,wm->iw", stacked, f, precision="highest")
+        lanes = jnp.any(infinite, axis=0)
+        return Normal(
+            jnp.where(lanes, gram, normal.gram),
+            jnp.where(lanes, gradient, normal.gradient),
+            normal.unit,
+            normal.sizes,
+        )
+
+
+def lane_of_outputs(evaluated):
+    """`lane` and `plain` for the pool.
+
+    Parameters
+    ----------
+    evaluated : callable
+        ``evaluated(xs, data)`` returns a list of the residual and the n columns; with a loss, of
+        the residual, the loss, the columns, the plain residual and its weight.
+    """
+
+    def lane(xs, data):
+        out, n = evaluated(xs, data), len(xs)
+        rows = 1 if len(out) == n + 1 else 2
+        return tuple(out[:rows]), tuple(out[rows : rows + n])
+
+    def plain(xs, data):
+        out, n = evaluated(xs, data), len(xs)
+        return (out[0], jnp.ones_like(out[0])) if len(out) == n + 1 else (out[-2], out[-1])
+
+    return lane, plain
 
 
 def _depends(jaxpr):

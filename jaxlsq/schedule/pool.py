@@ -104,7 +104,7 @@ class Queue:
         return cls(x0, data, running, jnp.int32(size), bounds)
 
 
-def run_pool(lane, queue, options, width, evaluations=0):
+def run_pool(lane, queue, options, width, evaluations=0, plain=None):
     """Fit every problem, `width` at a time.
 
     Parameters
@@ -120,6 +120,10 @@ def run_pool(lane, queue, options, width, evaluations=0):
         Lanes.
     evaluations : int
         Evaluations of the residual that one Jacobian takes.
+    plain : callable, optional
+        ``plain(xs, data_of_one) -> f, weight``: the residual (m,), of which `lane`'s columns are
+        derivatives but for the weight.  With it, derivatives that are not finite where f is are
+        taken by differences.
 
     Returns
     -------
@@ -131,7 +135,7 @@ def run_pool(lane, queue, options, width, evaluations=0):
     """
     size = queue.x0.shape[0]
     pool = empty_pool(lane, queue, min(width, size))
-    _, results = advance(lane, pool, queue, options, True, evaluations)
+    _, results = advance(lane, pool, queue, options, True, evaluations, plain)
     return jax.tree.map(lambda v: v[:size], results)
 
 
@@ -164,12 +168,12 @@ def empty_pool(lane, queue, width):
     )
 
 
-def advance(lane, pool, queue, options, drain, evaluations=0):
+def advance(lane, pool, queue, options, drain, evaluations=0, plain=None):
     """Work until the queue is empty, and if asked to until the lanes are.
 
     Parameters
     ----------
-    lane, options
+    lane, options, plain
         As for `run_pool`.
     pool : Pool
     queue : Queue
@@ -193,7 +197,7 @@ def advance(lane, pool, queue, options, drain, evaluations=0):
         options = replace(options, diag=options.diag[:, None])
         old = jnp.where(pool.problem >= 0, size + jnp.arange(width, dtype=jnp.int32), -1)
         one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), queue.data)
-        equations = Equations.of(lane, n, queue.x0.dtype, one)
+        equations = Equations.of(lane, n, queue.x0.dtype, one, plain)
         units = _units(lane, queue, equations)
         rows = size + width
         results = (
@@ -266,12 +270,12 @@ def _stage(go, function, otherwise, *arguments):
 def _round(equations, pool, options, evaluations, go):
     """Take in residual and Jacobian at the trial points, and propose the next ones."""
     stage = partial(_stage, go)
-    normal, trial_norm = equations(pool, stage)
+    normal, trial_norm, more = equations(pool, stage)
     state = pool.state
     running = state.status == Status.RUNNING
     state = stage(judge, state, state, trial_norm, options)
-    take_in = partial(_take_in, evaluations)
-    state = stage(take_in, state, state, normal, options, pool.bounds)
+    count = evaluations + more
+    state = stage(_take_in, state, state, normal, options, pool.bounds, count)
     state = propose(state, pool.bounds)
     # What ended, or never began, stays as it is in all that is reported of it.
     old = pool.state
@@ -281,7 +285,7 @@ def _round(equations, pool, options, evaluations, go):
     return replace(state, point=point, **kept)
 
 
-def _take_in(evaluations, judged, normal, options, bounds):
+def _take_in(judged, normal, options, bounds, evaluations):
     """`relinearize` where the trial was accepted; a fit that ends with it counts no Jacobian."""
     taken = relinearize(judged, normal, options, evaluations, bounds)
     fresh = judged.accepted & (judged.status == Status.RUNNING)
