@@ -1,8 +1,9 @@
 """Options for XLA's compiler."""
 
 import jax
+import jax.numpy as jnp
 
-__all__ = ["COMPILER_OPTIONS", "POOL_OPTIONS"]
+__all__ = ["COMPILER_OPTIONS", "POOL_OPTIONS", "in_many_kernels"]
 
 # The fit is many small kernels, and what XLA:CPU of JAX 0.10 spends on each doubles the time
 # of the first fit (1.6 s against 0.8 s, with fits as fast; pools are even faster without).
@@ -14,3 +15,19 @@ COMPILER_OPTIONS = _SIMPLE_KERNELS or None
 
 # A thread works a whole pool: kernels as small as its are not worth sharing.
 POOL_OPTIONS = {"compiler_options": _SIMPLE_KERNELS | {"xla_cpu_multi_thread_eigen": False}}
+
+# Up to so many parameters a fit as one kernel compiles as fast as in many.
+SMALL = 5
+
+
+def in_many_kernels(x):
+    """The vector x, as it is; the loop that computes it is compiled kernel by kernel.
+
+    XLA:CPU makes one kernel of a whole loop whose carry has few arrays, unless it finds a scatter
+    or the like in it, and what LLVM needs for one kernel grows much faster than the kernel: with
+    13 parameters half a minute, and 3 s with this.  The loop of many lanes has scatters anyway.
+    """
+    if len(x) <= SMALL:
+        return x
+    order = jnp.arange(len(x), dtype=jnp.int32)
+    return jnp.zeros_like(x).at[order].set(x, unique_indices=True, mode="promise_in_bounds")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlsq.compiler import in_many_kernels
 from jaxlsq.numerics.bounds import status_of
 from jaxlsq.numerics.iteration import final_status, judge, propose, relinearize, start
 from jaxlsq.numerics.loss import scaled
@@ -52,7 +53,7 @@ def remembering(traced, evaluations, length):
         n, dtype = x0.shape[0], x0.dtype
 
         def lane(x):
-            out = evaluate(traced, tuple(x), data)
+            out = evaluate(traced, tuple(in_many_kernels(x)), data)
             rows = tuple(out[:-n])
             unit = power_of_two(
                 jnp.sqrt(jnp.max(rows[1])) if rows[1:] else jnp.max(jnp.abs(rows[0]))

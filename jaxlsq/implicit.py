@@ -50,9 +50,66 @@ class Rule:
     on_singular: str = "zero"
     loss: object = None
 
-    def slope(self, f, *scale):
+    def slopes(self, f, *scale):
+        """The derivative of half the loss by the residual, and the weight of the Jacobian's rows.
+
+        Both exact, and the weight 1 without a loss.
+        """
+        if self.loss is None:
+            return f, jnp.ones((), f.dtype)
+        return self.loss.slope(f, *scale), self.loss.exact(f, *scale)[1]
+
+
+class _Hoisted:
+    """A function whose closure is an argument.
+
+    Attributes
+    ----------
+    constants : list of arrays
+        What it closes over, traced values too.
+    """
+
+    def __init__(self, function, *examples):
+        closed = jax.make_jaxpr(function)(*examples)
+        self._jaxpr = closed.jaxpr
+        self.constants = [
+            typed(value, variable.aval.dtype)
+            for value, variable in zip(closed.consts, closed.jaxpr.constvars, strict=True)
+        ]
+        self.outputs = closed.out_avals
+
+    def __call__(self, constants, *arguments):
+        return jaxpr_as_fun(ClosedJaxpr(self._jaxpr, constants))(*arguments)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """The residual and the slope of its loss, as functions of all that they close over."""
+
+    residual: _Hoisted
+    slopes: _Hoisted
+
+    @classmethod
+    def of(cls, residual, rule, xs):
+        """From ``residual(*xs) -> f (m,)``, or with a loss ``f, scale``."""
+        residual = _Hoisted(residual, *xs)
+        return cls(residual, _Hoisted(rule.slopes, *residual.outputs))
+
+    @property
+    def constants(self):
+        return self.residual.constants, self.slopes.constants
+
+    def values(self, xs, constants):
+        """The residual, and with a loss its scale."""
+        return self.residual(constants[0], *xs)
+
+    def slope(self, outputs, constants):
         """The derivative of half the loss by the residual."""
-        return f if self.loss is None else self.loss.slope(f, *scale)
+        return self.slopes(constants[1], *outputs)[0]
+
+    def weight(self, outputs, constants):
+        """Of the rows of the Jacobian, in Gauss-Newton's matrix."""
+        return self.slopes(constants[1], *outputs)[1]
 
 
 def with_derivatives(solve, residual, start, data, rule):
@@ -64,7 +121,7 @@ def with_derivatives(solve, residual, start, data, rule):
         ``solve(x0, data, bounds) -> x, counts``, where ``counts["status"]`` says how it ended.
     residual : callable
         ``residual(*xs) -> f (m,)`` of n scalars, or with a loss ``f, scale``; derivatives are
-        with respect to what it closes over.
+        with respect to what it and the rule's loss close over.
     start : (x0, bounds)
         (n,) array; None, or two of those.
     data : sequence of arrays
@@ -78,10 +135,7 @@ def with_derivatives(solve, residual, start, data, rule):
         What else `solve` returns, with derivatives of zero.
     """
     x0, bounds = start
-    closed = jax.make_jaxpr(residual)(*_scalars(x0))
-
-    def fun(xs, constants):
-        return jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, constants))(*xs)
+    problem = _Problem.of(residual, rule, _scalars(x0))
 
     @jax.custom_jvp
     def solution(x0, data, bounds, constants):
@@ -91,19 +145,15 @@ def with_derivatives(solve, residual, start, data, rule):
     def derivative(primals, tangents):
         x, counts = solution(*primals)
         changes = [(primals[k], tangents[k]) for k in (3, 2)]
-        moved_x = _moved(fun, x, counts["status"], changes, rule)
+        moved_x = _moved(problem, x, counts["status"], changes, rule)
         still = jax.tree.map(_no_tangent, counts)
         return (x, counts), (moved_x, still)
 
-    constants = [
-        typed(value, variable.aval.dtype)
-        for value, variable in zip(closed.consts, closed.jaxpr.constvars, strict=True)
-    ]
     fixed = jax.tree.map(jax.lax.stop_gradient, (x0, tuple(data)))
-    return solution(*fixed, bounds, constants)
+    return solution(*fixed, bounds, problem.constants)
 
 
-def _moved(fun, x, status, changes, rule):
+def _moved(problem, x, status, changes, rule):
     """The tangent of x for tangents of the data, and of the bounds."""
     (constants, tangents), (bounds, moved_bounds) = changes
     settled = (status >= Status.FTOL) & (status != Status.MAX_NFEV)
@@ -112,10 +162,11 @@ def _moved(fun, x, status, changes, rule):
     spread = rule.on_singular == "nan"
     if not spread:
         # Selected here and at the end: a NaN comes through in neither mode, nor as 0 * NaN.
-        tangents = [_or_zero(settled, t) for t in tangents]
-        moved_bounds = jax.tree.map(lambda t: _or_zero(settled, t), moved_bounds)
+        tangents, moved_bounds = jax.tree.map(
+            lambda t: _or_zero(settled, t), (tangents, moved_bounds)
+        )
     gradient_moves = _gradient_moves if rule.hessian == "full" else _gauss_newton_moves
-    moved, hessian = gradient_moves(fun, rule, _scalars(x), (constants, tangents))
+    moved, hessian = gradient_moves(problem, _scalars(x), (constants, tangents))
     if bounds is not None:
         moved, hessian = _reduced(x, bounds, moved_bounds, moved, hessian)
     inverse, usable = _inverse(jax.lax.stop_gradient(hessian), rule)
@@ -124,10 +175,10 @@ def _moved(fun, x, status, changes, rule):
     hessian, inverse = jnp.where(good, hessian, eye), jnp.where(good, inverse, eye)
 
     def solve(matvec, b):
-        first = inverse @ b
-        return first + inverse @ (b - matvec(first))
+        first = _times(inverse, b)
+        return first + _times(inverse, b - matvec(first))
 
-    step = jax.lax.custom_linear_solve(lambda v: hessian @ v, moved, solve, symmetric=True)
+    step = jax.lax.custom_linear_solve(lambda v: _times(hessian, v), moved, solve, symmetric=True)
     # A product, unlike a selection, hands NaN on in reverse mode too.
     return -step * jnp.where(good, 1.0, jnp.nan) if spread else _or_zero(good, -step)
 
@@ -137,33 +188,43 @@ def _no_tangent(v):
     return jnp.zeros_like(v) if real else np.zeros(v.shape, jax.dtypes.float0)
 
 
+def _times(a, b):
+    """A product in full precision, which GPUs do not take by default."""
+    return jnp.matmul(a, b, precision="highest")
+
+
 def _scalars(x):
     return tuple(x[j] for j in range(x.shape[0]))
 
 
-def _gradient_moves(fun, rule, xs, data):
+def _gradient_moves(problem, xs, data):
     """The gradient's derivatives: along the tangents of the data, and by the parameters."""
 
     def gradient(xs, constants):
         def residual(*xs):
-            f, *scale = fun(xs, constants)
+            f, *scale = problem.values(xs, constants)
             return f, scale
 
         f, pull, scale = jax.vjp(residual, *xs, has_aux=True)
-        return jnp.stack(pull(rule.slope(f, *scale)))
+        return jnp.stack(pull(problem.slope((f, *scale), constants)))
 
     constants, tangents = data
     _, moved = jax.jvp(lambda c: gradient(xs, c), (constants,), (tangents,))
     return moved, _by_scalars(lambda *xs: gradient(xs, constants), xs)
 
 
-def _gauss_newton_moves(fun, rule, xs, data):
+def _gauss_newton_moves(problem, xs, data):
     """The same without second derivatives of the residual."""
+
+    def slope(constants):
+        return problem.slope(problem.values(xs, constants), constants)
+
     constants, tangents = data
-    _, moved = jax.jvp(lambda c: rule.slope(*fun(xs, c)), (constants,), (tangents,))
-    rows = _by_scalars(lambda *xs: fun(xs, constants)[0], xs)
-    weights = 1.0 if rule.loss is None else rule.loss.exact(*fun(xs, constants))[1]
-    return rows @ moved, (rows * weights) @ (rows * weights).T
+    _, moved = jax.jvp(slope, (constants,), (tangents,))
+    rows = _by_scalars(lambda *xs: problem.values(xs, constants)[0], xs)
+    weighted = rows * problem.weight(problem.values(xs, constants), constants)
+    moved = _times(rows, moved)
+    return moved, _times(weighted, weighted.T)
 
 
 def _reduced(x, bounds, moved_bounds, moved, hessian):
@@ -172,7 +233,7 @@ def _reduced(x, bounds, moved_bounds, moved, hessian):
     held = (x <= lower) | (x >= upper)
     shift = jnp.where(x <= lower, *moved_bounds)
     shift = jnp.where(held, shift, jnp.zeros_like(shift))
-    moved = jnp.where(held, -shift, moved + hessian @ shift)
+    moved = jnp.where(held, -shift, moved + _times(hessian, shift))
     eye = jnp.eye(x.shape[0], dtype=x.dtype)
     return moved, jnp.where(held[:, None] | held[None, :], eye, hessian)
 
@@ -200,4 +261,4 @@ def _inverse(hessian, rule):
     floor = hessian.shape[0] * jnp.finfo(hessian.dtype).eps * jnp.max(jnp.abs(values))
     some = jnp.abs(values) > floor
     reciprocals = jnp.where(some, 1.0 / jnp.where(some, values, 1.0), 0.0)
-    return (vectors * reciprocals[None, :]) @ vectors.T, finite
+    return _times(vectors * reciprocals[None, :], vectors.T), finite

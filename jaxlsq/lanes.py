@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.cache import ProgramCache
-from jaxlsq.compiler import POOL_OPTIONS
+from jaxlsq.compiler import POOL_OPTIONS, in_many_kernels
 from jaxlsq.numerics.bounds import status_of
 from jaxlsq.schedule.devices import choose_width
 from jaxlsq.schedule.pool import Queue, run_pool
@@ -100,6 +100,8 @@ def _run(traced, per_lane, evaluations, arguments):
         def lane(xs, mine):
             mine = iter(mine)
             arrays = [next(mine) if own else v for v, own in zip(data, per_lane, strict=True)]
+            if len(x0) == 1:
+                xs = tuple(in_many_kernels(jnp.stack(xs)))
             out = evaluate(traced, xs, arrays)
             return tuple(out[:-n]), tuple(out[-n:])
 

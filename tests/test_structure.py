@@ -22,7 +22,7 @@ ALLOWED = {
     "schedule": {"numerics", "schedule", "status"},
     "params": set(),
     "implicit": {"numerics", "status", "tracing"},
-    "history": {"numerics", "status", "tracing"},
+    "history": {"compiler", "numerics", "status", "tracing"},
     "lanes": {"cache", "compiler", "numerics", "schedule", "status", "tracing"},
     "constraints": {"numerics"},
     "problem": {"status"},

@@ -304,7 +304,7 @@ def _result(task, x, bounds, counts):
     f, columns = task.linear(*(x[j] for j in range(n)))
     rows, columns = weighted(task.loss and task.loss.exact, f, columns, task.scale)
     jac = jnp.stack(columns, axis=1)
-    grad = jac.T @ rows[0]
+    grad = jnp.matmul(jac.T, rows[0], precision="highest")
     active, held, free = jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), jnp.int32(n)
     if bounds is not None:
         lower, upper = bounds
