@@ -13,7 +13,9 @@ from jaxlsq.batch.limits import Limits
 from jaxlsq.constraints import check_box
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.params import Layout
+from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import FitResult
+from jaxlsq.schedule.interruption import Interruption
 from jaxlsq.schedule.pool import Ended
 from jaxlsq.schedule.progress import reporter
 from jaxlsq.status import SUCCESS, Status
@@ -110,27 +112,38 @@ class Problem:
         return int(np.prod(self.batch))
 
     def solve(self):
-        """Fit all; returns a `FitResult`."""
+        """Fit all.
+
+        Returns
+        -------
+        FitResult
+
+        Raises
+        ------
+        Interrupted
+            On Ctrl-C, with what is done.
+        """
         n, settings = self.layout.n, self.settings
         spread = Spread.of(settings.starts, n, self.batch)
-        with reporter(settings.progress, self.total) as report:
-            parts, before, interrupted = [], 0, False
-            for index, group in self.groups:
-                if interrupted:
-                    part = _not_begun(len(index), n, group.dtype)
-                else:
-                    part, interrupted = self._solve_group(
-                        index, group, spread, _offset(report, before)
-                    )
-                parts.append((index, part))
-                before += len(index)
-        return self._result(parts)
+        with Interruption() as interrupts:
+            parts, before = [], 0
+            with reporter(settings.progress, self.total) as report:
+                for index, group in self.groups:
+                    watch = interrupts, _offset(report, before)
+                    part = _unless_asked(interrupts, self._solve_group, index, group, spread, watch)
+                    parts.append((index, part or _not_begun(len(index), n, group.dtype)))
+                    before += len(index)
+            result = self._result(parts)
+            interrupts.settle()
+            if interrupts.asked:
+                raise Interrupted(result)
+        return result
 
-    def _solve_group(self, index, group, spread, report):
-        """Arrays of one group's fits, by name, and whether it was interrupted."""
+    def _solve_group(self, index, group, spread, watch):
+        """Arrays of one group's fits, by name."""
         n, settings = self.layout.n, self.settings
         if not len(index):
-            return _not_begun(0, n, group.dtype), False
+            return _not_begun(0, n, group.dtype)
         options = self._options(group.dtype)
         start = None
         if self.start.array is not None:
@@ -144,22 +157,23 @@ class Problem:
             spread = replace(spread, given=given[index])
         limits = self.limits and self.limits.take(index)
         begin = start, self.start.guess
-        ended, live, interrupted = group.solve(begin, options, spread, limits, report)
+        ended, live = group.solve(begin, options, spread, watch, limits)
         arrays = _best(ended, spread.starts)
-        if settings.polish and not group.wide and not interrupted:
+        if settings.polish and not group.wide:
             wide = group.in_float64()
             once = Spread.of(1, n, self.batch)
             x = arrays["x"].astype(np.float64)
             if limits and start:  # what is fixed, as it was given
                 x = np.where(limits.fixed, start(0, len(index)), x)
             begin = (lambda first, last: x[first:last]), None
-            again, _, interrupted = wide.solve(begin, self._options(wide.dtype, True), once, limits)
-            arrays = _polished(arrays, _best(again, 1))
+            options, watch = self._options(wide.dtype, True), (watch[0], None)
+            again = _unless_asked(watch[0], wide.solve, begin, options, once, watch, limits)
+            arrays = _polished(arrays, _best(again[0], 1)) if again else arrays
         arrays["dof"] = np.asarray(live, np.int32) - (limits.varying() if limits else n)
         nothing = np.broadcast_to(np.int8(0), arrays["x"].shape)
         active = limits.active(arrays["x"], group.dtype) if limits else nothing
         arrays["active_mask"] = active
-        return arrays, interrupted
+        return arrays
 
     def _options(self, dtype, polishing=False):
         s = self.settings
@@ -351,6 +365,17 @@ def _sigma_of(data, y):
         factor = np.linalg.inv(data["whitening"])
         return np.sqrt(np.sum(factor * factor, axis=1))
     return np.broadcast_to(data["sigma"], y.shape) if "sigma" in data else None
+
+
+def _unless_asked(interrupts, call, *arguments):
+    """``call(*arguments)``, and None where an interrupt came before it had anything."""
+    if interrupts.asked:
+        return None
+    try:
+        return call(*arguments)
+    except KeyboardInterrupt:
+        interrupts.ask()
+        return None
 
 
 def _offset(report, before):

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxlsq.params import Layout
 from jaxlsq.results import report
+from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.plot import Plots
 from jaxlsq.results.uncertainty import Uncertainty
 from jaxlsq.status import SUCCESS, Status, describe
@@ -197,6 +198,11 @@ class FitResult(Plots, Uncertainty):
         FitResult
             A fit that converges replaces one that did not, and of two alike the one with the
             smaller cost stays.
+
+        Raises
+        ------
+        Interrupted
+            On Ctrl-C, with what is better already.
         """
         problem = self._with_data("refit")
         settings = problem.changed_settings(changes)
@@ -206,7 +212,14 @@ class FitResult(Plots, Uncertainty):
         index = np.flatnonzero(np.broadcast_to(where, self.shape))
         if not index.size:
             return self
-        again = problem.again(index, self.x, p0, settings)
+        try:
+            again = problem.again(index, self.x, p0, settings)
+        except Interrupted as interrupt:
+            raise Interrupted(self._improved(index, interrupt.result)) from None
+        return self._improved(index, again)
+
+    def _improved(self, index, again):
+        """With the fits at some places that came out better again."""
         old_good, new_good = self.success.ravel()[index], again.success
         with np.errstate(invalid="ignore"):
             lower = (again.cost < self.cost.ravel()[index]) | np.isnan(self.cost.ravel()[index])
