@@ -12,6 +12,7 @@ from jaxlsq.batch.program import Task, compile_map, compile_task
 from jaxlsq.numerics.loss import POISSON, sum_of
 from jaxlsq.numerics.normal import normal_equations
 from jaxlsq.schedule.devices import usable_cores
+from jaxlsq.schedule.sources import check_open
 from jaxlsq.schedule.stream import stream
 
 __all__ = ["Group"]
@@ -21,6 +22,8 @@ BLOCK_PROBLEMS = 8192
 BLOCK_BYTES = 1 << 25
 LEAST_PROBLEMS = 1024
 LONGEST_PAUSE_S = 0.01
+# What the caller calls the sources that have another name here.
+ARGUMENTS = {"y": "ydata", "whitening": "sigma"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class Group:
     def block(self, first, last, size):
         """Data of some problems, the last one repeated up to `size` of them."""
         return {
-            k: _padded(source.read(first, last), size) for k, source in sorted(self.lanes.items())
+            key: _padded(_read(key, source, first, last), size)
+            for key, source in sorted(self.lanes.items())
         }
 
     def solve(self, begin, options, spread, watch, limits=None):
@@ -235,6 +239,17 @@ def _computed(values):
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
     return values
+
+
+def _read(key, source, first, last):
+    """Some problems of a source; what goes wrong says where."""
+    name = ARGUMENTS.get(key, key.split(".")[0])
+    check_open(source.array, name)
+    try:
+        return source.read(first, last)
+    except Exception as error:  # whatever a source raises reaches the caller
+        error.add_note(f"jaxlsq was reading {name}.")
+        raise
 
 
 def _compose(old, new):
