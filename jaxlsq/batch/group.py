@@ -59,6 +59,15 @@ class Group:
         lanes = {k: replace(v, index=_compose(v.index, index)) for k, v in self.lanes.items()}
         return replace(self, lanes=lanes, total=len(index))
 
+    def kept(self, keeper):
+        """The same problems, as a `Keeper` keeps them."""
+        return replace(
+            self,
+            task=keeper.function(self.task),
+            lanes={k: keeper.source(_argument(k), v) for k, v in self.lanes.items()},
+            shared={k: keeper.array(_argument(k), v) for k, v in self.shared.items()},
+        )
+
     def in_float64(self):
         """The same problems, computed in float64."""
         wide = np.dtype(np.float64)
@@ -241,9 +250,14 @@ def _computed(values):
     return values
 
 
+def _argument(key):
+    """What the caller calls a source."""
+    return ARGUMENTS.get(key, key.split(".")[0])
+
+
 def _read(key, source, first, last):
     """Some problems of a source; what goes wrong says where."""
-    name = ARGUMENTS.get(key, key.split(".")[0])
+    name = _argument(key)
     check_open(source.array, name)
     try:
         return source.read(first, last)

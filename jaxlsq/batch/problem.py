@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxlsq.batch.functions import Band, Prediction, given_places
 from jaxlsq.batch.inputs import Spread, Start, as_array_like, batch_options
+from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.limits import Limits
 from jaxlsq.constraints import check_box
 from jaxlsq.numerics.loss import POISSON
@@ -60,6 +61,11 @@ class Settings:
         batch_options(1, np.dtype(np.float64), x_scale=None, **numbers)
         return settings
 
+    def kept(self, keeper):
+        """The same, which the caller's arrays no longer reach."""
+        arrays = {name: keeper.array(name, getattr(self, name)) for name in ("x_scale", "starts")}
+        return replace(self, **arrays)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -86,6 +92,9 @@ class Problem:
     places : Callable
         ``places(lane, shared) -> x``, the data's own.
     limits : Limits, optional
+    watched : tuple, optional
+        What a result reads and was not copied, each with a method `check`; None before anything
+        was.
     """
 
     groups: tuple
@@ -100,6 +109,7 @@ class Problem:
     model: Callable | None = None
     places: Callable | None = None
     limits: Limits | None = None
+    watched: tuple | None = None
 
     @property
     def loss(self):
@@ -125,15 +135,17 @@ class Problem:
         """
         n, settings = self.layout.n, self.settings
         spread = Spread.of(settings.starts, n, self.batch)
+        kept = self.kept()
         with Interruption() as interrupts:
             parts, before = [], 0
             with reporter(settings.progress, self.total) as report:
-                for index, group in self.groups:
+                for (index, group), (_, given) in zip(kept.groups, self.groups, strict=True):
+                    group = replace(group, task=given.task)  # one that was traced before
                     watch = interrupts, _offset(report, before)
                     part = _unless_asked(interrupts, self._solve_group, index, group, spread, watch)
                     parts.append((index, part or _not_begun(len(index), n, group.dtype)))
                     before += len(index)
-            result = self._result(parts)
+            result = kept.result_of(parts)
             interrupts.settle()
             if interrupts.asked:
                 raise Interrupted(result)
@@ -183,7 +195,29 @@ class Problem:
         gtol = max(s.gtol or 0.0, 1e-8) if polishing else s.gtol
         return batch_options(self.layout.n, dtype, gtol=gtol, loss=self.loss, **values)
 
-    def _result(self, parts):
+    def kept(self):
+        """The same problem, which later changes of the caller's data and functions don't reach."""
+        if self.watched is not None:
+            return self
+        keeper = Keeper()
+        groups = tuple((index, group.kept(keeper)) for index, group in self.groups)
+        return replace(
+            self,
+            groups=groups,
+            model=keeper.function(self.model),
+            start=replace(self.start, guess=keeper.function(self.start.guess)),
+            limits=self.limits and self.limits.kept(keeper),
+            settings=self.settings.kept(keeper),
+            watched=tuple(keeper.watched),
+        )
+
+    def check(self):
+        """Raise RuntimeError where what was fitted has changed."""
+        for watched in self.watched or ():
+            watched.check()
+
+    def result_of(self, parts):
+        """The `FitResult` of the arrays of all groups."""
         arrays = dict(parts[0][1]) if len(parts) == 1 else {}
         for index, part in parts if len(parts) > 1 else ():
             for name, values in part.items():

@@ -237,6 +237,7 @@ class FitResult(Plots, Uncertainty):
                 f"{what} needs the data, which a loaded or concatenated result does not have; "
                 "ask for it before saving."
             )
+        self.problem.check()
         return self.problem
 
     # --- keeping -----------------------------------------------------------------
