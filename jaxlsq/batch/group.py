@@ -82,6 +82,10 @@ class Group:
             shared={k: v.astype(dtype(v)) for k, v in self.shared.items()},
         )
 
+    def in_type_of(self, x):
+        """In float64 where parameters are, as those are that float64 polished."""
+        return self.in_float64() if x.dtype == np.float64 and not self.wide else self
+
     def block(self, first, last, size):
         """Data of some problems, the last one repeated up to `size` of them."""
         return {

@@ -15,16 +15,13 @@ from jaxlsq.constraints import check_box
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.params import Layout
 from jaxlsq.results.interrupted import Interrupted
-from jaxlsq.results.result import FitResult
+from jaxlsq.results.result import SAME_COST, FitResult
 from jaxlsq.schedule.interruption import Interruption
 from jaxlsq.schedule.pool import Ended
 from jaxlsq.schedule.progress import reporter
 from jaxlsq.status import SUCCESS, Status
 
 __all__ = ["Problem", "Settings"]
-
-# Costs that differ by less, relatively, are taken for the same minimum.
-SAME_COST = 1e-4
 
 
 @dataclass(frozen=True)
@@ -236,6 +233,7 @@ class Problem:
             names=self.names,
             problem=self,
             of_counts=self.loss is POISSON,
+            absolute_sigma=self.absolute_sigma,
         )
 
     # --- for results -------------------------------------------------------------
@@ -247,8 +245,8 @@ class Problem:
             place = np.full(self.total, -1)
             place[members] = np.arange(len(members))
             chosen = np.flatnonzero(place[index] >= 0)
-            if chosen.size or len(self.groups) == 1:
-                groups.append((chosen, group.take(place[index[chosen]])))
+            groups.append((chosen, group.take(place[index[chosen]])))
+        groups = [pair for pair in groups if pair[0].size] or groups[:1]
         array = self.start.array
         if array is not None and array.ndim == 2:
             array = array[index]
@@ -318,7 +316,7 @@ class Problem:
 
     def residuals(self, x):
         """(..., m) residuals."""
-        return self._gather(lambda group, x: group.residuals(x), x)
+        return self._gather(lambda group, x: group.in_type_of(x).residuals(x), x)
 
     def predict(self, x, at):
         """(..., k) values of the model."""
@@ -326,8 +324,7 @@ class Problem:
 
     def band(self, x, cov, at):
         """(..., k) standard errors of the model's values."""
-        flat = cov.reshape(*cov.shape[:-2], -1)
-        return self._at("band", Band, np.concatenate([x, flat], axis=-1), at)
+        return self._at("band", Band, _with_cov(x, cov), at)
 
     def _at(self, name, function, x, at):
         if self.model is None:
@@ -337,7 +334,7 @@ class Problem:
         )
 
         def call(group, x):
-            places = self.places
+            places, group = self.places, group.in_type_of(x)
             if at is not None:
                 there = jax.tree.map(lambda v: v.astype(group.dtype), at)
                 group = replace(group, shared={**group.shared, "at": there})
@@ -369,7 +366,7 @@ class Problem:
         if self.model is None:
             raise ValueError("r2 needs data that are fitted by a model: use fit.")
         single = replace(self, lengths=None)
-        return single._gather(lambda group, x: group.variation(x), x)
+        return single._gather(lambda group, x: group.in_type_of(x).variation(x), x)
 
     def derived(self, x, cov, function):
         """Values of a function of the parameters, and their standard errors, as it returns them."""
@@ -384,13 +381,20 @@ class Problem:
         def places(lane, shared):
             return None
 
-        flat = cov.reshape(*cov.shape[:-2], -1)
         single = replace(self, lengths=None)
         out = []
-        for evaluate, at in ((Prediction, x), (Band, np.concatenate([x, flat], axis=-1))):
-            of_one = evaluate(values, self.layout, places)
-            out.append(single._gather(lambda group, at, of=of_one: group.map(of, at), at))
+        for evaluate, at in ((Prediction, x.astype(np.float64)), (Band, _with_cov(x, cov))):
+            of = evaluate(values, self.layout, places)
+            out.append(single._gather(lambda g, at, of=of: g.in_type_of(at).map(of, at), at))
         return tuple(layout.unpack(values) for values in out)
+
+
+def _with_cov(x, cov):
+    """Parameters and their covariances, in one vector of float64, as `Band` reads them.
+
+    A variance, a square, may be below what float32 holds.
+    """
+    return np.concatenate([x, cov.reshape(*cov.shape[:-2], -1)], axis=-1, dtype=np.float64)
 
 
 def _sigma_of(data, y):
