@@ -49,14 +49,15 @@ def scipy_fits(x, ydata, p0=P0, model=decay_np, jac=decay_jac_np, sigma=None, **
 
 
 class Sliced:
-    """The least that is read in blocks: `shape`, `dtype` and slices along the first axis."""
+    """The least that is read in blocks: `shape`, `dtype` and slices of the leading axes."""
 
     def __init__(self, array, before=None):
         self._array, self._before = array, before
         self.shape, self.dtype = array.shape, array.dtype
 
     def __getitem__(self, index):
-        if not isinstance(index, slice):
+        slices = index if isinstance(index, tuple) else (index,)
+        if not all(isinstance(part, slice) for part in slices):
             raise TypeError(f"only slices, got {index!r}")
         if self._before:
             self._before(index)

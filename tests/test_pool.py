@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxlsq.compiler import POOL_OPTIONS
-from jaxlsq.schedule.pool import Ended, Queue, advance, empty_pool
+from jaxlsq.schedule.pool import Ended, Place, Queue, advance, empty_pool
 from jaxlsq.status import SUCCESS, Status
 from tests.problems.lanes import SIZE, WIDTH, decay, fit, lane_of, options, problems
 
@@ -112,7 +112,9 @@ def begin(queue, width=WIDTH):
 
 
 def work(pool, queue, drain):
-    return jax.tree.map(np.asarray, ADVANCE(pool, queue, options(), drain))
+    pool, ended, place = ADVANCE(pool, queue, options(), drain, Place.first(queue))
+    assert place.issued == queue.count
+    return jax.tree.map(np.asarray, (pool, ended))
 
 
 def assert_filled(result, expected, rows, other_rows):

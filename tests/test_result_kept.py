@@ -86,8 +86,8 @@ def test_many_parameters_keep_their_order(tmp_path):
 
 
 NEEDS_DATA = {
-    "cov": lambda result: result.cov,
-    "stderr": lambda result: result.stderr,
+    "r2": lambda result: result.r2,
+    "band": lambda result: result.band(),
     "residuals": lambda result: result.residuals,
     "predict": lambda result: result.predict(),
     "refit": lambda result: result.refit(),

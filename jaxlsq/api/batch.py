@@ -142,7 +142,8 @@ def fit(
     Notes
     -----
     float32 data are computed in float32, all others in float64, whatever JAX's settings.
-    Ctrl-C ends the run with what is done; the rest has the status INTERRUPTED.
+    Ctrl-C raises `jaxlsq.Interrupted`, a KeyboardInterrupt, within half a second; its `result`
+    has what is done, and the status INTERRUPTED for the rest.
 
     Examples
     --------

@@ -1,5 +1,6 @@
 """Problems of one shape, solved or evaluated block by block."""
 
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,6 +12,7 @@ from jaxlsq.batch.program import Task, compile_map, compile_task
 from jaxlsq.numerics.loss import POISSON, sum_of
 from jaxlsq.numerics.normal import normal_equations
 from jaxlsq.schedule.devices import usable_cores
+from jaxlsq.schedule.sources import check_open
 from jaxlsq.schedule.stream import stream
 
 __all__ = ["Group"]
@@ -19,6 +21,9 @@ __all__ = ["Group"]
 BLOCK_PROBLEMS = 8192
 BLOCK_BYTES = 1 << 25
 LEAST_PROBLEMS = 1024
+LONGEST_PAUSE_S = 0.01
+# What the caller calls the sources that have another name here.
+ARGUMENTS = {"y": "ydata", "whitening": "sigma"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,15 @@ class Group:
         lanes = {k: replace(v, index=_compose(v.index, index)) for k, v in self.lanes.items()}
         return replace(self, lanes=lanes, total=len(index))
 
+    def kept(self, keeper):
+        """The same problems, as a `Keeper` keeps them."""
+        return replace(
+            self,
+            task=keeper.function(self.task),
+            lanes={k: keeper.source(_argument(k), v) for k, v in self.lanes.items()},
+            shared={k: keeper.array(_argument(k), v) for k, v in self.shared.items()},
+        )
+
     def in_float64(self):
         """The same problems, computed in float64."""
         wide = np.dtype(np.float64)
@@ -68,13 +82,18 @@ class Group:
             shared={k: v.astype(dtype(v)) for k, v in self.shared.items()},
         )
 
+    def in_type_of(self, x):
+        """In float64 where parameters are, as those are that float64 polished."""
+        return self.in_float64() if x.dtype == np.float64 and not self.wide else self
+
     def block(self, first, last, size):
         """Data of some problems, the last one repeated up to `size` of them."""
         return {
-            k: _padded(source.read(first, last), size) for k, source in sorted(self.lanes.items())
+            key: _padded(_read(key, source, first, last), size)
+            for key, source in sorted(self.lanes.items())
         }
 
-    def solve(self, begin, options, spread, limits=None, report=None):
+    def solve(self, begin, options, spread, watch, limits=None):
         """Fit every problem.
 
         Parameters
@@ -85,21 +104,26 @@ class Group:
         options : Options
         spread : Spread
             The starts of each problem.
+        watch : (interrupts, report)
+            An `Interruption`, and ``report(done)`` or None.
         limits : Limits, optional
-        report : callable, optional
-            ``report(done)``.
 
         Returns
         -------
         ended : Ended
             total * starts problems.
         live : (total,) array
-        interrupted : bool
+
+        Raises
+        ------
+        KeyboardInterrupt
+            When it is interrupted before any fit has begun.
         """
         (start, guess), starts, n = begin, spread.starts, self.task.layout.n
         workers = usable_cores() if jax.default_backend() == "cpu" else 2
         size = self._block_size(workers, starts)
-        with jax.enable_x64(self.wide):
+        interrupts, report = watch
+        with jax.enable_x64(self.wide), interrupts.at_once():
             guess = guess and self._guesses(guess, size)
             example = jax.ShapeDtypeStruct((size * starts, n), self.dtype)
             lanes = jax.tree.map(
@@ -113,20 +137,20 @@ class Group:
             examples = example, lanes, limits and (bound, bound)
             program = compile_task(self.task, examples, self.shared, options, starts)
 
-            def read(first, last):
-                block = self.block(first, last, size)
-                x0 = self._first_starts(start, guess, block, (first, last))
-                x0 = spread.apply(np.asarray(x0, self.dtype), first, last).astype(self.dtype)
-                bounds = None
-                if limits:
-                    x0, bounds = limits.block(x0, first, last)
-                    bounds = tuple(_padded(bound, size) for bound in bounds)
-                    block = block | {"bounds": bounds} if inside else block
-                return _padded(x0.reshape(-1, n), size * starts), block, bounds
+        def read(first, last):
+            block = self.block(first, last, size)
+            x0 = self._first_starts(start, guess, block, (first, last))
+            x0 = spread.apply(np.asarray(x0, self.dtype), first, last).astype(self.dtype)
+            bounds = None
+            if limits:
+                x0, bounds = limits.block(x0, first, last)
+                bounds = tuple(_padded(bound, size) for bound in bounds)
+                block = block | {"bounds": bounds} if inside else block
+            return _padded(x0.reshape(-1, n), size * starts), block, bounds
 
-            sizes = (self.total, size, starts, n)
-            workers = min(workers, -(-self.total // size))
-            return stream(program, read, sizes, workers=workers, wide=self.wide, report=report)
+        sizes = (self.total, size, starts, n)
+        options = {"workers": min(workers, -(-self.total // size)), "wide": self.wide}
+        return stream(program, read, sizes, interrupts=interrupts, report=report, **options)
 
     @staticmethod
     def _first_starts(start, guess, block, ends):
@@ -177,7 +201,7 @@ class Group:
                 block = self.block(first, last, size)
                 if out is None:
                     mapped = compile_map(function, (params, block), self.shared)
-                values = jax.tree.map(np.asarray, mapped(params, block))
+                values = jax.tree.map(np.asarray, _computed(mapped(params, block)))
                 if out is None:
                     out = jax.tree.map(
                         lambda v: np.empty((self.total, *v.shape[1:]), v.dtype), values
@@ -223,6 +247,31 @@ def _gram(task, x, lane, shared):
     rows, columns = task.lane(lane, shared)(tuple(x))
     normal, _ = normal_equations(columns, rows, jnp.ones((), x.dtype))
     return normal.gram
+
+
+def _computed(values):
+    """JAX arrays that are ready; Ctrl-C ends the wait, which NumPy's own can't be."""
+    pause_s = 1e-4
+    while not all(v.is_ready() for v in jax.tree.leaves(values)):
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+    return values
+
+
+def _argument(key):
+    """What the caller calls a source."""
+    return ARGUMENTS.get(key, key.split(".")[0])
+
+
+def _read(key, source, first, last):
+    """Some problems of a source; what goes wrong says where."""
+    name = _argument(key)
+    check_open(source.array, name)
+    try:
+        return source.read(first, last)
+    except Exception as error:  # whatever a source raises reaches the caller
+        error.add_note(f"jaxlsq was reading {name}.")
+        raise
 
 
 def _compose(old, new):

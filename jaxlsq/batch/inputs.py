@@ -8,7 +8,7 @@ import numpy as np
 from jaxlsq.numerics.iteration import Options
 from jaxlsq.numerics.loss import first_factor
 from jaxlsq.params import Layout
-from jaxlsq.schedule.sources import Source, converted
+from jaxlsq.schedule.sources import Source, check_open, converted
 
 __all__ = [
     "Spread",
@@ -30,6 +30,7 @@ SMALLEST_TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1.49012e
 
 def as_array_like(value, name):
     """What has a shape, a dtype and slicing as it is; anything else as a NumPy array."""
+    check_open(value, name)
     if not (hasattr(value, "shape") and hasattr(value, "dtype") and hasattr(value, "__getitem__")):
         try:
             value = np.asarray(value)

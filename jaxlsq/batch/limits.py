@@ -60,6 +60,10 @@ class Limits:
             )
         return cls(lower, upper, held)
 
+    def kept(self, keeper):
+        """The same, which the caller's arrays no longer reach."""
+        return replace(self, **{k: keeper.array("bounds", v) for k, v in vars(self).items()})
+
     def take(self, index):
         """Those of some of the problems."""
         rows = {k: v if v.ndim == 1 else v[index] for k, v in vars(self).items()}

@@ -9,19 +9,19 @@ import numpy as np
 
 from jaxlsq.batch.functions import Band, Prediction, given_places
 from jaxlsq.batch.inputs import Spread, Start, as_array_like, batch_options
+from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.limits import Limits
 from jaxlsq.constraints import check_box
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.params import Layout
-from jaxlsq.results.result import FitResult
+from jaxlsq.results.interrupted import Interrupted
+from jaxlsq.results.result import SAME_COST, FitResult
+from jaxlsq.schedule.interruption import Interruption
 from jaxlsq.schedule.pool import Ended
 from jaxlsq.schedule.progress import reporter
 from jaxlsq.status import SUCCESS, Status
 
 __all__ = ["Problem", "Settings"]
-
-# Costs that differ by less, relatively, are taken for the same minimum.
-SAME_COST = 1e-4
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ class Settings:
         batch_options(1, np.dtype(np.float64), x_scale=None, **numbers)
         return settings
 
+    def kept(self, keeper):
+        """The same, which the caller's arrays no longer reach."""
+        arrays = {name: keeper.array(name, getattr(self, name)) for name in ("x_scale", "starts")}
+        return replace(self, **arrays)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -84,6 +89,9 @@ class Problem:
     places : Callable
         ``places(lane, shared) -> x``, the data's own.
     limits : Limits, optional
+    watched : tuple, optional
+        What a result reads and was not copied, each with a method `check`; None before anything
+        was.
     """
 
     groups: tuple
@@ -98,6 +106,7 @@ class Problem:
     model: Callable | None = None
     places: Callable | None = None
     limits: Limits | None = None
+    watched: tuple | None = None
 
     @property
     def loss(self):
@@ -110,27 +119,40 @@ class Problem:
         return int(np.prod(self.batch))
 
     def solve(self):
-        """Fit all; returns a `FitResult`."""
+        """Fit all.
+
+        Returns
+        -------
+        FitResult
+
+        Raises
+        ------
+        Interrupted
+            On Ctrl-C, with what is done.
+        """
         n, settings = self.layout.n, self.settings
         spread = Spread.of(settings.starts, n, self.batch)
-        with reporter(settings.progress, self.total) as report:
-            parts, before, interrupted = [], 0, False
-            for index, group in self.groups:
-                if interrupted:
-                    part = _not_begun(len(index), n, group.dtype)
-                else:
-                    part, interrupted = self._solve_group(
-                        index, group, spread, _offset(report, before)
-                    )
-                parts.append((index, part))
-                before += len(index)
-        return self._result(parts)
+        kept = self.kept()
+        with Interruption() as interrupts:
+            parts, before = [], 0
+            with reporter(settings.progress, self.total) as report:
+                for (index, group), (_, given) in zip(kept.groups, self.groups, strict=True):
+                    group = replace(group, task=given.task)  # one that was traced before
+                    watch = interrupts, _offset(report, before)
+                    part = _unless_asked(interrupts, self._solve_group, index, group, spread, watch)
+                    parts.append((index, part or _not_begun(len(index), n, group.dtype)))
+                    before += len(index)
+            result = kept.result_of(parts)
+            interrupts.settle()
+            if interrupts.asked:
+                raise Interrupted(result)
+        return result
 
-    def _solve_group(self, index, group, spread, report):
-        """Arrays of one group's fits, by name, and whether it was interrupted."""
+    def _solve_group(self, index, group, spread, watch):
+        """Arrays of one group's fits, by name."""
         n, settings = self.layout.n, self.settings
         if not len(index):
-            return _not_begun(0, n, group.dtype), False
+            return _not_begun(0, n, group.dtype)
         options = self._options(group.dtype)
         start = None
         if self.start.array is not None:
@@ -144,22 +166,23 @@ class Problem:
             spread = replace(spread, given=given[index])
         limits = self.limits and self.limits.take(index)
         begin = start, self.start.guess
-        ended, live, interrupted = group.solve(begin, options, spread, limits, report)
+        ended, live = group.solve(begin, options, spread, watch, limits)
         arrays = _best(ended, spread.starts)
-        if settings.polish and not group.wide and not interrupted:
+        if settings.polish and not group.wide:
             wide = group.in_float64()
             once = Spread.of(1, n, self.batch)
             x = arrays["x"].astype(np.float64)
             if limits and start:  # what is fixed, as it was given
                 x = np.where(limits.fixed, start(0, len(index)), x)
             begin = (lambda first, last: x[first:last]), None
-            again, _, interrupted = wide.solve(begin, self._options(wide.dtype, True), once, limits)
-            arrays = _polished(arrays, _best(again, 1))
+            options, watch = self._options(wide.dtype, True), (watch[0], None)
+            again = _unless_asked(watch[0], wide.solve, begin, options, once, watch, limits)
+            arrays = _polished(arrays, _best(again[0], 1)) if again else arrays
         arrays["dof"] = np.asarray(live, np.int32) - (limits.varying() if limits else n)
         nothing = np.broadcast_to(np.int8(0), arrays["x"].shape)
         active = limits.active(arrays["x"], group.dtype) if limits else nothing
         arrays["active_mask"] = active
-        return arrays, interrupted
+        return arrays
 
     def _options(self, dtype, polishing=False):
         s = self.settings
@@ -169,7 +192,29 @@ class Problem:
         gtol = max(s.gtol or 0.0, 1e-8) if polishing else s.gtol
         return batch_options(self.layout.n, dtype, gtol=gtol, loss=self.loss, **values)
 
-    def _result(self, parts):
+    def kept(self):
+        """The same problem, which later changes of the caller's data and functions don't reach."""
+        if self.watched is not None:
+            return self
+        keeper = Keeper()
+        groups = tuple((index, group.kept(keeper)) for index, group in self.groups)
+        return replace(
+            self,
+            groups=groups,
+            model=keeper.function(self.model),
+            start=replace(self.start, guess=keeper.function(self.start.guess)),
+            limits=self.limits and self.limits.kept(keeper),
+            settings=self.settings.kept(keeper),
+            watched=tuple(keeper.watched),
+        )
+
+    def check(self):
+        """Raise RuntimeError where what was fitted has changed."""
+        for watched in self.watched or ():
+            watched.check()
+
+    def result_of(self, parts):
+        """The `FitResult` of the arrays of all groups."""
         arrays = dict(parts[0][1]) if len(parts) == 1 else {}
         for index, part in parts if len(parts) > 1 else ():
             for name, values in part.items():
@@ -188,6 +233,7 @@ class Problem:
             names=self.names,
             problem=self,
             of_counts=self.loss is POISSON,
+            absolute_sigma=self.absolute_sigma,
         )
 
     # --- for results -------------------------------------------------------------
@@ -199,8 +245,8 @@ class Problem:
             place = np.full(self.total, -1)
             place[members] = np.arange(len(members))
             chosen = np.flatnonzero(place[index] >= 0)
-            if chosen.size or len(self.groups) == 1:
-                groups.append((chosen, group.take(place[index[chosen]])))
+            groups.append((chosen, group.take(place[index[chosen]])))
+        groups = [pair for pair in groups if pair[0].size] or groups[:1]
         array = self.start.array
         if array is not None and array.ndim == 2:
             array = array[index]
@@ -270,7 +316,7 @@ class Problem:
 
     def residuals(self, x):
         """(..., m) residuals."""
-        return self._gather(lambda group, x: group.residuals(x), x)
+        return self._gather(lambda group, x: group.in_type_of(x).residuals(x), x)
 
     def predict(self, x, at):
         """(..., k) values of the model."""
@@ -278,8 +324,7 @@ class Problem:
 
     def band(self, x, cov, at):
         """(..., k) standard errors of the model's values."""
-        flat = cov.reshape(*cov.shape[:-2], -1)
-        return self._at("band", Band, np.concatenate([x, flat], axis=-1), at)
+        return self._at("band", Band, _with_cov(x, cov), at)
 
     def _at(self, name, function, x, at):
         if self.model is None:
@@ -289,7 +334,7 @@ class Problem:
         )
 
         def call(group, x):
-            places = self.places
+            places, group = self.places, group.in_type_of(x)
             if at is not None:
                 there = jax.tree.map(lambda v: v.astype(group.dtype), at)
                 group = replace(group, shared={**group.shared, "at": there})
@@ -321,7 +366,7 @@ class Problem:
         if self.model is None:
             raise ValueError("r2 needs data that are fitted by a model: use fit.")
         single = replace(self, lengths=None)
-        return single._gather(lambda group, x: group.variation(x), x)
+        return single._gather(lambda group, x: group.in_type_of(x).variation(x), x)
 
     def derived(self, x, cov, function):
         """Values of a function of the parameters, and their standard errors, as it returns them."""
@@ -336,13 +381,20 @@ class Problem:
         def places(lane, shared):
             return None
 
-        flat = cov.reshape(*cov.shape[:-2], -1)
         single = replace(self, lengths=None)
         out = []
-        for evaluate, at in ((Prediction, x), (Band, np.concatenate([x, flat], axis=-1))):
-            of_one = evaluate(values, self.layout, places)
-            out.append(single._gather(lambda group, at, of=of_one: group.map(of, at), at))
+        for evaluate, at in ((Prediction, x.astype(np.float64)), (Band, _with_cov(x, cov))):
+            of = evaluate(values, self.layout, places)
+            out.append(single._gather(lambda g, at, of=of: g.in_type_of(at).map(of, at), at))
         return tuple(layout.unpack(values) for values in out)
+
+
+def _with_cov(x, cov):
+    """Parameters and their covariances, in one vector of float64, as `Band` reads them.
+
+    A variance, a square, may be below what float32 holds.
+    """
+    return np.concatenate([x, cov.reshape(*cov.shape[:-2], -1)], axis=-1, dtype=np.float64)
 
 
 def _sigma_of(data, y):
@@ -351,6 +403,17 @@ def _sigma_of(data, y):
         factor = np.linalg.inv(data["whitening"])
         return np.sqrt(np.sum(factor * factor, axis=1))
     return np.broadcast_to(data["sigma"], y.shape) if "sigma" in data else None
+
+
+def _unless_asked(interrupts, call, *arguments):
+    """``call(*arguments)``, and None where an interrupt came before it had anything."""
+    if interrupts.asked:
+        return None
+    try:
+        return call(*arguments)
+    except KeyboardInterrupt:
+        interrupts.ask()
+        return None
 
 
 def _offset(report, before):

@@ -15,7 +15,8 @@ from jaxlsq.numerics.loss import weighted
 from jaxlsq.params import Layout
 from jaxlsq.schedule.devices import choose_width
 from jaxlsq.schedule.equations import lane_of_outputs
-from jaxlsq.schedule.pool import Queue, advance, empty_pool
+from jaxlsq.schedule.pool import Place, Queue, advance, empty_pool
+from jaxlsq.schedule.stream import Pace
 from jaxlsq.status import Status
 from jaxlsq.tracing import evaluate, trace
 from jaxlsq.unstacked import unstacked
@@ -106,6 +107,10 @@ class Program:
     ----------
     run, begin : callable
         Compiled.
+    queue : Queue
+        Shapes and types of a block's.
+    pace : Pace
+        Of this program, in all of its runs.
     closure : tuple
         What the user's functions close over, hoisted.
     """
@@ -115,15 +120,21 @@ class Program:
     closure: tuple
     options: object
     shared: object
+    queue: object
+    pace: Pace
+
+    def place(self):
+        """The begin of a block."""
+        return Place.first(self.queue)
 
     def empty(self):
         """A pool without problems."""
         return self.begin()
 
-    def __call__(self, pool, arguments, count, drain):
+    def __call__(self, pool, arguments, count, drain, place):
         """Advance a pool; ``arguments`` are x0 (D * starts, n), the lanes' data, and bounds."""
-        count, drain = np.int32(count), np.bool_(drain)
-        return self.run(pool, *arguments, self.shared, self.options, count, drain, *self.closure)
+        control = np.int32(count), np.bool_(drain), place
+        return self.run(pool, *arguments, self.shared, self.options, *control, *self.closure)
 
 
 def compile_task(task, examples, shared, options, starts):
@@ -176,15 +187,15 @@ def compile_task(task, examples, shared, options, starts):
         begin = jax.jit(partial(_begin, traced, sizes, examples), **POOL_OPTIONS)
         begin = begin.lower(shared, *closure).compile()
         pool = jax.eval_shape(partial(_begin, traced, sizes, examples), shared, *closure)
-        count, drain = jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct((), np.bool_)
+        control = np.int32(0), np.bool_(False), Place.first(queue)
         run = jax.jit(program, **POOL_OPTIONS).lower(
-            pool, *examples, shared, options, count, drain, *closure
+            pool, *examples, shared, options, *control, *closure
         )
-        return run.compile(), begin
+        return run.compile(), begin, Pace()
 
-    closure = (traced.arrays,)
-    run, begin = PROGRAMS.get(key, compile_)
-    return Program(run, partial(begin, shared, *closure), closure, options, shared)
+    closure, queue = (traced.arrays,), _block_queue(examples, starts)
+    run, begin, pace = PROGRAMS.get(key, compile_)
+    return Program(run, partial(begin, shared, *closure), closure, options, shared, queue, pace)
 
 
 def _traced(function, *examples):
@@ -211,13 +222,17 @@ def _lane_of(traced, shared, arrays):
 def _begin(traced, sizes, examples, shared, arrays):
     starts, width, _ = sizes
     lane, _ = _lane_of(traced, shared, arrays)
+    return empty_pool(lane, _block_queue(examples, starts), width)
+
+
+def _block_queue(examples, starts):
+    """The shapes and types of a block's queue."""
     x0, lanes, bounds = examples
-    queue = Queue(x0, lanes, None, None, bounds, starts)
-    return empty_pool(lane, queue, width)
+    return Queue(x0, lanes, None, None, bounds, starts)
 
 
 def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
-    shared, options, count, drain, arrays = others
+    shared, options, count, drain, place, arrays = others
     starts, _, evaluations = sizes
     live, finite = jax.vmap(lambda one: check(one, shared, m))(lanes)
     finite = jnp.repeat(finite, starts) & jnp.all(jnp.isfinite(x0), axis=1)
@@ -230,7 +245,8 @@ def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
     queue = Queue(x0, lanes, status, count, bounds, starts)
     lane, plain = _lane_of(traced, shared, arrays)
     plain = None if evaluations else plain
-    return (*advance(lane, pool, queue, options, drain, evaluations, plain), live)
+    pool, ended, place = advance(lane, pool, queue, options, drain, place, evaluations, plain)
+    return pool, ended, live, place
 
 
 def compile_map(function, examples, shared):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.schedule.sources import Source
+from jaxlsq.schedule.sources import Source, check_open
 
 __all__ = ["is_covariance", "whitening"]
 
@@ -13,6 +13,7 @@ BLOCK = 1024
 
 def is_covariance(sigma, shape):
     """Whether a `sigma` is matrices (..., m, m) and not what broadcasts to `shape`, (..., m)."""
+    check_open(sigma, "sigma")
     if sigma is None or np.ndim(sigma) < 2:
         return False
     m, front = shape[-1], np.shape(sigma)[:-2]

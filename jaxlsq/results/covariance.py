@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["covariance", "determined", "scaled_inverses"]
+__all__ = ["covariance", "scaled_inverses"]
 
 # Squared part that a parameter has in the undetermined directions, from which on it is one.
 PART = 1e-8
@@ -53,36 +53,16 @@ def scaled_inverses(gram, dtype):
     Returns
     -------
     (..., n, n) float64 array
-        inf in the rows and columns of parameters that are not `determined`, NaN where `gram`
-        is not finite.
+        inf in the rows and columns of parameters that have a part in a direction in which the
+        residual does not change, NaN where `gram` is not finite.
     """
     finite, unit, values, vectors, null = _spectrum(gram, dtype)
     safe = np.where(null, np.inf, values)
     inverse = (vectors / safe[..., None, :]) @ np.swapaxes(vectors, -1, -2)
     inverse = inverse / unit[..., :, None] / unit[..., None, :]
-    known = _determined(vectors, null)
+    known = np.sum(np.where(null[..., None, :], vectors**2, 0.0), axis=-1) < PART
     inverse = np.where(known[..., :, None] & known[..., None, :], inverse, np.inf)
     return np.where(finite[..., None, None], inverse, np.nan)
-
-
-def determined(gram, dtype):
-    """Which parameters have no part in a direction in which the residual does not change.
-
-    Parameters
-    ----------
-    gram, dtype
-        As for `scaled_inverses`.
-
-    Returns
-    -------
-    (..., n) bool array
-    """
-    _, _, _, vectors, null = _spectrum(gram, dtype)
-    return _determined(vectors, null)
-
-
-def _determined(vectors, null):
-    return np.sum(np.where(null[..., None, :], vectors**2, 0.0), axis=-1) < PART
 
 
 def _spectrum(gram, dtype):

@@ -101,7 +101,8 @@ def one_fit(result):
     """One fit: values and errors, strong correlations, statistics, why it ended."""
     code = Status(int(result.status))
     end = f"{code.name}: {describe(code)}"
-    rows, notes = _values(result) if result.problem else (_bare_values(result), [])
+    known = result.problem is not None or result.inverse is not None
+    rows, notes = _values(result) if known else (_bare_values(result), [])
     notes += _statistics(result)
     width = max(len(row[0]) for row in rows)
     lines = [f"  {row[0]:<{width}}  {row[1]:>12}{'  '.join(['', *row[2:]])}" for row in rows]
@@ -128,7 +129,7 @@ def _statistics(result):
 
 
 def _bare_values(result):
-    """Without what needs the data, which a loaded result does not have."""
+    """Without what is not known when the data were gone before it was asked for."""
     return [(name, f"{value:.6g}") for name, value in zip(result.names, result.x, strict=True)]
 
 
@@ -136,12 +137,11 @@ def _values(result):
     """Rows of a name, a value and what is said of it; and notes."""
     blamed = result.undetermined()
     missing = [f"the data do not determine {' and '.join(blamed)}"] if blamed else []
-    cov = result.cov  # computed each time it is asked for
-    return _with_errors(result, cov), [*missing, *_strong_correlations(result, cov)]
+    return _with_errors(result), [*missing, *_strong_correlations(result)]
 
 
-def _with_errors(result, cov):
-    errors, rows = np.sqrt(np.diagonal(cov)), []
+def _with_errors(result):
+    errors, rows = np.sqrt(np.diagonal(result.cov)), []
     ends = {-1: "at its lower bound", 1: "at its upper bound"}
     for j, (name, value, error) in enumerate(zip(result.names, result.x, errors, strict=True)):
         held = "fixed" if result.fixed[j] else ends.get(int(result.active_mask[j]))
@@ -153,8 +153,8 @@ def _with_errors(result, cov):
     return rows
 
 
-def _strong_correlations(result, cov):
-    matrix, n = correlation(cov), len(result.names)
+def _strong_correlations(result):
+    matrix, n = correlation(result.cov), len(result.names)
     pairs = [(i, j) for i in range(n) for j in range(i) if abs(matrix[i, j]) >= STRONG]
     pairs.sort(key=lambda ij: -abs(matrix[ij]))
     return [

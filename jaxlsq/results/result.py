@@ -1,26 +1,23 @@
 """What a batch of fits returns."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxlsq.params import Layout
-from jaxlsq.results import report
+from jaxlsq.results import report, storage
+from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.plot import Plots
 from jaxlsq.results.uncertainty import Uncertainty
 from jaxlsq.status import SUCCESS, Status, describe
 
 __all__ = ["FitResult"]
 
-_SAVED = (
-    *("x", "cost", "status", "nfev", "njev", "nit", "optimality", "dof", "agreed"),
-    *("active_mask", "fixed"),
-)
+# Costs that differ by less, relatively, are taken for the same minimum.
+SAME_COST = 1e-4
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class FitResult(Plots, Uncertainty):
     r"""The fits of a batch; every array has the batch's shape in front.
 
@@ -51,6 +48,8 @@ class FitResult(Plots, Uncertainty):
         Of the n parameters: the keys of `p0`, or the model's own.
     of_counts : bool
         Whether the cost is half a deviance of counts.
+    absolute_sigma : bool
+        Whether `cov` is not scaled by the reduced chi-squared.
     """
 
     x: np.ndarray
@@ -68,6 +67,8 @@ class FitResult(Plots, Uncertainty):
     names: tuple
     problem: object = None
     of_counts: bool = False
+    absolute_sigma: bool = False
+    inverse: np.ndarray | None = None  # `inverse_gram`, where it is known
 
     # --- reading -----------------------------------------------------------------
 
@@ -117,9 +118,13 @@ class FitResult(Plots, Uncertainty):
         if not self.shape:
             raise IndexError("this is one fit; there is nothing to index")
         places = np.asarray(np.arange(self.status.size).reshape(self.shape)[index])
-        arrays = {name: self._flat(name)[places] for name in _SAVED}
+        arrays = {name: self._flat(name)[places] for name in storage.ARRAYS}
         problem = self.problem and self.problem.take(places.reshape(-1), places.shape)
-        return replace(self, **{k: np.asarray(v) for k, v in arrays.items()}, problem=problem)
+        known = vars(self).get("inverse_gram", self.inverse)
+        if known is not None:
+            known = known.reshape(self.status.size, *known.shape[-2:])[places]
+        arrays = {k: np.asarray(v) for k, v in arrays.items()}
+        return replace(self, **arrays, problem=problem, inverse=known)
 
     def _flat(self, name):
         """An array with one axis for the batch."""
@@ -197,6 +202,11 @@ class FitResult(Plots, Uncertainty):
         FitResult
             A fit that converges replaces one that did not, and of two alike the one with the
             smaller cost stays.
+
+        Raises
+        ------
+        Interrupted
+            On Ctrl-C, with what is better already.
         """
         problem = self._with_data("refit")
         settings = problem.changed_settings(changes)
@@ -206,24 +216,37 @@ class FitResult(Plots, Uncertainty):
         index = np.flatnonzero(np.broadcast_to(where, self.shape))
         if not index.size:
             return self
-        again = problem.again(index, self.x, p0, settings)
+        try:
+            again = problem.again(index, self.x, p0, settings)
+        except Interrupted as interrupt:
+            raise Interrupted(self._improved(index, interrupt.result)) from None
+        return self._improved(index, again)
+
+    def _improved(self, index, again):
+        """With the fits at some places that came out better again."""
         old_good, new_good = self.success.ravel()[index], again.success
+        cost = self.cost.ravel()[index]
+        # What float32 says of a cost is not exact: float64 is believed where it is about the same.
+        slack = SAME_COST if again.cost.dtype.itemsize > cost.dtype.itemsize else 0.0
         with np.errstate(invalid="ignore"):
-            lower = (again.cost < self.cost.ravel()[index]) | np.isnan(self.cost.ravel()[index])
+            lower = (again.cost < cost * (1.0 + slack)) | np.isnan(cost)
         better = np.where(old_good == new_good, lower, new_good)
+        better &= again.status != Status.INTERRUPTED
         arrays = {}
-        for name in _SAVED:
-            flat = self._flat(name).copy()
+        for name in storage.ARRAYS:
+            flat = self._flat(name)
+            flat = flat.astype(np.promote_types(flat.dtype, getattr(again, name).dtype))
             flat[index[better]] = getattr(again, name)[better]
             arrays[name] = flat.reshape(getattr(self, name).shape)
-        return replace(self, **arrays)
+        return replace(self, **arrays, inverse=None)
 
     def _with_data(self, what):
         if self.problem is None:
             raise ValueError(
-                f"{what} needs the data, which a loaded or concatenated result does not have; "
-                "ask for it before saving."
+                f"{what} needs the data and the model, which a loaded, concatenated or pickled "
+                "result does not have; ask for it before, of the result that fit returned."
             )
+        self.problem.check()
         return self.problem
 
     # --- keeping -----------------------------------------------------------------
@@ -231,7 +254,7 @@ class FitResult(Plots, Uncertainty):
     def to_dict(self):
         """Parameters by name (with ``_param`` where that is taken), and the other arrays."""
         columns = dict(zip(self.names, np.moveaxis(self.x, -1, 0), strict=True))
-        per_fit = [name for name in _SAVED[1:] if getattr(self, name).shape == self.shape]
+        per_fit = [name for name in storage.ARRAYS[1:] if getattr(self, name).shape == self.shape]
         rest = {name: getattr(self, name) for name in (*per_fit, "success")}
         columns = {f"{k}_param" if k in rest else k: v for k, v in columns.items()}
         return columns | rest
@@ -240,43 +263,44 @@ class FitResult(Plots, Uncertainty):
         """Write everything but the data to an ``.npz`` file.
 
         Parameters that are neither an array nor a dict of arrays are read back as an array.
+
+        Parameters
+        ----------
+        path : str, path or file object
+            A file that is there is replaced when all is written.
         """
-        arrays = {name: getattr(self, name) for name in _SAVED}
-        params = self.params
-        flat = isinstance(params, dict) and len(params) == len(self.layout.shapes)
-        # In the order of the leaves, which is that of the sorted keys.
-        shapes = dict(zip(sorted(params), self.layout.shapes, strict=True)) if flat else None
-        others = {"names": np.array(self.names), "of_counts": np.bool_(self.of_counts)}
-        np.savez(_with_suffix(path), **arrays, **others, shapes=json.dumps(shapes))
+        storage.written(self, path)
 
     @classmethod
     def load(cls, path):
-        """Read what `save` wrote; the result has no data, so no `cov` or `refit`."""
-        with np.load(_with_suffix(path)) as file:
-            arrays = {name: file[name] for name in _SAVED}
-            names = tuple(file["names"].tolist())
-            shapes, of_counts = json.loads(str(file["shapes"])), bool(file["of_counts"])
-        example = np.zeros(len(names))
-        if shapes is not None:
-            example = {key: np.zeros(shape) for key, shape in shapes.items()}
-        return cls(**arrays, layout=Layout.of(example), names=names, of_counts=of_counts)
+        """Read what `save` wrote; the result has its `cov`, and no data for `refit`, say.
+
+        Raises
+        ------
+        ValueError
+            For a file that `save` of this version did not write, or that is damaged.
+        """
+        return cls(**storage.read(path))
 
     @classmethod
     def concat(cls, results):
-        """One result from several with the same parameters, along the first axis."""
-        results = list(results)
-        if not results:
-            raise ValueError("concat needs at least one result")
-        if len({(result.layout, result.of_counts) for result in results}) != 1:
-            raise ValueError("concat needs results with the same parameters and kind of loss")
-        arrays = {
-            name: np.concatenate([getattr(result, name) for result in results]) for name in _SAVED
-        }
-        first = results[0]
-        return cls(**arrays, layout=first.layout, names=first.names, of_counts=first.of_counts)
+        """One result from several with the same parameters, along the first axis.
 
+        It has their `cov`, and not their data.
+        """
+        return cls(**storage.joined(list(results)))
 
-def _with_suffix(path):
-    """What NumPy makes of a path that it saves to."""
-    path = str(path)
-    return path if path.endswith(".npz") else path + ".npz"
+    def __getstate__(self):
+        """For pickles and other processes: everything but the data, as `save` writes it."""
+        return storage.portable(self)
+
+    def __setstate__(self, state):
+        self.__dict__.update(storage.restored(state))
+
+    def __copy__(self):
+        return replace(self)
+
+    def __deepcopy__(self, memo):
+        """With arrays of its own, and the same data."""
+        arrays = {name: getattr(self, name).copy() for name in storage.ARRAYS}
+        return replace(self, **arrays)

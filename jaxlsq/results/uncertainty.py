@@ -1,9 +1,11 @@
 """How good the fits of a result are: statistics, covariances, errors, bands."""
 
+from functools import cached_property
+
 import numpy as np
 
 from jaxlsq.results import statistics
-from jaxlsq.results.covariance import determined, scaled_inverses
+from jaxlsq.results.covariance import scaled_inverses
 
 __all__ = ["Uncertainty"]
 
@@ -61,32 +63,42 @@ class Uncertainty:
         with np.errstate(divide="ignore", invalid="ignore"):
             return 1.0 - variation[..., 0] / variation[..., 1]
 
-    @property
+    @cached_property
     def cov(self):
         r"""Covariance of the parameters, (..., n, n).
 
         .. math:: \sigma^2 (J^T J)^{-1}, \quad \sigma^2 = 2\,\mathrm{cost} / \mathrm{dof}
 
         or 1 for :math:`\sigma^2` with ``absolute_sigma`` and of counts, where J has the square
-        roots of the model for sigma.  In float64, computed in blocks each time it is asked for.
+        roots of the model for sigma.  In float64, computed in blocks when it is first asked for.
         Of the parameters that are `free`, with zeros for the others.  inf for parameters that the
         data do not determine and where `dof` is zero, NaN where a fit did not begin.
         """
-        gram, both = self._free_gram("cov")
-        inverse = scaled_inverses(gram, self.x.dtype)
-        if not self.problem.absolute_sigma:
+        inverse = self.inverse_gram
+        if not self.absolute_sigma:
             variance = 2.0 * self.cost.astype(float) / np.where(self.dof > 0, self.dof, 1)
             known = (self.dof > 0)[..., None, None]
             variance = np.where(np.isinf(inverse), 1.0, variance[..., None, None])
             inverse = np.where(known, inverse * variance, np.inf)
         never = np.isnan(self.cost)[..., None, None]
-        return np.where(never, np.nan, np.where(both, inverse, 0.0))
+        return _read_only(np.where(never, np.nan, np.where(self._both_free, inverse, 0.0)))
 
-    def _free_gram(self, what):
-        """J'J with rows of the unit matrix for what is not free, and which elements are free."""
-        gram = self._with_data(what).gram(self.x)
-        both = self.free[..., :, None] & self.free[..., None, :]
-        return np.where(both, gram, np.eye(gram.shape[-1])), both
+    @property
+    def _both_free(self):
+        """Pairs of parameters that are free, (..., n, n)."""
+        return self.free[..., :, None] & self.free[..., None, :]
+
+    @cached_property
+    def inverse_gram(self):
+        r""":math:`(J^T J)^{-1}` of the parameters that are `free`, (..., n, n) in float64.
+
+        inf for those that the data do not determine, zeros for those that are not free.
+        """
+        if self.inverse is not None:
+            return self.inverse
+        gram, both = self._with_data("cov").gram(self.x), self._both_free
+        gram = np.where(both, gram, np.eye(gram.shape[-1]))
+        return _read_only(np.where(both, scaled_inverses(gram, self.x.dtype), 0.0))
 
     @property
     def stderr(self):
@@ -112,8 +124,8 @@ class Uncertainty:
             Those with a part in a direction along which the residual does not change.
         """
         one = self._one(index, "undetermined")
-        known = determined(one._free_gram("undetermined")[0], one.x.dtype)
-        return tuple(name for name, is_known in zip(self.names, known, strict=True) if not is_known)
+        lost = np.isinf(np.diagonal(one.inverse_gram))
+        return tuple(name for name, is_lost in zip(self.names, lost, strict=True) if is_lost)
 
     def predict(self, x=None):
         """The model at the fitted parameters.
@@ -163,3 +175,9 @@ class Uncertainty:
             :math:`\sqrt{g^T C g}`, with g its gradient and C as in `cov`.
         """
         return self._with_data("derived").derived(self.x, self.cov, function)
+
+
+def _read_only(array):
+    """An array that is kept, and so is not the caller's to change."""
+    array.flags.writeable = False
+    return array

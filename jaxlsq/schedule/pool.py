@@ -14,6 +14,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxlsq.numerics.bounds import blocked
@@ -23,9 +24,10 @@ from jaxlsq.numerics.normal import Normal
 from jaxlsq.schedule.equations import Equations, squares_are_safe
 from jaxlsq.status import Status
 
-__all__ = ["Ended", "Pool", "Queue", "advance", "empty_pool", "run_pool"]
+__all__ = ["Ended", "Place", "Pool", "Queue", "advance", "empty_pool", "run_pool"]
 
 
+ALL_ROUNDS = jnp.iinfo(jnp.int32).max
 # A start of 1e-30 is a zero rather than the size of its parameter.
 FARTHEST_SIZE = 1e15
 
@@ -104,6 +106,35 @@ class Queue:
         return cls(x0, data, running, jnp.int32(size), bounds)
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Place:
+    """How far a queue has been worked.
+
+    Attributes
+    ----------
+    issued : scalar int32 array
+        Problems that lanes have taken.
+    rounds : scalar int32 array
+        Rounds that are left.
+    units : tuple of arrays or None
+        Units of the queue's residuals (B,) and parameters (B, n), made where nothing is issued.
+    """
+
+    issued: jax.Array
+    rounds: jax.Array
+    units: tuple | None = None
+
+    @classmethod
+    def first(cls, queue, rounds=ALL_ROUNDS):
+        """The begin of a queue, of which only shapes and types are read."""
+        (size, n), dtype = queue.x0.shape, queue.x0.dtype
+        units = (
+            None if squares_are_safe(dtype) else (np.ones(size, dtype), np.ones((size, n), dtype))
+        )
+        return cls(np.int32(0), np.int32(rounds), units)
+
+
 def run_pool(lane, queue, options, width, evaluations=0, plain=None):
     """Fit every problem, `width` at a time.
 
@@ -135,7 +166,8 @@ def run_pool(lane, queue, options, width, evaluations=0, plain=None):
     """
     size = queue.x0.shape[0]
     pool = empty_pool(lane, queue, min(width, size))
-    _, results = advance(lane, pool, queue, options, True, evaluations, plain)
+    place = Place.first(queue)
+    _, results, _ = advance(lane, pool, queue, options, True, place, evaluations, plain)
     return jax.tree.map(lambda v: v[:size], results)
 
 
@@ -168,8 +200,8 @@ def empty_pool(lane, queue, width):
     )
 
 
-def advance(lane, pool, queue, options, drain, evaluations=0, plain=None):
-    """Work until the queue is empty, and if asked to until the lanes are.
+def advance(lane, pool, queue, options, drain, place, evaluations=0, plain=None):
+    """Work until the queue is empty, and if asked to until the lanes are, or for some rounds.
 
     Parameters
     ----------
@@ -180,6 +212,8 @@ def advance(lane, pool, queue, options, drain, evaluations=0, plain=None):
         B problems.
     drain : bool array
         Whether to go on until every lane has ended.
+    place : Place
+        Where in the queue to begin, and how many rounds to work.
     evaluations : int
         Evaluations of the residual that one Jacobian takes.
 
@@ -189,7 +223,10 @@ def advance(lane, pool, queue, options, drain, evaluations=0, plain=None):
         ``pool.problem`` has the row of `results` that each lane's problem has, or -1.
     results : Ended
         B + W rows: the queue's problems, then what the lanes held before, in their order.
-        Rows of problems that have not ended have the status ``RUNNING``.
+        Rows of problems that have not ended, or ended in an earlier call, have the status
+        ``RUNNING``.
+    place : Place
+        Where the next call goes on, with the same queue.
     """
     # Shapes are lined up by their first axis here, which strict rank promotion forbids.
     with jax.numpy_rank_promotion("allow"):
@@ -198,7 +235,7 @@ def advance(lane, pool, queue, options, drain, evaluations=0, plain=None):
         old = jnp.where(pool.problem >= 0, size + jnp.arange(width, dtype=jnp.int32), -1)
         one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), queue.data)
         equations = Equations.of(lane, n, queue.x0.dtype, one, plain)
-        units = _units(lane, queue, equations)
+        units = _units(lane, queue, equations, place)
         rows = size + width
         results = (
             jnp.zeros((rows, n + 2), queue.x0.dtype),
@@ -206,24 +243,26 @@ def advance(lane, pool, queue, options, drain, evaluations=0, plain=None):
         )
 
         def unfinished(carry):
-            pool, _, issued = carry
-            return (issued < queue.count) | (drain & jnp.any(pool.problem >= 0))
+            pool, _, issued, rounds = carry
+            more = (issued < queue.count) | (drain & jnp.any(pool.problem >= 0))
+            return more & (rounds > 0)
 
         def body(carry):
-            pool, results, issued = carry
+            pool, results, issued, rounds = carry
             state = _round(equations, pool, options, evaluations, unfinished(carry))
             pool = replace(pool, state=state)
             results = _write(pool, results)
             pool, issued = _refill(pool, queue, units, issued)
-            return pool, results, issued
+            return pool, results, issued, rounds - 1
 
-        carry = replace(pool, problem=old), results, jnp.int32(0)
-        pool, (reals, counts), _ = lax.while_loop(unfinished, body, carry)
+        carry = replace(pool, problem=old), results, place.issued, place.rounds
+        carry = lax.while_loop(unfinished, body, carry)
+        pool, (reals, counts), issued, rounds = carry
     ended = Ended(reals[:, :n], reals[:, n], reals[:, n + 1], *(counts[:, j] for j in range(4)))
-    return pool, ended
+    return pool, ended, Place(issued, rounds, place.units and units)
 
 
-def _units(lane, queue, equations):
+def _units(lane, queue, equations, place):
     """Powers of two near the largest residual at each start, and near each parameter; or ones.
 
     A model's derivative by a parameter is of the size of the model over the parameter's, so
@@ -238,11 +277,14 @@ def _units(lane, queue, equations):
         largest = jnp.max(jnp.abs(rows[-1]), initial=0.0)
         return largest if len(rows) == 1 else jnp.sqrt(largest)
 
-    rows = jnp.arange(x0.shape[0], dtype=jnp.int32)
-    magnitudes = jnp.clip(jnp.abs(x0), 1.0 / FARTHEST_SIZE, FARTHEST_SIZE)
-    sizes = jnp.where(x0 == 0, 1.0, power_of_two(magnitudes))
-    unit = power_of_two(jax.vmap(largest)(x0, rows))
-    return unit, equations.fitting_sizes(sizes, unit)
+    def made():
+        rows = jnp.arange(x0.shape[0], dtype=jnp.int32)
+        magnitudes = jnp.clip(jnp.abs(x0), 1.0 / FARTHEST_SIZE, FARTHEST_SIZE)
+        sizes = jnp.where(x0 == 0, 1.0, power_of_two(magnitudes))
+        unit = power_of_two(jax.vmap(largest)(x0, rows))
+        return unit, equations.fitting_sizes(sizes, unit)
+
+    return lax.cond(place.issued == 0, made, lambda: place.units)
 
 
 def _take(tree, index):

@@ -1,0 +1,210 @@
+"""What a result keeps of data and model, so that it answers for those that were fitted.
+
+What is small is copied.  Of what is large, or in a file, a few values are remembered, and a
+question to the result raises where they have changed.
+"""
+
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
+from types import CellType, CodeType, FunctionType, MethodType
+
+import jax
+import numpy as np
+
+from jaxlsq.schedule.sources import Source, check_open
+
+__all__ = ["Keeper"]
+
+# Arrays of at most this size are copied.
+COPIED_BYTES = 1 << 21
+# Values of a larger one that are remembered; a prime, to which no row's length is a multiple.
+SAMPLES = 4093
+OURS = __name__.split(".")[0]
+JIT = type(jax.jit(len))
+
+
+@dataclass(frozen=True)
+class Watched:
+    """An array that is not copied, and a hash of a sample of its values."""
+
+    name: str
+    array: np.ndarray
+    seen: int
+
+    def check(self):
+        """Raise RuntimeError if it has changed."""
+        if _digest(self.array) != self.seen:
+            raise _changed(self.name)
+
+
+@dataclass(frozen=True)
+class Recorded(Source):
+    """A source that remembers, of what a fit reads, the first problem and the last."""
+
+    name: str = ""
+    seen: dict = field(default_factory=dict)
+
+    def read(self, first, last):
+        """As a `Source`."""
+        rows = super().read(first, last)
+        for place in (0, int(np.prod(self.batch)) - 1):
+            if self.index is None and first <= place < last:
+                self.seen.setdefault((place, self.dtype), _digest(rows[place - first]))
+        return rows
+
+    def check(self):
+        """Raise RuntimeError if what was read is different now."""
+        check_open(self.array, self.name)
+        for (place, dtype), seen in list(self.seen.items()):
+            again = Source(self.array, self.batch, dtype).read(place, place + 1)[0]
+            if _digest(again) != seen:
+                raise _changed(self.name)
+
+
+def _changed(name):
+    return RuntimeError(
+        f"{name} has changed since the fit, so that the result can't answer for the data it was "
+        "fitted to. Pass a copy to the fit, or ask before changing it."
+    )
+
+
+def _digest(array):
+    """A hash of shape, type and some values."""
+    step = np.linspace(0, array.size - 1, min(SAMPLES, array.size)).astype(np.intp)
+    return hash((array.shape, array.dtype, array.flat[step].tobytes()))
+
+
+class Keeper:
+    """Makes copies of data and functions, and lists what it does not copy.
+
+    Attributes
+    ----------
+    watched : list
+        Each with a method `check`.
+    """
+
+    def __init__(self):
+        self.watched = []
+        self._made = {}  # by identity, with the original, so that it lives
+
+    def array(self, name, value):
+        """An array: a copy, or the array itself, watched; JAX's do not change."""
+        if not isinstance(value, np.ndarray) or value.dtype == object:
+            return value
+        if value.nbytes <= COPIED_BYTES:
+            return np.array(value)
+        self.watched.append(Watched(name, value, _digest(value)))
+        return value
+
+    def source(self, name, source):
+        """A source with its array kept, or watched where it is in a file."""
+        if isinstance(source.array, np.ndarray):
+            return replace(source, array=self.array(name, source.array))
+        if isinstance(source.array, jax.Array):  # does not change
+            return source
+        source = Recorded(**vars(source), name=name)
+        self.watched.append(source)
+        return source
+
+    def function(self, value):
+        """A function, or what holds some, with what it reads as it is at present.
+
+        Globals of the function's own module, closures, defaults, and in them arrays, containers
+        and plain objects of classes of that module are copied; all else is shared.
+        """
+        return self._kept(value, None)
+
+    def _kept(self, value, module):
+        known = self._made.get(id(value))
+        if known is not None:
+            return known[1]
+        if isinstance(value, np.ndarray):
+            made = self.array("an array that the model reads", value)
+        elif isinstance(value, FunctionType):
+            return self._function(value, module)
+        elif type(value) is JIT and module is None:
+            made = jax.jit(self._kept(value.__wrapped__, module))
+        elif isinstance(value, MethodType):
+            owner = self._object(value.__self__, value.__func__.__module__)
+            made = MethodType(self._kept(value.__func__, module), owner)
+        elif type(value) is partial:
+            parts = self._all((value.func, value.args, value.keywords), module)
+            made = partial(parts[0], *parts[1], **parts[2])
+        elif type(value) in (list, tuple, dict):
+            made = self._all(value, module)
+        elif is_dataclass(value) and type(value).__module__.startswith(OURS):
+            made = self._dataclass(value, module)
+        else:
+            return self._object(value, module)
+        self._made[id(value)] = value, made
+        return made
+
+    def _all(self, values, module):
+        if isinstance(values, dict):
+            return {key: self._kept(value, module) for key, value in values.items()}
+        return type(values)(self._kept(value, module) for value in values)
+
+    def _dataclass(self, value, module):
+        """One of our own: the same object where nothing in it is copied."""
+        before = {field.name: getattr(value, field.name) for field in fields(value)}
+        after = {name: self._kept(part, module) for name, part in before.items()}
+        same = all(after[name] is part for name, part in before.items())
+        return value if same else replace(value, **after)
+
+    def _function(self, fun, module):
+        """A function with a closure and globals of its own."""
+        if (fun.__module__ or "").split(".")[0] == OURS or module not in (None, fun.__module__):
+            return fun
+        names = [name for name in _names(fun.__code__) if name in fun.__globals__]
+        found = _Globals(fun.__globals__)
+        cells = tuple(CellType() for _ in fun.__closure__ or ())
+        made = FunctionType(fun.__code__, found, fun.__name__, None, cells)
+        self._made[id(fun)] = fun, made  # first, since it may call itself
+        made.__dict__.update(fun.__dict__)
+        made.__qualname__, made.__module__ = fun.__qualname__, fun.__module__
+        made.__defaults__ = self._kept(fun.__defaults__, fun.__module__)
+        made.__kwdefaults__ = self._kept(fun.__kwdefaults__, fun.__module__)
+        found.update((k, self._kept(fun.__globals__[k], fun.__module__)) for k in names)
+        for old, new in zip(fun.__closure__ or (), cells, strict=True):
+            try:
+                new.cell_contents = self._kept(old.cell_contents, fun.__module__)
+            except ValueError:  # a name that is not bound yet
+                continue
+        return made
+
+    def _object(self, value, module):
+        """A plain object of a class of the caller's own, with what it holds."""
+        kind = type(value)
+        is_plain = (
+            kind.__module__ == (module or kind.__module__)
+            and hasattr(value, "__dict__")
+            and kind.__new__ is object.__new__
+            and not hasattr(kind, "__del__")
+            and not hasattr(kind, "__slots__")
+        )
+        if not is_plain:
+            return value
+        made = object.__new__(kind)
+        self._made[id(value)] = value, made
+        made.__dict__.update(self._all(vars(value), kind.__module__))
+        return made
+
+
+class _Globals(dict):
+    """Names that a function reads; those that are not kept are looked up where they were."""
+
+    def __init__(self, module):
+        super().__init__(__builtins__=module["__builtins__"])
+        self._module = module
+
+    def __missing__(self, name):
+        return self._module[name]
+
+
+def _names(code):
+    """Names that a function's code, and the functions in it, look up."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names(constant)
+    return names

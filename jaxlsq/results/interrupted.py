@@ -1,0 +1,34 @@
+"""What an interrupted batch raises."""
+
+import numpy as np
+
+from jaxlsq.status import Status
+
+__all__ = ["Interrupted"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a batch of fits; what is done is in `result`.
+
+    It is a `KeyboardInterrupt`, so that a loop over files ends as it does with any other.
+
+    Attributes
+    ----------
+    result : FitResult
+        Of all fits; those that are not done have the status INTERRUPTED.
+    """
+
+    def __init__(self, result):
+        super().__init__(result)
+        self.result = result
+
+    def __str__(self):
+        status = self.result.status
+        left = int(np.count_nonzero(status == Status.INTERRUPTED))
+        text = (
+            f"{status.size - left:,} of {status.size:,} fits are done: they are in this "
+            "exception's `result` (in a notebook: import sys; result = sys.last_value.result)."
+        )
+        if left:
+            text += " Go on with result.refit(where=result.status == jaxlsq.Status.INTERRUPTED)."
+        return text

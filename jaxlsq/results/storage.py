@@ -1,0 +1,197 @@
+"""Results in files, in pickles, and joined: everything but the data."""
+
+import json
+import os
+import shutil
+import uuid
+import zipfile
+import zlib
+from contextlib import suppress
+from dataclasses import fields
+
+import jax
+import numpy as np
+
+from jaxlsq.params import Layout
+
+__all__ = ["ARRAYS", "joined", "portable", "read", "restored", "written"]
+
+VERSION = 1
+ARRAYS = (
+    *("x", "cost", "status", "nfev", "njev", "nit", "optimality", "dof", "agreed"),
+    *("active_mask", "fixed"),
+)
+# Arrays with one value for each parameter.
+_PER_PARAMETER = ("x", "active_mask", "fixed")
+_FLAGS = ("of_counts", "absolute_sigma")
+
+
+def portable(result):
+    """Fields by name, without the data: with what `cov` is made of, and the layout as a pytree.
+
+    Where the data are gone or have changed, there is no `cov` later.
+    """
+    values = {field.name: getattr(result, field.name) for field in fields(result)}
+    try:
+        values["inverse"] = result.inverse_gram
+    except (ValueError, RuntimeError, OSError):  # a closed file, say; the rest is worth keeping
+        values["inverse"] = None
+    places = result.layout.unpack(np.arange(len(result.names)))
+    return values | {"problem": None, "layout": places}
+
+
+def restored(values):
+    """Fields by name, from what `portable` gave."""
+    return values | {"layout": _layout(values["layout"])}
+
+
+def _layout(places):
+    """The layout of a pytree, whose leaves say where in the vector they are."""
+    for make in (getattr(Layout, "as_given", Layout.of), Layout.of):
+        layout = make(places)
+        if np.array_equal(layout.pack(places), np.arange(layout.n)):
+            return layout
+    raise ValueError("the order of its parameters is not one of theirs")
+
+
+# --- files ------------------------------------------------------------------------
+
+
+def written(result, target):
+    """Write a result; what was at a path stays until all of it is written."""
+    values = portable(result)
+    arrays = {name: values[name] for name in (*ARRAYS, *_FLAGS)}
+    if values["inverse"] is not None:
+        arrays["inverse"] = values["inverse"]
+    shapes = json.dumps(_shapes(values["layout"]))
+    arrays |= {"names": np.array(result.names), "shapes": shapes, "version": VERSION}
+    if hasattr(target, "write"):
+        np.savez(target, **arrays)
+        return
+    path = os.path.realpath(_with_suffix(target))
+    beside = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with open(beside, "xb") as file:
+            np.savez(file, **arrays)
+        if os.path.exists(path):
+            shutil.copymode(path, beside)
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise
+
+
+def _shapes(places):
+    """Keys and shapes of a dict of arrays in the order of the vector; None for all else."""
+    if not isinstance(places, dict) or not all(isinstance(v, np.ndarray) for v in places.values()):
+        return None
+    keys = sorted(places, key=lambda key: np.min(places[key], initial=0))
+    return [[key, places[key].shape] for key in keys]
+
+
+def read(source):
+    """Fields by name, of a file that `written` wrote.
+
+    Raises
+    ------
+    ValueError
+        Which names the file and says what is wrong with it.
+    """
+    is_file = hasattr(source, "read")
+    name = getattr(source, "name", "the file") if is_file else _with_suffix(source)
+    try:
+        file = np.load(source if is_file else name)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("one array alone")
+        with file:
+            arrays = {key: file[key] for key in file.files}
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
+        raise
+    except (ValueError, EOFError, OSError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise _unreadable(name, f"it is damaged, or no .npz file ({error})") from error
+    missing = sorted({*ARRAYS, *_FLAGS, "names", "shapes", "version"} - set(arrays))
+    if "version" in missing and {"x", "status", "names"} <= set(arrays):
+        raise _unreadable(name, "an older version wrote it, which this one can't read")
+    if missing:
+        raise _unreadable(name, f"it has no {', '.join(missing)}")
+    if arrays["version"] != VERSION:
+        raise _unreadable(name, f"its format is {arrays['version']}, and this one's {VERSION}")
+    try:
+        return _fields(arrays)
+    except (ValueError, TypeError, json.JSONDecodeError) as error:
+        raise _unreadable(name, str(error)) from error
+
+
+def _unreadable(name, why):
+    return ValueError(f"{name} is not a result that FitResult.save wrote: {why}.")
+
+
+def _fields(arrays):
+    """Of a result, with their shapes checked."""
+    values = {name: arrays[name] for name in ARRAYS}
+    names, batch = tuple(arrays["names"].tolist()), arrays["status"].shape
+    n = len(names)
+    expected = {name: (*batch, n) if name in _PER_PARAMETER else batch for name in ARRAYS}
+    values["inverse"] = arrays.get("inverse")
+    if values["inverse"] is not None:
+        expected["inverse"] = (*batch, n, n)
+    for name, shape in expected.items():
+        if values[name].shape != shape:
+            raise ValueError(f"{name} has the shape {values[name].shape} and not {shape}")
+    shapes = json.loads(str(arrays["shapes"]))
+    if shapes is None:
+        places = np.arange(n)
+    else:
+        ends = np.cumsum([0] + [int(np.prod(shape)) for _, shape in shapes])
+        if ends[-1] != n:
+            raise ValueError(f"it has {n} names of {ends[-1]} parameters")
+        places = {
+            key: np.arange(first, last).reshape(shape)
+            for (key, shape), first, last in zip(shapes, ends[:-1], ends[1:], strict=True)
+        }
+    flags = {name: bool(arrays[name]) for name in _FLAGS}
+    return values | flags | {"names": names, "layout": _layout(places)}
+
+
+def _with_suffix(path):
+    """What NumPy makes of a path that it saves to."""
+    path = os.fspath(path)
+    return path if path.endswith(".npz") else path + ".npz"
+
+
+# --- several ----------------------------------------------------------------------
+
+
+def joined(results):
+    """Fields by name, of results one after the other."""
+    if not results:
+        raise ValueError("concat needs at least one result.")
+    if any(not result.shape for result in results):
+        raise ValueError(
+            "concat joins batches along their first axis, and single fits have none: keep it "
+            "with result[i:i + 1]."
+        )
+    first = results[0]
+    if any(_kind(result) != _kind(first) for result in results):
+        raise ValueError(
+            "concat needs results with the same parameters, kind of loss and absolute_sigma."
+        )
+    shapes = [result.shape for result in results]
+    if len({shape[1:] for shape in shapes}) != 1:
+        raise ValueError(f"concat needs batches that differ along their first axis, got {shapes}.")
+    parts = [portable(result) for result in results]
+    values = {name: np.concatenate([part[name] for part in parts]) for name in ARRAYS}
+    inverses = [part["inverse"] for part in parts]
+    known = all(inverse is not None for inverse in inverses)
+    values["inverse"] = np.concatenate(inverses) if known else None
+    same = {name: getattr(first, name) for name in ("names", "layout", *_FLAGS)}
+    return values | same
+
+
+def _kind(result):
+    """What results that are joined have in common."""
+    places = result.layout.unpack(np.arange(len(result.names)))
+    leaves, tree = jax.tree.flatten(places)
+    where = tuple((leaf.shape, tuple(leaf.ravel().tolist())) for leaf in leaves)
+    return result.names, tree, where, *(getattr(result, name) for name in _FLAGS)

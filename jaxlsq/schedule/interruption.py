@@ -1,0 +1,72 @@
+"""Ctrl-C while a batch runs: a request to stop, which loses nothing that is computed."""
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+__all__ = ["Interruption"]
+
+# Presses that follow each other faster are one.
+QUIET_S = 0.15
+
+
+class Interruption:
+    """What takes the place of KeyboardInterrupt between ``__enter__`` and ``__exit__``.
+
+    An exception can come at any place, the one where results are put away too.  Here
+    whatever raises KeyboardInterrupt on SIGINT only sets `asked`, but in a part that is
+    `at_once`.  A handler of the caller's that does not raise goes on as it does.  Signals
+    reach the main thread alone: in another one nothing is exchanged.
+    """
+
+    def __init__(self):
+        self._event = threading.Event()
+        self._at_once = False
+        self._last_s = 0.0
+        self._previous = None
+
+    @property
+    def asked(self):
+        """Whether the run is to stop."""
+        return self._event.is_set()
+
+    def ask(self):
+        """Ask the run to stop."""
+        self._last_s = time.monotonic()
+        self._event.set()
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            previous = signal.getsignal(signal.SIGINT)
+            if callable(previous):
+                self._previous = previous
+                signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_):
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _handle(self, number, frame):
+        try:
+            self._previous(number, frame)
+        except KeyboardInterrupt:
+            self.ask()
+            if self._at_once:
+                self._at_once = False
+                raise
+
+    @contextmanager
+    def at_once(self):
+        """A part that KeyboardInterrupt may leave anywhere, since nothing is lost there."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
+    def settle(self):
+        """Wait for the last press of a row of them, which else would meet the caller's code."""
+        while self.asked and (left := self._last_s + QUIET_S - time.monotonic()) > 0:
+            time.sleep(left)

@@ -1,0 +1,233 @@
+"""Ctrl-C, as a real signal, in every kind of run: it is answered soon, and nothing is lost."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from jaxlsq.schedule.interruption import Interruption
+from jaxlsq.schedule.pool import Place
+from jaxlsq.schedule.stream import CALL_S, FIRST_ROUNDS, Pace
+from tests.problems.lanes import fit, options, problems
+from tests.test_pool import ADVANCE, assert_equal, begin, queue_of
+
+HEAD = """
+import os, signal, sys, threading, time
+import jax, jax.numpy as jnp, numpy as np
+import jaxlsq
+from jaxlsq import Interrupted, Status
+
+T = np.linspace(0.1, 4.0, 24)
+N = 40_000
+RATES = np.random.default_rng(0).uniform(0.5, 2.0, N)
+Y = 2.5 * np.exp(-RATES[:, None] * T) + 0.3
+PRESSED = []
+
+def heavy(x):
+    # So slow that all fits take many seconds.
+    return jax.lax.fori_loop(0, 400, lambda i, v: v + 1e-9 * jnp.sin(v), x)
+
+def model(t, a, k, c):
+    return heavy(a * jnp.exp(-k * t) + c)
+
+P0 = [1.0, 1.0, 0.0]
+
+def press(times=1, after=0.4, apart=0.02):
+    def run():
+        time.sleep(after)
+        for _ in range(times):
+            PRESSED.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(apart)
+    threading.Thread(target=run, daemon=True).start()
+
+def pressing(times=1, after=0.4):
+    '''Progress that presses when the first fits are done.'''
+    def progress(done, total):
+        if done and not PRESSED:
+            press(times, after)
+            PRESSED.append(time.monotonic())
+    return progress
+
+def check(result, shape=(N,)):
+    '''Some is done, and right; the rest says that it is not.'''
+    took = time.monotonic() - PRESSED[1]
+    assert took < 1.0, took
+    rest = result.status == Status.INTERRUPTED
+    assert result.shape == shape, result.shape
+    assert 0 < rest.sum() < rest.size, rest.sum()
+    assert np.isnan(result.x[rest]).all() and np.isnan(result.cost[rest]).all()
+    assert result.success[~rest].all()
+    return rest
+"""
+
+
+def run(code, timeout=120):
+    """A script of its own; what it prints."""
+    script = HEAD + textwrap.dedent(code)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=timeout
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("times", [2, 10])
+def test_presses_end_a_fit_and_keep_what_is_done(times):
+    out = run(f"""
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            jaxlsq.fit(model, T, Y, P0, progress=pressing({times}))
+        except KeyboardInterrupt as error:
+            rest = check(error.result)
+            np.testing.assert_allclose(error.result.x[~rest, 1], RATES[~rest], rtol=1e-4)
+            print(type(error).__name__, error)
+        assert signal.getsignal(signal.SIGINT) is handler
+    """)
+    assert "Interrupted" in out
+    assert "of 40,000 fits are done" in out
+    assert "sys.last_value.result" in out
+
+
+def test_a_loop_over_files_ends():
+    out = run("""
+        seen = []
+        try:
+            for number in range(3):
+                seen.append(number)
+                jaxlsq.fit(model, T, Y, P0, progress=pressing())
+        finally:
+            print(seen)
+            os._exit(0)
+    """)
+    assert out.strip() == "[0]"
+
+
+def test_float32_starts_and_polish():
+    run("""
+        for more in ({"starts": 3}, {"polish": "float64"}):
+            PRESSED.clear()
+            try:
+                jaxlsq.fit(model, T, Y.astype(np.float32), P0, progress=pressing(2), **more)
+            except Interrupted as error:
+                check(error.result)
+            else:
+                raise AssertionError(more)
+    """)
+
+
+def test_least_squares_batch_refit_and_several_groups():
+    run("""
+        try:
+            jaxlsq.least_squares_batch(
+                lambda p, y: model(T, *p) - y, P0, Y, progress=pressing(2))
+        except Interrupted as error:
+            first = error.result
+        rest = check(first)
+        PRESSED.clear()
+        try:
+            first.refit(where=first.status == Status.INTERRUPTED, progress=pressing(2))
+        except Interrupted as error:
+            second = error.result
+        check(second)
+        np.testing.assert_array_equal(second.x[~rest], first.x[~rest])
+        assert np.sum(second.status == Status.INTERRUPTED) < rest.sum()
+        PRESSED.clear()
+        ys = [y[:24 - 10 * (i % 2)] for i, y in enumerate(Y)]
+        try:
+            jaxlsq.fit(model, [T[:len(y)] for y in ys], ys, P0, progress=pressing(2))
+        except Interrupted as error:
+            check(error.result)
+    """)
+
+
+def test_questions_to_a_result_are_interrupted():
+    run("""
+        result = jaxlsq.fit(lambda t, a, k, c: a * jnp.exp(-k * t) + c, T, Y, P0)
+        def slow(p):
+            return jax.lax.fori_loop(0, 40_000, lambda i, v: v + 1e-9 * jnp.sin(v), p[1])
+        press(after=1.5)
+        try:
+            result.derived(slow)
+        except KeyboardInterrupt as error:
+            assert not isinstance(error, Interrupted)
+            assert time.monotonic() - PRESSED[0] < 1.0, time.monotonic() - PRESSED[0]
+        else:
+            raise AssertionError("was not interrupted")
+        finally:
+            os._exit(0 if sys.exc_info()[0] in (None, KeyboardInterrupt) else 1)
+    """)
+
+
+def test_a_handler_of_the_callers_that_does_not_raise_goes_on():
+    run("""
+        heard = []
+        signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+        press(after=0.05)
+        result = jaxlsq.fit(lambda t, a, k, c: a * jnp.exp(-k * t) + c, T, Y, P0)
+        time.sleep(0.2)
+        assert result.success.all() and heard == [signal.SIGINT]
+    """)
+
+
+def test_presses_of_a_row_are_one():
+    with Interruption() as interrupts:
+        for _ in range(10):
+            signal.raise_signal(signal.SIGINT)
+        assert interrupts.asked
+        with pytest.raises(KeyboardInterrupt), interrupts.at_once():
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        interrupts.settle()
+
+
+def in_slices(queue, rounds, **changes):
+    """All of a queue's problems, so many rounds at a time, and how many calls it took."""
+    pool, place, calls = begin(queue), Place.first(queue), 0
+    size, width = len(queue.x0), None
+    whole = None
+    held = None
+    while whole is None or place.issued < size or np.any(pool.problem >= 0):
+        place = replace(place, rounds=np.int32(rounds))
+        pool, ended, place = ADVANCE(pool, queue, options(**changes), True, place)
+        ended = jax.tree.map(np.asarray, ended)
+        width = len(ended.status) - size
+        number = np.full(size + width, -1)
+        number[:size] = np.arange(size)
+        if held is not None:
+            number[size:] = held
+        done = (ended.status > -100) & (number >= 0)
+        if whole is None:
+            whole = jax.tree.map(lambda v: v[:size].copy(), ended)
+        for out, new in zip(jax.tree.leaves(whole), jax.tree.leaves(ended), strict=True):
+            out[number[done]] = new[done]
+        problem = np.asarray(pool.problem)
+        held = np.where(problem >= 0, number[problem], -1)
+        calls += 1
+    return whole, calls
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_calls_of_a_few_rounds_give_what_one_gives(x64, rounds, dtype):
+    x0, y = (v.astype(dtype) for v in problems())
+    loose = {"ftol": 1e-5, "xtol": 1e-5} if dtype == np.float32 else {}
+    sliced, calls = in_slices(queue_of(x0, y), rounds, dtype=dtype, **loose)
+    assert calls > 10 / rounds
+    assert_equal(sliced, fit(x0, y, **loose))
+
+
+def test_pace():
+    pace = Pace()
+    assert pace.rounds == FIRST_ROUNDS
+    pace.measure(32, 32 * 1e-4)
+    assert pace.rounds == pytest.approx(CALL_S / 1e-4, rel=1e-3)
+    pace.measure(2, 1e-3)  # a short call says little of what each round costs
+    assert pace.rounds == pytest.approx(CALL_S / 1e-4, rel=1e-3)
+    pace.measure(10, 10 * CALL_S)
+    assert pace.rounds == 1
