@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-import jax
 import numpy as np
 
 from jaxlsq.constraints import check_box, inward, pair
@@ -134,7 +133,7 @@ class _Form:
             isinstance(name, str) for name in fixed
         ):
             fixed = dict.fromkeys(fixed, True)
-        if isinstance(fixed, dict) and set(fixed) != set(self._tree_keys()):
+        if isinstance(fixed, dict) and set(fixed) != set(self.layout.keys):
             values = self._by_name(fixed, "fixed", False)
         else:
             values = self._array(fixed, "fixed")
@@ -144,10 +143,6 @@ class _Form:
                 f"a parameter stays is that of p0. Got {fixed!r}."
             )
         return values
-
-    def _tree_keys(self):
-        tree = jax.tree.unflatten(self.layout.tree, self.layout.shapes)
-        return tree if isinstance(tree, dict) else ()
 
     def _by_name(self, values, argument, default):
         """A vector, from values for some of the names."""

@@ -8,14 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.functions import Band, Prediction, given_places
-from jaxlsq.batch.inputs import Spread, Start, as_array_like, batch_options
+from jaxlsq.batch.inputs import batch_options, float_dtype, in_memory
 from jaxlsq.batch.limits import Limits
+from jaxlsq.batch.starts import Spread, Start
 from jaxlsq.constraints import check_box
+from jaxlsq.containers import as_array_like
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.params import Layout
 from jaxlsq.results.result import FitResult
 from jaxlsq.schedule.pool import Ended
 from jaxlsq.schedule.progress import reporter
+from jaxlsq.schedule.sources import converted
 from jaxlsq.status import SUCCESS, Status
 
 __all__ = ["Problem", "Settings"]
@@ -284,14 +287,15 @@ class Problem:
     def _at(self, name, function, x, at):
         if self.model is None:
             raise ValueError(f"{name} needs a model: use fit, or evaluate your function yourself.")
-        at = jax.tree.map(
-            lambda v: np.asarray(as_array_like(v, "x")), at, is_leaf=lambda v: isinstance(v, list)
-        )
+        if at is not None:
+            at = jax.tree.map(_place, at, is_leaf=lambda v: isinstance(v, list))
+            wide = float_dtype((), [np.empty(1, np.float32), *jax.tree.leaves(at)]) == np.float64
 
         def call(group, x):
             places = self.places
-            if at is not None:
-                there = jax.tree.map(lambda v: v.astype(group.dtype), at)
+            if at is not None:  # in the type of the fit, or wider if that would lose digits
+                group = group.in_float64() if wide else group
+                there = jax.tree.map(lambda v: converted(v, group.dtype), at)
                 group = replace(group, shared={**group.shared, "at": there})
                 places = given_places
             return group.map(function(self.model, group.task.layout, places), x)
@@ -343,6 +347,11 @@ class Problem:
             of_one = evaluate(values, self.layout, places)
             out.append(single._gather(lambda group, at, of=of_one: group.map(of, at), at))
         return tuple(layout.unpack(values) for values in out)
+
+
+def _place(x):
+    """Where the model is evaluated, as an array."""
+    return in_memory(as_array_like(x, "x"))
 
 
 def _sigma_of(data, y):

@@ -83,8 +83,13 @@ class FitResult(Plots, Uncertainty):
 
     @property
     def failed(self):
-        """Which fits did not."""
-        return ~self.success
+        """Which fits did not, of those that had a point to fit."""
+        return ~self.success & ~self.masked_out
+
+    @property
+    def masked_out(self):
+        """Which data sets have no point that counts; they are neither a success nor a failure."""
+        return self.status == Status.MASKED_OUT
 
     @property
     def shape(self):
@@ -244,8 +249,7 @@ class FitResult(Plots, Uncertainty):
         arrays = {name: getattr(self, name) for name in _SAVED}
         params = self.params
         flat = isinstance(params, dict) and len(params) == len(self.layout.shapes)
-        # In the order of the leaves, which is that of the sorted keys.
-        shapes = dict(zip(sorted(params), self.layout.shapes, strict=True)) if flat else None
+        shapes = dict(zip(params, self.layout.shapes, strict=True)) if flat else None
         others = {"names": np.array(self.names), "of_counts": np.bool_(self.of_counts)}
         np.savez(_with_suffix(path), **arrays, **others, shapes=json.dumps(shapes))
 
@@ -259,7 +263,7 @@ class FitResult(Plots, Uncertainty):
         example = np.zeros(len(names))
         if shapes is not None:
             example = {key: np.zeros(shape) for key, shape in shapes.items()}
-        return cls(**arrays, layout=Layout.of(example), names=names, of_counts=of_counts)
+        return cls(**arrays, layout=Layout.as_given(example), names=names, of_counts=of_counts)
 
     @classmethod
     def concat(cls, results):

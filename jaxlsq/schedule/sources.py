@@ -43,27 +43,23 @@ class Source:
 
     def _read(self, first, last):
         if not self.batch:
-            return converted(np.asarray(self.array[:]), self.dtype)[None]
+            return converted(self._rows(slice(None)), self.dtype)[None]
         inner = int(np.prod(self.batch[1:]))
         low, high = first // inner, -(-last // inner)
-        rows = np.asarray(self.array[low:high])
+        rows = self._rows(slice(low, high))
         flat = rows.reshape(-1, *self.tail)[first - low * inner : last - low * inner]
         return np.ascontiguousarray(converted(flat, self.dtype))
 
+    def _rows(self, index):
+        rows = self.array[index]
+        return rows if isinstance(rows, np.ma.MaskedArray) else np.asarray(rows)
+
 
 def converted(array, dtype):
-    """An array in another type.
-
-    Raises
-    ------
-    ValueError
-        For an integer that does not fit, instead of wrapping it.
-    """
-    out = np.asarray(array, dtype)
-    narrower = out.dtype.kind in "iu" and out.dtype.itemsize < array.dtype.itemsize
-    if narrower and not np.array_equal(out, array):
-        raise ValueError(
-            f"the data hold integers that {out.dtype}, which goes with float32 data, does not. "
-            "Pass the data in float64, or these numbers as floats."
-        )
+    """An array in another type, without a mask: what it covers is NaN, or False."""
+    if not isinstance(array, np.ma.MaskedArray):
+        return np.asarray(array, dtype)
+    out = np.full(array.shape, np.nan if dtype.kind == "f" else 0, dtype)
+    live = ~np.ma.getmaskarray(array)
+    out[live] = np.ma.getdata(array)[live]
     return out
