@@ -40,7 +40,7 @@ def residual(p, y):
 # --- settings, the same for both ---------------------------------------------------
 
 SETTINGS = [
-    ({"bounds": (0.0, 0.5)}, ValueError, "`p0` is infeasible: parameter 0 starts at 1.0"),
+    ({"bounds": (0.0, 0.5)}, ValueError, r"`p0` is infeasible: '(a|p\[0\])' starts at 1.0"),
     ({"bounds": (3.0, 1.0)}, ValueError, "Each lower bound must be less than its upper bound"),
     ({"bounds": (NAN, 1.0)}, ValueError, "Each lower bound must be less than its upper bound"),
     ({"bounds": (0.0, 1.0, 2.0)}, ValueError, "`bounds` must contain 2 elements"),

@@ -242,7 +242,7 @@ class Problem:
             problem = replace(problem, start=start)
             limits = problem.limits
             if limits and start.array is not None:
-                check_box(limits.lower, limits.upper, start.array, "p0")
+                check_box(limits.lower, limits.upper, start.array, "p0", self.names)
         else:
             last = x.reshape(self.total, self.layout.n)[index]
             first = problem.start.array
