@@ -26,7 +26,7 @@ def pair(bounds):
     return tuple(bounds)
 
 
-def check_box(lower, upper, x0, name="x0"):
+def check_box(lower, upper, x0, name="x0", names=None):
     """Raise ValueError where bounds are impossible, or a start is outside of them.
 
     Parameters
@@ -36,21 +36,23 @@ def check_box(lower, upper, x0, name="x0"):
         None where it is not known.
     name : str
         Of `x0`.
+    names : sequence of str, optional
+        Of the parameters.
     """
     lower, upper = np.asarray(lower), np.asarray(upper)
     bad = ~(lower <= upper)
     if bad.any():
-        where = _first(bad)
         raise ValueError(
             "Each lower bound must be less than its upper bound (or equal, for a fixed "
-            f"parameter): bound {where} is from {_at(lower, bad)} to {_at(upper, bad)}."
+            f"parameter): those of {_first(bad, names)} are {_at(lower, bad)} and "
+            f"{_at(upper, bad)}."
         )
     if x0 is None:
         return
     outside = (x0 < lower) | (x0 > upper)
     if outside.any():
         raise ValueError(
-            f"`{name}` is infeasible: parameter {_first(outside)} starts at {_at(x0, outside)}, "
+            f"`{name}` is infeasible: {_first(outside, names)} starts at {_at(x0, outside)}, "
             f"outside of its bounds, {_at(lower, outside)} to {_at(upper, outside)}."
         )
 
@@ -65,9 +67,11 @@ def inward(lower, upper, dtype):
     return np.where(low <= high, low, between), high
 
 
-def _first(bad):
-    place = tuple(int(i) for i in np.argwhere(bad)[0])
-    return place[0] if len(place) == 1 else place
+def _first(bad, names):
+    """The parameter of the first that is bad, and of which data set."""
+    *problem, j = (int(i) for i in np.argwhere(bad)[0])
+    name = f"parameter {j}" if names is None else repr(names[j])
+    return f"{name} of data set {problem[0]}" if problem else name
 
 
 def _at(values, bad):

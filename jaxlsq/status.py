@@ -15,6 +15,7 @@ class Status(IntEnum):
 
     RUNNING = -100
     NONFINITE_COST = -10
+    MASKED_OUT = -9
     INFEASIBLE_BOUNDS = -8
     INTERRUPTED = -7
     SINGULAR_JACOBIAN = -6
@@ -36,9 +37,14 @@ class Status(IntEnum):
 
 SUCCESS = frozenset({Status.FTOL, Status.XTOL, Status.FTOL_AND_XTOL, Status.GTOL})
 
-# status: (what happened, what to try)
+# status: (what happened, what to try).  Keys of the format are a front door's own arguments.
 _TABLE = {
     Status.RUNNING: ("The fit has not ended.", ""),
+    Status.MASKED_OUT: (
+        "No point of this data set counts: all are masked or, with nan_policy='omit', NaN; its "
+        "parameters are NaN.",
+        "",
+    ),
     Status.INTERRUPTED: (
         "The fit was interrupted before it ended; its parameters are NaN.",
         "Run it with result.refit(where=result.status == Status.INTERRUPTED).",
@@ -59,9 +65,9 @@ _TABLE = {
         "Fit fewer parameters, or leave this data set out.",
     ),
     Status.NONFINITE_DATA: (
-        "The data, their sigma or the starting parameters have a NaN or an infinity; the starting "
-        "parameters are returned.",
-        "Mask the point, or pass nan_policy='omit' for NaN in ydata.",
+        "The data (xdata, ydata, sigma) or the starting parameters have a NaN or an infinity, or a "
+        "sigma is zero or negative; the starting parameters are returned.",
+        "Mask the point, or pass nan_policy='omit' for NaN in xdata, ydata or sigma.",
     ),
     Status.NONFINITE_STEPS: (
         "Every step down to the smallest led to where the function returns a NaN or an infinity; "
@@ -72,8 +78,9 @@ _TABLE = {
     Status.NONFINITE_JACOBIAN: (
         "The Jacobian has a NaN or an infinity at the last accepted parameters, which are "
         "returned.",
-        "Look for a square root, logarithm, power or norm whose derivative is undefined there, "
-        "or use finite differences (Dfun='2-point').",
+        "Look for a square root, logarithm, power or norm whose derivative is undefined there, or "
+        "an exponential that overflows (beyond 88 in float32, 709 in float64: try float64); or "
+        "use finite differences ({jac}='2-point').",
     ),
     Status.NONFINITE_START: (
         "The function returned a NaN or an infinity at the starting parameters.",
@@ -95,7 +102,7 @@ _TABLE = {
     ),
     Status.MAX_NFEV: (
         "The limit on function evaluations was reached.",
-        "Raise maxfev, start closer, or rescale parameters of very different size.",
+        "Raise {limit}, start closer, or rescale parameters of very different size.",
     ),
     Status.FTOL_TOO_SMALL: (
         "ftol is too small: the sum of squares can't be reduced further.",
@@ -132,13 +139,15 @@ _SCIPY = {
 }
 
 
-def describe(status):
+def describe(status, jac="jac", limit="max_nfev"):
     """What happened and, where there is something, what to try.
 
     Parameters
     ----------
     status : int
         A code of `Status`.
+    jac, limit : str
+        What a front door calls the Jacobian, and the limit on evaluations.
 
     Returns
     -------
@@ -151,11 +160,11 @@ def describe(status):
     'The function returned a NaN or an infinity at the starting parameters'
     """
     happened, advice = _TABLE[Status(status)]
-    return f"{happened} {advice}".rstrip()
+    return f"{happened} {advice.format(jac=jac, limit=limit)}".rstrip()
 
 
 def scipy_message(status, **arguments):
-    """SciPy's text for a MINPACK code, `describe`'s for the others.
+    """SciPy's text for a MINPACK code, `describe`'s in `leastsq`'s words for the others.
 
     Parameters
     ----------
@@ -165,4 +174,6 @@ def scipy_message(status, **arguments):
         ``ftol``, ``xtol``, ``gtol`` and ``maxfev`` as given to the solver.
     """
     status = Status(status)
-    return _SCIPY[status].format(**arguments) if status in _SCIPY else describe(status)
+    if status in _SCIPY:
+        return _SCIPY[status].format(**arguments)
+    return describe(status, jac="Dfun", limit="maxfev")

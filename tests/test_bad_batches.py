@@ -40,7 +40,7 @@ def residual(p, y):
 # --- settings, the same for both ---------------------------------------------------
 
 SETTINGS = [
-    ({"bounds": (0.0, 0.5)}, ValueError, "`p0` is infeasible: parameter 0 starts at 1.0"),
+    ({"bounds": (0.0, 0.5)}, ValueError, r"`p0` is infeasible: '(a|p\[0\])' starts at 1.0"),
     ({"bounds": (3.0, 1.0)}, ValueError, "Each lower bound must be less than its upper bound"),
     ({"bounds": (NAN, 1.0)}, ValueError, "Each lower bound must be less than its upper bound"),
     ({"bounds": (0.0, 1.0, 2.0)}, ValueError, "`bounds` must contain 2 elements"),
@@ -131,14 +131,14 @@ FIT = [
     ({"xdata": {"t": T, "z": T + 1j}}, TypeError, "xdata must be an array of real numbers"),
     ({"xdata": T[:-1]}, ValueError, r"one value per point.*xdata and ydata"),
     # p0
-    ({"p0": None}, TypeError, "p0 must be real"),
+    ({"p0": None}, TypeError, "p0 is None; pass one starting value"),
     ({"p0": [[1.0, 2.0], [1.0]]}, ValueError, "p0 must be an array"),
     ({"p0": {"a": 1.0, 2: 1.0}}, TypeError, r"p0's keys must be .*names, got \['a', 2\]"),
     ({"p0": []}, TypeError, "p0 is empty"),
     ({"p0": {}}, TypeError, "p0 is empty"),
     ({"p0": "guess"}, TypeError, "p0 must be real"),
     ({"p0": [1.0, 1j]}, TypeError, "p0 must be real, got dtype complex"),
-    ({"p0": np.ones((3, 2))}, ValueError, r"p0 must have shape \(n,\) or \(12, 'n'\).*\(3, 2\)"),
+    ({"p0": np.ones((3, 2))}, ValueError, r"p0 must have shape \(n,\) or \(12, n\).*\(3, 2\)"),
     ({"p0": np.ones((1, B, 2))}, ValueError, "p0 must have shape"),
     ({"p0": {"a": np.ones(3), "k": 1.0}}, ValueError, r"p0\['a'\] must be .*\(12,\).*\(3,\)"),
     ({"p0": {"a": 1j, "k": 1.0}}, TypeError, "p0 must be real"),
@@ -189,7 +189,7 @@ def test_an_untraceable_model_says_what_to_write(raises):
 def test_an_exception_of_the_model_reaches_the_caller(raises):
     raises(ZeroDivisionError, "division", fit, lambda t, a, k: 1 / 0, T, Y, P0)
     raises(ZeroDivisionError, "division", fit, decay, T, Y, lambda t, y: 1 / 0)
-    raises(TypeError, "positional argument", fit, decay, T, Y, (1.0, 1.0, 1.0))
+    raises(TypeError, "p0 has 3 values, the model takes 2: a, k", fit, decay, T, Y, (1.0,) * 3)
     raises(TypeError, "'rate'", fit, decay, T, Y, {"a": 1.0, "rate": 1.0})
 
 
@@ -210,7 +210,7 @@ RAGGED = [
     ({"ydata": [RAGGED_Y[0] + 1j, RAGGED_Y[1]]}, TypeError, "ydata must be .*real numbers"),
     ({"ydata": [["a"] * 9, ["b"] * 12]}, TypeError, "ydata must be .*real numbers"),
     ({"xdata": [RAGGED_X[0] + 1j, RAGGED_X[1]]}, TypeError, "xdata must be .*real numbers"),
-    ({"p0": np.ones((3, 2))}, ValueError, r"p0 must have shape \(n,\) or \(2, 'n'\)"),
+    ({"p0": np.ones((3, 2))}, ValueError, r"p0 must have shape \(n,\) or \(2, n\)"),
     ({"ydata": [[1.0, NAN] + 7 * [1.0], RAGGED_Y[1]]}, ValueError, "ydata contains NaN"),
 ]
 
@@ -240,7 +240,7 @@ BATCH = [
     ({"x0": "guess"}, TypeError, "x0 must be real"),
     ({"x0": [1.0, 1j]}, TypeError, "x0 must be real, got dtype complex"),
     ({"x0": {"a": 1.0, "k": "b"}}, TypeError, "x0 must be real"),
-    ({"x0": np.ones((3, 2))}, ValueError, r"x0 must have shape \(n,\) or \(12, 'n'\).*\(3, 2\)"),
+    ({"x0": np.ones((3, 2))}, ValueError, r"x0 must have shape \(n,\) or \(12, n\).*\(3, 2\)"),
     ({"x0": lambda d: d}, TypeError, "x0 must be real"),
     ({"fun": 3.0}, TypeError, "fun"),
     ({"fun": lambda p, d: jnp.sum(residual(p, d))}, ValueError, r"fun must return a 1-D .*\(\)"),

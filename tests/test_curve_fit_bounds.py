@@ -127,7 +127,7 @@ def test_the_function_is_never_called_outside():
         ({"bounds": ([2, 0, 0], 1)}, ValueError, "Each lower bound must be"),
         ({"bounds": (0, np.nan)}, ValueError, "Each lower bound must be"),
         ({"bounds": ([0, 0], 1)}, ValueError, "Inconsistent shapes between bounds"),
-        ({"bounds": (0, 1), "p0": [2, 0.5, 0.5]}, ValueError, "`x0` is infeasible"),
+        ({"bounds": (0, 1), "p0": [2, 0.5, 0.5]}, ValueError, "`p0` is infeasible"),
         ({"bounds": (0, 1), "method": "lm"}, ValueError, "'lm' only works for unconstrained"),
         ({"bounds": (0, 1), "loss": "foo"}, ValueError, "`loss` must be one of"),
         ({"bounds": (0, 1), "foo": 1}, TypeError, "foo"),

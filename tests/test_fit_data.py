@@ -141,7 +141,7 @@ def test_raise_raises_before_anything_is_compiled(plain, compiles, container):
     np.testing.assert_array_equal(clean.x, plain.x)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, -1.0])
+@pytest.mark.parametrize("value", [np.nan, 0.0, -1.0])
 def test_a_bad_sigma_of_one_data_set_ends_its_fit(value):
     sigma = SIGMA.copy()
     sigma[3, 7] = value
@@ -286,7 +286,7 @@ def test_ragged_with_sigma_mask_and_nan(live):
 
 
 def test_float32_is_computed_in_float32(plain):
-    result = fit(decay, T, Y.astype(np.float32), P0)
+    result = fit(decay, T.astype(np.float32), Y.astype(np.float32), P0)
     assert result.params.dtype == result.cost.dtype == result.optimality.dtype == np.float32
     assert result.residuals.dtype == result.predict().dtype == np.float32
     assert result.cov.dtype == np.float64
@@ -296,10 +296,10 @@ def test_float32_is_computed_in_float32(plain):
 
 
 def test_polish_reaches_float64(plain):
-    y = Y.astype(np.float32)
-    result = fit(decay, T, y, P0, polish="float64")
-    exact = fit(decay, T, y.astype(float), P0, ftol=1e-12, xtol=1e-12)
-    narrow = fit(decay, T, y, P0)
+    t, y = T.astype(np.float32), Y.astype(np.float32)
+    result = fit(decay, t, y, P0, polish="float64")
+    exact = fit(decay, t, y.astype(float), P0, ftol=1e-12, xtol=1e-12)
+    narrow = fit(decay, t, y, P0)
     assert result.params.dtype == result.cost.dtype == np.float64
     error, before = np.abs(result.x / exact.x - 1), np.abs(narrow.x / exact.x - 1)
     assert error.max() < 1e-6
@@ -309,7 +309,7 @@ def test_polish_reaches_float64(plain):
 
 
 def test_narrow_floats_and_integers(plain):
-    half = fit(decay, T, Y.astype(np.float16), P0)
+    half = fit(decay, T.astype(np.float16), Y.astype(np.float16), P0)
     assert half.x.dtype == np.float32
     whole = np.round(1000.0 * Y).astype(np.int16)
     result = fit(decay, T, whole, P0)
@@ -320,12 +320,14 @@ def test_narrow_floats_and_integers(plain):
 
 
 @pytest.mark.parametrize("per_lane", [False, True])
-def test_integers_that_float32_data_would_wrap_raise(per_lane):
+def test_integers_that_float32_would_round_make_the_fit_wide(per_lane):
     x, y = np.arange(20), Y.astype(np.float32)
-    x = np.broadcast_to(x, Y.shape) if per_lane else x
-    assert fit(decay, x, y, P0).success.all()
-    with pytest.raises(ValueError, match=r"integers that int32.*float64"):
-        fit(decay, x + 2**40, y, P0)
+    x = np.broadcast_to(x, Y.shape).astype(np.int16) if per_lane else x
+    assert fit(decay, x, y, P0).x.dtype == np.float32
+    far = x.astype(np.int64) + 2**40
+    result = fit(lambda t, a, k: decay(t - 2.0**40, a, k), far, y, P0)
+    assert result.x.dtype == np.float64
+    np.testing.assert_array_equal(result.x, fit(decay, x, y.astype(float), P0).x)
 
 
 def test_any_container_gives_the_same_bits(plain, tmp_path):

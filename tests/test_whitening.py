@@ -72,7 +72,10 @@ def test_a_matrix_that_is_not_positive_definite_ends_its_own_fit():
 def test_what_is_a_covariance():
     assert is_covariance(np.eye(5), (5,))
     assert is_covariance(np.eye(5), (7, 5))
-    assert not is_covariance(np.eye(5), (5, 5))  # a sigma per point of five data sets
+    with pytest.raises(ValueError, match=r"sigma\[None\].*list\(sigma\)"):
+        is_covariance(np.eye(5), (5, 5))  # or a sigma per point of five data sets
+    assert not is_covariance(list(np.eye(5)), (5, 5))
+    assert not is_covariance(np.arange(25.0).reshape(5, 5), (5, 5))
     assert is_covariance(np.eye(5)[None], (5, 5))
     assert is_covariance(np.ones((7, 5, 5)), (7, 5))
     assert not is_covariance(np.ones((7, 5)), (7, 5))

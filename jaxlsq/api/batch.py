@@ -1,32 +1,23 @@
 """`fit` and `least_squares_batch`: thousands to millions of problems from the host."""
 
-import inspect
+from functools import partial
 
 import jax
 import numpy as np
 
-from jaxlsq.batch.data import Pieces, check_counts, check_nan, ragged_parts, stacked, start_of
-from jaxlsq.batch.functions import (
-    FunJacobian,
-    FunResidual,
-    Policy,
-    Predict,
-    all_points,
-    scale_of,
-)
+from jaxlsq.batch.data import Pieces, check_counts, guessed_start
+from jaxlsq.batch.dims import Dims
+from jaxlsq.batch.functions import FunJacobian, FunResidual, Predict, all_points, scale_of
+from jaxlsq.batch.given import parts_of, start_again, takes, trial_values, ydata_of
 from jaxlsq.batch.group import Group
-from jaxlsq.batch.inputs import (
-    as_array_like,
-    as_tree_start,
-    float_dtype,
-    is_ragged,
-    per_lane,
-)
+from jaxlsq.batch.inputs import float_dtype, per_lane
 from jaxlsq.batch.limits import Limits
 from jaxlsq.batch.problem import Problem, Settings
 from jaxlsq.batch.program import Task
-from jaxlsq.batch.whitening import is_covariance
+from jaxlsq.batch.starts import as_start, as_tree_start
 from jaxlsq.constraints import check_no_sigma, check_scale, loss_of
+from jaxlsq.containers import as_array_like, no_mask
+from jaxlsq.names import check_count, check_order, names_of
 from jaxlsq.numerics.jacobian import METHODS
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.schedule.sources import Source
@@ -175,55 +166,51 @@ def fit(
     _check_callable("model", model)
     jac = _check_jac(jac)
     _check_weights(loss, sigma, absolute_sigma, f_scale)
-    ragged = is_ragged(ydata)
-    if ragged:
-        parts = ragged_parts(xdata, ydata, sigma, mask)
-        batch = (len(ydata),)
-    else:
-        xdata = stacked(xdata, ydata)
-        ydata = as_array_like(ydata, "ydata")
-        if len(ydata.shape) == 0 or ydata.shape[-1] == 0:
-            raise ValueError(
-                f"ydata must have shape (..., m) with m of at least 1, got {tuple(ydata.shape)}."
-            )
-        batch = tuple(ydata.shape[:-1])
-        parts = [(np.arange(int(np.prod(batch))), xdata, ydata, sigma, mask)]
-        if is_covariance(sigma, ydata.shape) and (mask is not None or nan_policy == "omit"):
-            raise ValueError(
-                "a covariance matrix as sigma goes with neither mask nor nan_policy='omit': leave "
-                "the points out of xdata, ydata and sigma, or give them a large variance."
-            )
-    policy = Policy(nan_policy == "omit", mask is not None or ragged)
-    if nan_policy == "raise":
-        check_nan(parts)
+    dims = Dims.of(ydata)
+    sigma, mask, f_scale = (
+        dims.like_ydata(value, name)
+        for value, name in ((sigma, "sigma"), (mask, "mask"), (f_scale, "f_scale"))
+    )
+    p0 = p0 if callable(p0) else dims.of_parameters(p0, "p0")
+    bounds, fixed = dims.of_bounds(bounds), dims.of_parameters(fixed, "fixed")
+    lists = isinstance(ydata, (list, tuple))
+    ydata, batch = ydata_of(ydata)
+    start = None if callable(p0) else as_start(p0, batch)
+    trial = partial(trial_values, model, expand, start or p0)
+    parts, policy = parts_of(dims.of_x(xdata), (ydata, lists), (sigma, mask), nan_policy, trial)
     if loss is POISSON:
         check_counts(parts)
     scale = f_scale if loss and loss is not POISSON else None
-    groups = []
+    ragged = isinstance(ydata, list)
+    pieces = []
     for index, x, y, s, live in parts:
         shape = (len(index),) if ragged else batch
         points = {"sigma": s, "mask": live, "f_scale": scale}
-        groups.append((index, Pieces.of(x, y, points, shape)))
-    start, by_name = start_of(p0, batch, groups)
-    predict = _predict(model, expand, start.layout, by_name, jac)
-    given = by_name or expand is not None
-    names = start.layout.names if given else _names_of(model, start.layout)
+        pieces.append((index, Pieces.of(x, y, points, shape, policy)))
+    if start is None:
+        start = guessed_start(p0, pieces[0][1], policy)
+    predict = _predict(model, expand, start.layout, jac)
+    given = predict.by_name or expand is not None
+    names = None if given else names_of(model, start.layout.n)
+    names = names or start.layout.names
     return Problem(
         groups=tuple(
-            (index, pieces.group(predict, policy, jac, start.layout, loss))
-            for index, pieces in groups
+            (index, piece.group(predict, policy, jac, start.layout, loss))
+            for index, piece in pieces
         ),
         batch=batch,
         start=start,
         layout=start.layout,
         names=names,
-        read_start=lambda p0, batch: start_of(p0, batch, groups)[0],
+        read_start=partial(start_again, start.layout, pieces[0][1], policy),
         settings=settings,
         absolute_sigma=absolute_sigma or loss is POISSON,
         lengths=np.array([len(y) for y in ydata]) if ragged else None,
         model=predict,
-        places=groups[0][1].x,
-        limits=Limits.of(bounds, fixed, start, names, batch),
+        places=pieces[0][1].x,
+        limits=Limits.of(
+            dims.of_bounds(bounds), dims.of_parameters(fixed, "fixed"), start, names, batch
+        ),
     ).solve()
 
 
@@ -302,7 +289,8 @@ def least_squares_batch(
         polish=polish,
         progress=progress,
     )
-    leaves = [as_array_like(leaf, "data") for leaf in jax.tree.leaves(data)]
+    leaves, structure = jax.tree.flatten(data)
+    leaves = [no_mask(as_array_like(leaf, "data"), "data") for leaf in leaves]
     sizes = {leaf.shape[0] if leaf.shape else None for leaf in leaves}
     if len(sizes) != 1 or None in sizes:
         raise ValueError(
@@ -310,10 +298,9 @@ def least_squares_batch(
             f"{[tuple(leaf.shape) for leaf in leaves]}."
         )
     batch = (sizes.pop(),)
-    floats = [leaf for leaf in leaves if np.dtype(leaf.dtype).kind == "f"]
-    dtype = float_dtype(*(floats or [np.asarray(leaf) for leaf in jax.tree.leaves(x0)]))
-    start = as_tree_start(x0, batch)
-    lanes, join = per_lane(data, batch, dtype)
+    dtype = float_dtype(leaves, () if _any_float(leaves) else _arrays(x0))
+    lanes, join = per_lane(leaves, structure, batch, dtype)
+    start = as_tree_start(x0, batch, partial(takes, fun, join, lanes, dtype))
     task = Task(
         layout=start.layout,
         residual=FunResidual(fun, join),
@@ -354,10 +341,20 @@ def _check_weights(loss, sigma, absolute_sigma, f_scale):
         )
 
 
-def _predict(model, expand, layout, by_name, jac):
+def _any_float(leaves):
+    return any(np.dtype(leaf.dtype).kind not in "iub" for leaf in leaves)
+
+
+def _arrays(x0):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(x0)]
+
+
+def _predict(model, expand, layout, jac):
     """The model as a function of the parameters that are fitted."""
     if expand is None:
-        return Predict(model, by_name)
+        check_order(layout.keys, model, jac)
+        check_count(model, layout.n, layout.keys)
+        return Predict(model, bool(layout.keys))
     _check_callable("expand", expand)
     if callable(jac):
         raise ValueError("jac is of the model's parameters and does not go with expand; leave it.")
@@ -374,12 +371,3 @@ def _check_jac(jac):
     if not callable(jac) and not (isinstance(jac, str) and jac in METHODS):
         raise ValueError(f"jac must be callable or one of {sorted(METHODS)}, got {jac!r}.")
     return jac
-
-
-def _names_of(model, layout):
-    """The model's names of its parameters, where it has as many."""
-    try:
-        names = tuple(inspect.signature(model).parameters)[1:]
-    except (TypeError, ValueError):  # some callables have no signature
-        names = ()
-    return names if len(names) == layout.n else layout.names

@@ -8,22 +8,20 @@ import numpy as np
 
 from jaxlsq.batch.functions import Counts, ModelJacobian, ModelResidual, scale_of
 from jaxlsq.batch.group import Group
-from jaxlsq.batch.inputs import (
-    Start,
-    as_array_like,
-    as_start,
-    broadcast_source,
-    float_dtype,
-    split_data,
-)
+from jaxlsq.batch.inputs import broadcast_source, float_dtype, split_data, whole
+from jaxlsq.batch.points import Filled, Known, Unmasked
 from jaxlsq.batch.program import Task
+from jaxlsq.batch.readings import EACH, Leaf
+from jaxlsq.batch.shapes import shapes_of
+from jaxlsq.batch.starts import Start
 from jaxlsq.batch.whitening import is_covariance, whitening
 from jaxlsq.constraints import not_counts
+from jaxlsq.containers import as_array_like, is_masked
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.params import Layout
 from jaxlsq.schedule.sources import Source
 
-__all__ = ["Pieces", "check_counts", "check_nan", "ragged_parts", "stacked", "start_of"]
+__all__ = ["Pieces", "as_params", "check_counts", "check_nan", "guessed_start"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,27 @@ class Pieces:
     dtype: np.dtype
 
     @classmethod
-    def of(cls, xdata, ydata, points, batch):
-        """Sources and shared arrays from what the caller gave; `points` holds what is per point."""
-        dtype = float_dtype(ydata)
-        lanes, shared, x = split_data(xdata, batch, dtype, "xdata")
-        lanes["y"] = Source(ydata, batch, dtype)
+    def of(cls, xdata, ydata, points, batch, policy):
+        """Sources and shared arrays from what the caller gave.
+
+        Parameters
+        ----------
+        xdata : (list of Leaf, PyTreeDef)
+        ydata : array-like
+        points : dict
+            What is per point: sigma, mask, f_scale, or None for them.
+        batch : tuple of int
+        policy : Policy
+        """
+        leaves, structure = xdata
         shape = (*batch, ydata.shape[-1])
+        dtype = _common_dtype(leaves, ydata, points["sigma"], batch)
+        lanes, shared = _usable_points(leaves, ydata, points["sigma"], shape, policy)
+        if policy.some:
+            leaves = [_filled(leaf, batch, shape[-1]) for leaf in leaves]
+        x_lanes, x_shared, x = split_data(leaves, structure, batch, dtype, "xdata")
+        lanes |= x_lanes | {"y": Source(ydata, batch, dtype)}
+        shared |= x_shared
         for name, value in points.items():
             if value is None:
                 continue
@@ -51,12 +64,8 @@ class Pieces:
             else:
                 kind = np.dtype(bool) if name == "mask" else dtype
                 part = broadcast_source(value, shape, batch, kind, name)
-            if isinstance(part, Source):
-                lanes[name] = part
-            else:
-                shared[name] = part
-                if name in ("sigma", "f_scale") and not np.all(part > 0):
-                    raise ValueError(f"{name} must be positive: it holds zero, negative or NaN.")
+            (lanes if isinstance(part, Source) else shared)[name] = part
+        _check_positive(shared, policy)
         return cls(lanes, shared, x, batch, dtype)
 
     def group(self, predict, policy, jac, layout, loss=None):
@@ -73,6 +82,80 @@ class Pieces:
         return Group(task, self.lanes, self.shared, int(np.prod(self.batch)), self.dtype)
 
 
+def _common_dtype(leaves, ydata, sigma, batch):
+    each = [ydata, *(leaf.array for leaf in leaves if leaf.reading == EACH)]
+    shared = [whole(leaf, batch) for leaf in leaves if leaf.reading != EACH]
+    if sigma is not None:
+        sigma = as_array_like(sigma, "sigma")
+        of_all = all(size == 1 for size in sigma.shape[: len(sigma.shape) - 1])
+        (shared if of_all or is_covariance(sigma, ydata.shape) else each).append(sigma)
+    return float_dtype(each, shared)
+
+
+def _usable_points(leaves, ydata, sigma, shape, policy):
+    """Which points are not masked, and which have a known x: per data set, and shared.
+
+    Entries called ``mask...`` say which points count, those called ``known...`` where that
+    has to be so.
+    """
+    lanes, shared, batch = {}, {}, shape[:-1]
+    if is_masked(ydata):
+        lanes["mask.y"] = Source(Unmasked(ydata), batch, np.dtype(bool))
+    if sigma is not None and is_masked(sigma):
+        part = broadcast_source(Unmasked(sigma), shape, batch, np.dtype(bool), "sigma")
+        (lanes if isinstance(part, Source) else shared)["mask.sigma"] = part
+    for number, leaf in enumerate(leaves):
+        views = [("mask", Unmasked)] if is_masked(leaf.array) else []
+        views += [] if not policy.some or _is_clean(leaf.array) else [("known", Known)]
+        for kind, view in views:
+            name = f"{kind}.x.{number}"
+            if not _has_points(leaf, batch, shape[-1]):
+                if kind == "mask" and not np.all(np.asarray(view(leaf.array))):
+                    raise ValueError(
+                        f"xdata has masked elements in an array of shape {leaf.array.shape}, "
+                        f"whose last axis is not that of the {shape[-1]} points; fill them."
+                    )
+            elif leaf.reading == EACH:
+                lanes[name] = Source(view(leaf.array), batch, np.dtype(bool))
+            else:
+                shared[name] = np.asarray(view(whole(leaf, batch)))
+    return lanes, shared
+
+
+def _is_clean(array):
+    """Whether an array is known to have neither masked elements nor NaN, without reading a file."""
+    if np.dtype(array.dtype).kind in "iub":
+        return not is_masked(array)
+    return type(array) is np.ndarray and not np.isnan(array).any()
+
+
+def _has_points(leaf, batch, m):
+    """Whether the last axis of one data set's part is that of its points."""
+    tail = leaf.array.shape[len(batch) :] if leaf.reading == EACH else leaf.array.shape
+    return bool(len(tail)) and tail[-1] == m
+
+
+def _filled(leaf, batch, m):
+    """A leaf without the values of points that are masked or NaN."""
+    if not _has_points(leaf, batch, m) or _is_clean(leaf.array):
+        return leaf
+    view = Filled(leaf.array)
+    return Leaf(view if leaf.reading == EACH else np.asarray(view), leaf.reading)
+
+
+def _check_positive(shared, policy):
+    """Raise ValueError for shared scales that are not positive, where they count."""
+    for name in ("sigma", "f_scale"):
+        if name not in shared:
+            continue
+        good = shared[name] > 0
+        if name == "sigma":
+            good = good | np.logical_not(shared.get("mask.sigma", True))
+            good = good | np.isnan(shared[name]) if policy.omit else good
+        if not np.all(good):
+            raise ValueError(f"{name} must be positive: it holds zero, negative or NaN.")
+
+
 def _scalar_layout(layout, by_name):
     """Parameters as separate scalars, each of which is differentiated by alone."""
     return layout if by_name else Layout.of((0.0,) * layout.n)
@@ -85,32 +168,44 @@ class _Guess:
     guess: object
     layout: Layout
     x: object
+    policy: object
 
     def __call__(self, lane, shared):
-        params = _as_params(self.guess(self.x(lane, shared), lane["y"]))
-        packed = self.layout.pack(params, (), jnp)
-        return packed.astype(lane["y"].dtype)
+        y = self.policy.filled(lane, shared)
+        packed = self.layout.pack(as_params(self.guess(self.x(lane, shared), y)), (), jnp)
+        return packed.astype(y.dtype)
 
 
-def start_of(p0, batch, groups):
-    """`Start`, and whether the parameters have names."""
-    if not callable(p0):
-        start = as_start(p0, batch)
-        return start, isinstance(p0, dict)
-    _, pieces = groups[0]
-    one = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in pieces.lanes.items()}
-    with jax.enable_x64(pieces.dtype == np.float64):
-        shapes = jax.eval_shape(
-            lambda lane, shared: _as_params(p0(pieces.x(lane, shared), lane["y"])),
-            one,
-            pieces.shared,
-        )
-    example = jax.tree.map(lambda s: np.zeros(s.shape), shapes)
-    layout = Layout.of(example)
-    return Start(layout, None, _Guess(p0, layout, pieces.x)), isinstance(example, dict)
+def guessed_start(p0, pieces, policy):
+    """`Start` of a guess, with parameters as it returns them.
+
+    Parameters
+    ----------
+    p0 : callable
+        ``p0(x, y)``, as `fit` takes it.
+    pieces : Pieces
+        Of any of the problems: a guess is asked what it returns for their shapes.
+    policy : Policy
+    """
+    wide = pieces.dtype == np.float64
+    lane = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in pieces.lanes.items()}
+    keys = []
+
+    def guessed(lane, shared):
+        params = as_params(p0(pieces.x(lane, shared), lane["y"]))
+        keys.extend(params if isinstance(params, dict) else ())
+        return params
+
+    shapes = shapes_of(guessed, lane, pieces.shared, wide=wide)
+    if keys:
+        example = {key: np.zeros(shapes[key].shape) for key in keys}
+    else:
+        example = np.zeros(shapes.shape)
+    layout = Layout.as_given(example)
+    return Start(layout, None, _Guess(p0, layout, pieces.x, policy))
 
 
-def _as_params(params):
+def as_params(params):
     """A guess as a dict of scalars or a vector."""
     if isinstance(params, dict) and params:
         return params
@@ -124,15 +219,22 @@ def _as_params(params):
 
 
 def check_nan(parts):
-    """Raise ValueError for a NaN in ydata."""
-    for _, _, ydata, *_ in parts:
-        for rows in _blocks(ydata):
-            block = np.asarray(ydata[rows])
-            if block.dtype.kind == "f" and np.isnan(block).any():
+    """Raise ValueError for a NaN in xdata, ydata or sigma, where it is not masked."""
+    for _, (leaves, _), ydata, sigma, _ in parts:
+        arrays = [("xdata", leaf.array) for leaf in leaves] + [("ydata", ydata)]
+        if sigma is not None:
+            arrays.append(("sigma", as_array_like(sigma, "sigma")))
+        for name, array in arrays:
+            if any(_holds_nan(array[rows]) for rows in _blocks(array)):
                 raise ValueError(
-                    "ydata contains NaN. Pass nan_policy='omit' to leave such points out, or "
+                    f"{name} contains NaN. Pass nan_policy='omit' to leave such points out, or "
                     "'propagate' to end only their fits."
                 )
+
+
+def _holds_nan(block):
+    values = np.ma.compressed(block) if isinstance(block, np.ma.MaskedArray) else np.asarray(block)
+    return values.dtype.kind not in "iub" and bool(np.isnan(values).any())
 
 
 def check_counts(parts):
@@ -140,8 +242,10 @@ def check_counts(parts):
     for _, _, ydata, _, mask in parts:
         live = True if mask is None else np.broadcast_to(np.asarray(mask), ydata.shape)
         for rows in _blocks(ydata):
-            block = np.asarray(ydata[rows])
-            bad = not_counts(block) & ~np.isnan(block)
+            block = ydata[rows]
+            present = ~np.ma.getmaskarray(block) if isinstance(block, np.ma.MaskedArray) else True
+            block = np.asarray(block)
+            bad = not_counts(block) & ~np.isnan(block) & present
             bad &= live if live is True else live[rows]
             if bad.any():
                 raise ValueError(
@@ -151,68 +255,9 @@ def check_counts(parts):
                 )
 
 
-def _blocks(ydata):
+def _blocks(array):
     """Slices of the first axis, of some tens of kilobytes."""
-    if len(ydata.shape) == 1:
-        return [slice(None)]
-    step = max(1, 8192 * ydata.shape[0] // max(int(np.prod(ydata.shape)), 1))
-    return [slice(first, first + step) for first in range(0, ydata.shape[0], step)]
-
-
-def stacked(xdata, ydata):
-    """A list of arrays, where ydata is a list of as many, as one array; a tuple is a pytree."""
-    if isinstance(xdata, list) and all(np.ndim(x) == 0 for x in xdata):
-        return np.asarray(xdata)
-    lists = isinstance(xdata, list) and isinstance(ydata, (list, tuple))
-    if lists and len(xdata) == len(ydata) and all(np.ndim(x) > 0 for x in xdata):
-        return np.stack(xdata)
-    return xdata
-
-
-def ragged_parts(xdata, ydata, sigma, mask):
-    """Groups of similar length: their places, and padded arrays with a mask."""
-    for y in ydata:
-        as_array_like(y, "ydata")
-    lengths = np.array([len(y) for y in ydata])
-    if lengths.min() == 0:
-        raise ValueError(f"ydata[{int(lengths.argmin())}] is empty.")
-    for name, values in (("xdata", xdata), ("sigma", sigma), ("mask", mask)):
-        if values is None and name != "xdata":
-            continue
-        if not isinstance(values, (list, tuple)) or len(values) != len(ydata):
-            raise ValueError(
-                f"{name} must be a list of {len(ydata)} arrays, as ydata is; got "
-                f"{type(values).__name__}."
-            )
-        for i, (value, length) in enumerate(zip(values, lengths, strict=True)):
-            as_array_like(value, name)
-            if np.shape(value)[-1:] != (length,):
-                raise ValueError(
-                    f"{name}[{i}] must have {length} points, as ydata[{i}]; got shape "
-                    f"{np.shape(value)}."
-                )
-    buckets = np.array([_bucket(length) for length in lengths])
-    parts = []
-    for size in np.unique(buckets):
-        index = np.flatnonzero(buckets == size)
-        padded = [
-            None if v is None else np.stack([_pad(np.asarray(v[i]), size) for i in index])
-            for v in (xdata, ydata, sigma)
-        ]
-        live = np.arange(size)[None, :] < lengths[index][:, None]
-        if mask is not None:
-            live = live & np.stack([_pad(np.asarray(mask[i], bool), size) for i in index])
-        parts.append((index, *padded, live))
-    return parts
-
-
-def _bucket(length):
-    """The next of 4, 6, 8, 12, 16, 24, 32, ...: few shapes, a third of padding at most."""
-    power = 1 << max(int(length) - 1, 3).bit_length()
-    return power * 3 // 4 if length <= power * 3 // 4 else power
-
-
-def _pad(array, size):
-    """The last axis continued with its last value, at which the model is finite."""
-    widths = [(0, 0)] * (array.ndim - 1) + [(0, size - array.shape[-1])]
-    return np.pad(array, widths, mode="edge")
+    if len(array.shape) <= 1:
+        return [slice(None)] if array.shape else [...]
+    step = max(1, 8192 * array.shape[0] // max(int(np.prod(array.shape)), 1))
+    return [slice(first, first + step) for first in range(0, array.shape[0], step)]

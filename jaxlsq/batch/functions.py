@@ -1,9 +1,11 @@
 """What is fitted, as functions of one problem: models and general functions, masks and weights."""
 
 from dataclasses import dataclass
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxlsq.numerics.jacobian import linearized
 from jaxlsq.params import Layout
@@ -45,28 +47,47 @@ class Policy:
     """Which points of a data set count.
 
     Two of them are equal where they do the same, so that it may be part of a program's key.
+
+    Attributes
+    ----------
+    omit : bool
+        Whether NaN in x, y or sigma leaves a point out.
+    masked : bool
+        Whether there may be masks: entries of the data that are called ``mask...``.
     """
 
     omit: bool
     masked: bool
 
+    @property
+    def some(self):
+        """Whether there may be points that do not count."""
+        return self.omit or self.masked
+
     def live(self, lane, shared):
         """(m,) bool, or None for all."""
-        y = lane["y"]
-        live = _find("mask", lane, shared) if self.masked else None
-        if live is not None:
-            live = jnp.broadcast_to(live, y.shape)
-        if not self.omit:
-            return live
-        present = ~jnp.isnan(y)
-        return present if live is None else live & present
+        if not self.some:
+            return None
+        y, sigma = lane["y"], _find("sigma", lane, shared)
+        parts = _of_points("mask", lane, shared)
+        if self.omit:
+            parts += [~jnp.isnan(y), *_of_points("known", lane, shared)]
+            parts += [] if sigma is None else [~jnp.isnan(sigma)]
+        if not parts:
+            return None
+        return jnp.broadcast_to(reduce(jnp.logical_and, parts), y.shape)
 
     def __call__(self, lane, shared, m):
-        """`Task.check`: how many points count, and whether those are finite."""
+        """`Task.check`: how many points count, and whether those are finite.
+
+        A sigma may be infinite, which is no weight.
+        """
         live, sigma = self.live(lane, shared), _find("sigma", lane, shared)
         good = jnp.isfinite(lane["y"])
+        for known in _of_points("known", lane, shared) if self.some else _known_x(lane, shared):
+            good = good & known
         if sigma is not None:
-            good = good & jnp.isfinite(sigma) & (sigma > 0)
+            good = good & (sigma > 0)
         whitening = _find("whitening", lane, shared)
         if whitening is not None:
             good = good & jnp.all(jnp.isfinite(whitening))
@@ -74,9 +95,36 @@ class Policy:
             return jnp.int32(m), jnp.all(good)
         return jnp.sum(live, dtype=jnp.int32), jnp.all(good | ~live)
 
+    def filled(self, lane, shared):
+        """y with the last value before each point that does not count in its place."""
+        y, live = lane["y"], self.live(lane, shared)
+        if live is None:
+            return y
+        places = jnp.where(live, jnp.arange(y.size), -1)
+        last = lax.cummax(places)
+        return y[jnp.where(last < 0, jnp.argmax(live), last)]
+
 
 def _find(key, lane, shared):
     return lane.get(key, shared.get(key))
+
+
+def _of_points(kind, lane, shared):
+    """(m,) bool from each entry of a kind, over all variables of a point."""
+    entries = {**shared, **lane}
+    names = sorted(name for name in entries if name.split(".")[0] == kind)
+    return [jnp.all(entries[name], axis=tuple(range(entries[name].ndim - 1))) for name in names]
+
+
+def _known_x(lane, shared):
+    """Where the points of x are not NaN, as `_of_points`."""
+    entries, m = {**shared, **lane}, lane["y"].shape[0]
+    leaves = [v for name, v in sorted(entries.items()) if name.startswith("xdata.")]
+    return [
+        jnp.all(~jnp.isnan(v), axis=tuple(range(v.ndim - 1)))
+        for v in leaves
+        if v.shape[-1:] == (m,)
+    ]
 
 
 @dataclass(frozen=True)
@@ -90,12 +138,9 @@ class ModelResidual:
 
     def __call__(self, params, lane, shared):
         y = lane["y"]
-        values = self.predict(params, self.x(lane, shared))
-        if values.shape not in (y.shape, (), (1,)):
-            raise ValueError(
-                f"model(x, ...) must return one value per point, shape {y.shape}, got "
-                f"{values.shape}. Do xdata and ydata have the same length?"
-            )
+        x = self.x(lane, shared)
+        values = self.predict(params, x)
+        check_shape(values.shape, y.shape, x)
         live = self.policy.live(lane, shared)
         if self.counts:
             values = jnp.broadcast_to(values, y.shape).astype(y.dtype)
@@ -116,6 +161,26 @@ class ModelResidual:
             return jnp.sum(jnp.square(scaled - mean * ones))
         means = mean * ones if live is None else jnp.where(live, mean, jnp.ones((), y.dtype))
         return jnp.sum(task.loss(means, task.extra(lane, shared))[2])
+
+
+def check_shape(shape, expected, x):
+    """Raise ValueError unless a model gave a value per point, or one for all where x has no more.
+
+    Parameters
+    ----------
+    shape, expected : tuple of int
+    x : pytree of arrays
+        What the model was given.
+    """
+    shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(x)]
+    if shape == expected or (shape == () and (expected == (1,) or max(map(len, shapes)) <= 1)):
+        return
+    of_x = shapes[0] if len(shapes) == 1 else shapes
+    hint = "Do xdata and ydata have the same length?"
+    raise ValueError(
+        f"model(x, ...) must return one value per point, shape {expected}, got {shape} for x of "
+        f"shape {of_x}. {hint}"
+    )
 
 
 @dataclass(frozen=True)
@@ -142,6 +207,8 @@ def _weighted(rows, lane, shared, live):
         return jnp.matmul(whitening, rows, precision="highest")
     sigma = _find("sigma", lane, shared)
     if sigma is not None:
+        if live is not None:  # derivatives of what does not count are finite too
+            sigma = jnp.where(live, sigma, jnp.ones((), sigma.dtype))
         rows = rows / sigma[column]
     return rows if live is None else jnp.where(live[column], rows, jnp.zeros((), rows.dtype))
 

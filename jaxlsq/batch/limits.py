@@ -1,12 +1,12 @@
 """Bounds and fixed parameters of a batch, as the caller spells them and as blocks need them."""
 
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
-import jax
 import numpy as np
 
 from jaxlsq.constraints import check_box, inward, pair
+from jaxlsq.containers import by_name, no_mask
+from jaxlsq.names import unknown_name
 
 __all__ = ["Limits"]
 
@@ -52,11 +52,14 @@ class Limits:
         if not np.any(given) and np.all(lower == -np.inf) and np.all(upper == np.inf):
             return None
         if start.array is not None or not np.all(lower <= upper):
-            check_box(lower, upper, start.array, "p0")
+            check_box(lower, upper, start.array, "p0", names)
         held = given | (lower == upper)
-        if np.any(np.all(held, axis=-1)):
+        nothing = np.all(held, axis=-1)
+        if np.any(nothing):
+            which = f" of data set {np.flatnonzero(nothing)[0]}" if nothing.ndim else ""
             raise ValueError(
-                "all parameters are fixed; leave at least one free, or evaluate the model itself."
+                f"all parameters{which} are fixed; leave at least one free, or evaluate the model "
+                "itself."
             )
         return cls(lower, upper, held)
 
@@ -121,7 +124,17 @@ class _Form:
                 self._by_name(side, "bounds", default)
                 for side, default in zip(sides, (-np.inf, np.inf), strict=True)
             )
-        return tuple(self._array(side, "bounds") for side in pair(bounds))
+        return tuple(
+            self._values(side, "bounds", default)
+            for side, default in zip(pair(bounds), (-np.inf, np.inf), strict=True)
+        )
+
+    def _values(self, value, argument, default):
+        """(n,) or (total, n), by name where a Series or DataFrame has names."""
+        named = by_name(no_mask(value, argument))
+        if named is not value:
+            return self._by_name(named, argument, default)
+        return self._array(value, argument)
 
     def _pair(self, name, value):
         if not isinstance(value, (tuple, list)) or len(value) != 2:
@@ -138,10 +151,10 @@ class _Form:
             isinstance(name, str) for name in fixed
         ):
             fixed = dict.fromkeys(fixed, True)
-        if isinstance(fixed, dict) and set(fixed) != set(self._tree_keys()):
+        if isinstance(fixed, dict) and set(fixed) != set(self.layout.keys):
             values = self._by_name(fixed, "fixed", False)
         else:
-            values = self._array(fixed, "fixed")
+            values = self._values(fixed, "fixed", False)
         if values.dtype != bool:
             raise TypeError(
                 "fixed must be true or false for each parameter, or name some; the value at which "
@@ -149,19 +162,12 @@ class _Form:
             )
         return values
 
-    def _tree_keys(self):
-        tree = jax.tree.unflatten(self.layout.tree, self.layout.shapes)
-        return tree if isinstance(tree, dict) else ()
-
     def _by_name(self, values, argument, default):
         """A vector, from values for some of the names."""
         for name in values:
+            no_mask(values[name], f"{argument}[{name!r}]")
             if name not in self.names:
-                near = get_close_matches(str(name), self.names, 1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ValueError(
-                    f"{argument} names {name!r}, but the parameters are {self.names}.{hint}"
-                )
+                raise ValueError(unknown_name(name, self.names, argument))
         columns = [np.asarray(values.get(name, default)) for name in self.names]
         for name, column in zip(self.names, columns, strict=True):
             if column.shape not in ((), self.batch):
@@ -192,10 +198,18 @@ class _Form:
                 continue
         raise ValueError(
             f"Inconsistent shapes between {argument} and the parameters: expected a number, "
-            f"({n},) or {(*self.batch, n)}, got {value!r}."
+            f"({n},) or {(*self.batch, n)}, for {', '.join(self.names)}; got {_short(value)}."
         )
 
     def _flat(self, array):
         if array.dtype.kind not in "fiub":
             raise TypeError(f"bounds and fixed must be real numbers, got dtype {array.dtype}.")
         return array if array.ndim == 1 else array.reshape(-1, self.layout.n)
+
+
+def _short(value):
+    """A value in a message: itself, or the shape of what is long."""
+    text = repr(value)
+    if len(text) <= 80 and "\n" not in text:
+        return text
+    return f"{type(value).__name__} of shape {getattr(value, 'shape', (len(value),))}"

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.functions import Band, Prediction, given_places
-from jaxlsq.batch.inputs import Spread, Start, as_array_like, batch_options
+from jaxlsq.batch.inputs import batch_options, float_dtype, in_memory
 from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.limits import Limits
+from jaxlsq.batch.starts import Spread, Start
 from jaxlsq.constraints import check_box
+from jaxlsq.containers import as_array_like
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.params import Layout
 from jaxlsq.results.interrupted import Interrupted
@@ -19,6 +21,7 @@ from jaxlsq.results.result import SAME_COST, FitResult
 from jaxlsq.schedule.interruption import Interruption
 from jaxlsq.schedule.pool import Ended
 from jaxlsq.schedule.progress import reporter
+from jaxlsq.schedule.sources import converted
 from jaxlsq.status import SUCCESS, Status
 
 __all__ = ["Problem", "Settings"]
@@ -285,7 +288,7 @@ class Problem:
             problem = replace(problem, start=start)
             limits = problem.limits
             if limits and start.array is not None:
-                check_box(limits.lower, limits.upper, start.array, "p0")
+                check_box(limits.lower, limits.upper, start.array, "p0", self.names)
         else:
             last = x.reshape(self.total, self.layout.n)[index]
             first = problem.start.array
@@ -329,14 +332,15 @@ class Problem:
     def _at(self, name, function, x, at):
         if self.model is None:
             raise ValueError(f"{name} needs a model: use fit, or evaluate your function yourself.")
-        at = jax.tree.map(
-            lambda v: np.asarray(as_array_like(v, "x")), at, is_leaf=lambda v: isinstance(v, list)
-        )
+        if at is not None:
+            at = jax.tree.map(_place, at, is_leaf=lambda v: isinstance(v, list))
+            wide = float_dtype((), [np.empty(1, np.float32), *jax.tree.leaves(at)]) == np.float64
 
         def call(group, x):
             places, group = self.places, group.in_type_of(x)
-            if at is not None:
-                there = jax.tree.map(lambda v: v.astype(group.dtype), at)
+            if at is not None:  # in the type of the fit, or wider if that would lose digits
+                group = group.in_float64() if wide else group
+                there = jax.tree.map(lambda v: converted(v, group.dtype), at)
                 group = replace(group, shared={**group.shared, "at": there})
                 places = given_places
             return group.map(function(self.model, group.task.layout, places), x)
@@ -395,6 +399,11 @@ def _with_cov(x, cov):
     A variance, a square, may be below what float32 holds.
     """
     return np.concatenate([x, cov.reshape(*cov.shape[:-2], -1)], axis=-1, dtype=np.float64)
+
+
+def _place(x):
+    """Where the model is evaluated, as an array."""
+    return in_memory(as_array_like(x, "x"))
 
 
 def _sigma_of(data, y):

@@ -242,6 +242,9 @@ def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
     status = jnp.where(
         finite, jnp.where(enough, Status.RUNNING, Status.TOO_FEW_POINTS), Status.NONFINITE_DATA
     ).astype(jnp.int32)
+    nothing = jnp.repeat(live == 0, starts)
+    status = jnp.where(nothing, Status.MASKED_OUT, status).astype(jnp.int32)
+    x0 = jnp.where(nothing[:, None], jnp.nan, x0)
     queue = Queue(x0, lanes, status, count, bounds, starts)
     lane, plain = _lane_of(traced, shared, arrays)
     plain = None if evaluations else plain

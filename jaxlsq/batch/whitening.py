@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.containers import no_mask
 from jaxlsq.schedule.sources import Source, check_open
 
 __all__ = ["is_covariance", "whitening"]
@@ -12,16 +13,33 @@ BLOCK = 1024
 
 
 def is_covariance(sigma, shape):
-    """Whether a `sigma` is matrices (..., m, m) and not what broadcasts to `shape`, (..., m)."""
+    """Whether a `sigma` is matrices (..., m, m) and not what broadcasts to `shape`, (..., m).
+
+    Raises
+    ------
+    ValueError
+        If it could be either.
+    """
     check_open(sigma, "sigma")
     if sigma is None or np.ndim(sigma) < 2:
         return False
-    m, front = shape[-1], np.shape(sigma)[:-2]
-    if np.shape(sigma)[-2:] != (m, m):
+    m, of_sigma = shape[-1], np.shape(sigma)
+    if of_sigma[-2:] != (m, m) or of_sigma == (1, 1):
         return False
-    if front:
-        return len(front) == len(shape) - 1
-    return len(shape) == 1 or shape[-2] != m
+    if len(of_sigma) > 2:
+        return len(of_sigma) == len(shape) + 1
+    if len(shape) == 1 or shape[-2] != m:
+        return True
+    if isinstance(sigma, (list, tuple)) and all(isinstance(row, np.ndarray) for row in sigma):
+        return False
+    matrix = np.asarray(sigma)
+    if np.allclose(matrix, matrix.T, rtol=1e-8):
+        raise ValueError(
+            f"sigma of shape {of_sigma} is a covariance matrix or one standard deviation per "
+            f"point of {m} data sets. For a covariance pass sigma[None]; for standard deviations "
+            "a list of arrays, list(sigma)."
+        )
+    return False
 
 
 def whitening(sigma, shape, batch, dtype):
@@ -44,7 +62,7 @@ def whitening(sigma, shape, batch, dtype):
     ValueError
         If a shared one is not symmetric and positive definite, or the shape is wrong.
     """
-    sigma, m = np.asarray(sigma, np.float64), shape[-1]
+    sigma, m = np.asarray(no_mask(sigma, "sigma"), np.float64), shape[-1]
     front = sigma.shape[:-2]
     if all(size == 1 for size in front):
         return _factor(sigma.reshape(m, m)).astype(dtype)

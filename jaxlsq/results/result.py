@@ -84,8 +84,13 @@ class FitResult(Plots, Uncertainty):
 
     @property
     def failed(self):
-        """Which fits did not."""
-        return ~self.success
+        """Which fits did not, of those that had a point to fit."""
+        return ~self.success & ~self.masked_out
+
+    @property
+    def masked_out(self):
+        """Which data sets have no point that counts; they are neither a success nor a failure."""
+        return self.status == Status.MASKED_OUT
 
     @property
     def shape(self):

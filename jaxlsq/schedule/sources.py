@@ -63,7 +63,7 @@ class Source:
         parts = []
         for run in np.split(places, ends):
             parts.append(self._rows(run[0], run[-1] + 1)[run - run[0]])
-        return np.concatenate(parts)[inverse]
+        return _joined(parts)[inverse]
 
     def _rows(self, first, last):
         """A range of problems, as they are stored."""
@@ -74,10 +74,10 @@ class Source:
         with nullcontext() if _is_safe(self.array) else _one_at_a_time:
             # Along the first axis alone where that is enough: all sources can do that.
             parts = [
-                np.asarray(self.array[box if len(box) > 1 else box[0]]).reshape(-1, *self.tail)
+                _with_mask(self.array[box if len(box) > 1 else box[0]]).reshape(-1, *self.tail)
                 for box in boxes
             ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else _joined(parts)
 
 
 def rectangles(shape, first, last):
@@ -124,21 +124,22 @@ def check_open(array, name):
         )
 
 
-def converted(array, dtype):
-    """An array in another type.
+def _with_mask(rows):
+    return rows if isinstance(rows, np.ma.MaskedArray) else np.asarray(rows)
 
-    Raises
-    ------
-    ValueError
-        For an integer that does not fit, instead of wrapping it.
-    """
-    out = np.asarray(array, dtype)
-    narrower = out.dtype.kind in "iu" and out.dtype.itemsize < array.dtype.itemsize
-    if narrower and not np.array_equal(out, array):
-        raise ValueError(
-            f"the data hold integers that {out.dtype}, which goes with float32 data, does not. "
-            "Pass the data in float64, or these numbers as floats."
-        )
+
+def _joined(parts):
+    masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
+    return (np.ma if masked else np).concatenate(parts)
+
+
+def converted(array, dtype):
+    """An array in another type, without a mask: what it covers is NaN, or False."""
+    if not isinstance(array, np.ma.MaskedArray):
+        return np.asarray(array, dtype)
+    out = np.full(array.shape, np.nan if dtype.kind == "f" else 0, dtype)
+    live = ~np.ma.getmaskarray(array)
+    out[live] = np.ma.getdata(array)[live]
     return out
 
 
