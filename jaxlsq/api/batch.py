@@ -49,7 +49,7 @@ def fit(
     x_scale=None,
     max_nfev=None,
     starts=1,
-    polish=None,
+    polish="auto",
     progress=False,
 ):
     r"""Fit one model to many data sets.
@@ -114,7 +114,7 @@ def fit(
     starts : int or array
         How many starts each fit has, `p0` and others around it; or further starts, (k, n) or
         (..., k, n).  The best is returned.
-    polish : {None, 'float64'}
+    polish : {'auto', 'float64', None}
         Go on in float64 from what float32 found, where that is not exact.
     progress : bool or callable
         Show a bar, or call ``progress(done, total)``.
@@ -230,7 +230,7 @@ def least_squares_batch(
     x_scale=None,
     max_nfev=None,
     starts=1,
-    polish=None,
+    polish="auto",
     progress=False,
 ):
     r"""Solve many least-squares problems with one residual function.

@@ -39,8 +39,8 @@ class Task:
     jac : str or callable
         A method of `jaxlsq.numerics.jacobian`, or ``jac(params, lane, shared) -> (m, n)``.
     check : callable
-        ``check(lane, shared, m) -> live, finite``: how many points count, and whether what
-        counts is finite.
+        ``check(lane, shared, m) -> Seen, finite``: what is seen of the data set, and whether
+        what counts is finite.
     loss : Robust, Poisson or None
         See `jaxlsq.numerics.loss`; the residual is Poisson's model.
     extra : callable or None
@@ -234,7 +234,8 @@ def _block_queue(examples, starts):
 def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
     shared, options, count, drain, place, arrays = others
     starts, _, evaluations = sizes
-    live, finite = jax.vmap(lambda one: check(one, shared, m))(lanes)
+    seen, finite = jax.vmap(lambda one: check(one, shared, m))(lanes)
+    live = seen.live
     finite = jnp.repeat(finite, starts) & jnp.all(jnp.isfinite(x0), axis=1)
     n = x0.shape[1]
     varying = n if bounds is None else jnp.sum(bounds[0] < bounds[1], axis=1, dtype=jnp.int32)
@@ -249,7 +250,7 @@ def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
     lane, plain = _lane_of(traced, shared, arrays)
     plain = None if evaluations else plain
     pool, ended, place = advance(lane, pool, queue, options, drain, place, evaluations, plain)
-    return pool, ended, live, place
+    return pool, ended, seen, place
 
 
 def compile_map(function, examples, shared):

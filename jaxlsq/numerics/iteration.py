@@ -380,7 +380,7 @@ def propose(state, bounds=None):
         trial=Trial(
             x=x,
             step_bound=jnp.where(state.nit == 0, shorter, trial.step_bound),
-            damping=damping,
+            damping=jnp.where(idle, trial.damping, damping),
             step_norm=step_norm,
             model=model,
             damped=damped,
