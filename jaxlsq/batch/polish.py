@@ -35,7 +35,7 @@ def chosen(polish, arrays, seen):
         one that is near it, a tolerance that could not be met, numbers that left the range,
         residuals as small as the spacing of the data, and steps that were short to the end.
     arrays : dict
-        Of float32 fits: ``status``, ``fnorm``, ``rank`` and ``damping`` of `jaxlsq.schedule.pool.Ended`.
+        Of float32 fits, from `jaxlsq.schedule.pool.Ended`.
     seen : Seen
 
     Returns
