@@ -80,7 +80,7 @@ def from_programs():
     yield "least_squares", (result.x, result.cov)
     yield "vmap", jax.jit(jax.vmap(rate))(y)
     yield "vmap of grad", jax.jit(jax.vmap(jax.grad(rate)))(y)
-    yield "eager grad", jax.grad(lambda y: solve(y).x[1])(first)
+    yield "eager grad", jax.grad(lambda y: solve(y).x.sum())(first)
     yield "history", solve(first, return_history=3).history.x
 
 
