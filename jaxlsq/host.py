@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from jaxlsq.compiler import COMPILER_OPTIONS
+from jaxlsq.contexts import own_settings
 from jaxlsq.numerics.factor import BLOCK_ROWS, qr
 from jaxlsq.numerics.iteration import Options, judge, propose, relinearize, start
 from jaxlsq.numerics.jacobian import repaired_on_host
@@ -58,7 +59,7 @@ def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None
     f = trial_f = f0
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         options = jax.device_put(_pack_options(options, terms))
-        norm = _norm if terms is None else lambda f: float(terms.norm(f))
+        norm = _norm if terms is None else own_settings()(lambda f: float(terms.norm(f)))
         while True:
             packed, head = _after_residual(form, packed, options, norm(trial_f))
             x, status, accepted = _read(head)
@@ -90,6 +91,7 @@ def _norm(f):
         return math.sqrt(squares) if 1e-200 < squares < 1e200 else float(norm2(f, xp=np))
 
 
+@own_settings()
 def _weighted(terms, jac, f):
     """The Jacobian and residual of which the normal equations are made."""
     if terms is None or terms.loss is None:
@@ -111,6 +113,7 @@ def _reduce(jac, f):
     return np.linalg.qr(both, mode="r")
 
 
+@own_settings()
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
 def _after_residual(form, packed, options, trial_norm):
     """Judge the trial; after a rejection, propose the next one."""
@@ -122,6 +125,7 @@ def _after_residual(form, packed, options, trial_norm):
     return _pack(state), _head(state, jnp.where(again, state.trial.x, state.point.x))
 
 
+@own_settings()
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
 def _after_jacobian(form, packed, options, triangle, evaluations):
     """Take in the Jacobian at an accepted point and propose the next trial."""
@@ -195,6 +199,7 @@ def _unpack_options(vector, form):
 
 
 @lru_cache(maxsize=64)
+@own_settings()
 def _zero_start(form):
     n, bounded = form
     with jax.ensure_compile_time_eval():

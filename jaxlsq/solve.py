@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxlsq.cache import ProgramCache, code_signature
 from jaxlsq.compiler import COMPILER_OPTIONS
+from jaxlsq.contexts import own_settings
 from jaxlsq.host import minimize_on_host
 from jaxlsq.numerics.iteration import Options, Terms, minimize
 from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate, forward_step, inside
@@ -199,6 +200,7 @@ def _with_jacobian(problem, residual, x):
     return f, jac
 
 
+@own_settings()
 def _solve_compiled(problem, settings, traced, dtype):
     n, m, terms = problem.x0.size, traced.outputs[0].shape[0], problem.terms
     if terms is None:
@@ -244,9 +246,14 @@ def _result_fields(state, f, jacobian, terms):
         factor = point.factor
         last = {"r": factor.r, "perm": factor.perm, "qtf": factor.qtf}
     else:
-        rows, columns = terms.exact(jacobian(point.x, f), f)
-        last = {"jac": jnp.stack(columns, axis=1), "cost": 0.5 * sum_of(rows)}
+        last = _jacobian_and_cost(terms, jacobian(point.x, f), f)
     return {"x": point.x, "f": f} | last | counts
+
+
+@own_settings()
+def _jacobian_and_cost(terms, jac, f):
+    rows, columns = terms.exact(jac, f)
+    return {"jac": jnp.stack(columns, axis=1), "cost": 0.5 * sum_of(rows)}
 
 
 def _solution(fields, options, evaluations):

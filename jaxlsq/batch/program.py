@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxlsq.cache import ProgramCache
 from jaxlsq.compiler import POOL_OPTIONS
+from jaxlsq.contexts import own_settings
 from jaxlsq.numerics.jacobian import EVALUATIONS, linearized
 from jaxlsq.numerics.loss import weighted
 from jaxlsq.params import Layout
@@ -194,7 +195,8 @@ def compile_task(task, examples, shared, options, starts):
         return run.compile(), begin, Pace()
 
     closure, queue = (traced.arrays,), _block_queue(examples, starts)
-    run, begin, pace = PROGRAMS.get(key, compile_)
+    with own_settings():
+        run, begin, pace = PROGRAMS.get(key, compile_)
     return Program(run, partial(begin, shared, *closure), closure, options, shared, queue, pace)
 
 
@@ -294,8 +296,10 @@ def compile_map(function, examples, shared):
         lowered = jax.jit(program).lower(*arguments, traced.arrays)
         return lowered.compile()
 
-    compiled = PROGRAMS.get(key, compile_)
+    with own_settings():
+        compiled = PROGRAMS.get(key, compile_)
 
+    @own_settings()
     def call(x, lanes):
         mapped = jax.tree.leaves((x, lanes))
         out = compiled(mapped, leaves[mapped_leaves:], traced.arrays)

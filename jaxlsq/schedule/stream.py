@@ -8,6 +8,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
+from jaxlsq.contexts import own_settings
 from jaxlsq.schedule.pool import Ended, Seen
 from jaxlsq.status import Status
 
@@ -123,7 +124,7 @@ class _Run:
 
     def work(self):
         """Take blocks until there are none, a few rounds at a time."""
-        with jax.enable_x64(self.wide):
+        with own_settings(), jax.enable_x64(self.wide):
             pool, block = self.program.empty(), None
             held = None  # numbers of the problems in the lanes
             while not self.stop.is_set():
