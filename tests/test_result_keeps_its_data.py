@@ -237,6 +237,27 @@ def test_a_memmap_that_is_written_to(all_is_large, tmp_path):
     y *= 2
     with pytest.raises(RuntimeError, match="ydata has changed"):
         result.predict()
+    y /= 2
+    result.predict()
+
+
+def test_a_jax_array_that_shares_memory_with_one_of_numpy():
+    y = CLEAN + NOISE
+    with jax.enable_x64(True):
+        shared = jnp.asarray(y)
+    result = fit(model, T, shared, P0)
+    y *= 7
+    assert_answers(result, expected())
+
+
+def test_what_a_model_refers_to_may_be_large_and_hold_itself(monkeypatch):
+    many = {"scale": 1.0, "list": list(range(1_000_000))}
+    many["self"] = many
+    many["tree"] = [[many], (many["list"],)]
+    monkeypatch.setitem(globals(), "SETTINGS", many)
+    result = fit(lambda t, a, k: SETTINGS["scale"] * model(t, a, k), T, CLEAN + NOISE, P0)
+    many["scale"] = 3.0
+    assert_answers(result, expected(), ["predict", "residuals", "stderr"])
 
 
 def test_a_file_that_is_written_to(tmp_path):
