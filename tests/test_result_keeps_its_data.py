@@ -80,6 +80,23 @@ def test_data_that_are_changed_in_place(dtype):
     assert_answers(result, right)
 
 
+def test_masked_and_missing_data_that_are_changed_in_place():
+    y = np.ma.array(CLEAN + NOISE, mask=np.zeros((6, 30), bool))
+    y[:, 4] = np.ma.masked
+    right = answers(fit(model, T, y.copy(), P0))
+    result = fit(model, T, y, P0)
+    y *= 7
+    y.mask = True
+    assert_answers(result, right)
+    y, x = CLEAN + NOISE, T.copy()
+    y[:, 4], x[7] = np.nan, np.nan
+    right = answers(fit(model, x.copy(), y.copy(), P0, nan_policy="omit"))
+    result = fit(model, x, y, P0, nan_policy="omit")
+    y *= 7
+    x *= 2
+    assert_answers(result, right, ["residuals", "stderr", "r2", "refit"])
+
+
 class Moving:
     """What a model reads besides its arguments, and what changes it."""
 

@@ -12,6 +12,7 @@ from types import CellType, CodeType, FunctionType, MethodType
 import jax
 import numpy as np
 
+from jaxlsq.containers import View
 from jaxlsq.schedule.sources import Source, check_open
 
 __all__ = ["Keeper"]
@@ -109,13 +110,18 @@ class Keeper:
         if not isinstance(value, np.ndarray) or value.dtype == object:
             return value
         if value.nbytes <= COPIED_BYTES:
-            return np.array(value)
+            return value.copy() if isinstance(value, np.ma.MaskedArray) else np.array(value)
         self.watched.append(Watched(name, value, _digest(value)))
         return value
 
     def source(self, name, source):
         """A source with its array kept, or watched where it is in a file."""
         array = source.array
+        if isinstance(array, View):
+            inner = self.source(name, Source(array.array, source.batch, source.dtype))
+            if not isinstance(inner, Recorded):
+                return replace(source, array=replace(array, array=inner.array))
+            self.watched.pop()
         if isinstance(array, jax.Array):
             # It does not change, unless it was made of a NumPy array without a copy.
             small = array.nbytes <= COPIED_BYTES
