@@ -20,7 +20,7 @@ from jaxlsq.containers import as_array_like, no_mask
 from jaxlsq.names import check_count, check_order, names_of
 from jaxlsq.numerics.jacobian import METHODS
 from jaxlsq.numerics.loss import POISSON
-from jaxlsq.schedule.sources import Source
+from jaxlsq.schedule.sources import Source, check_open
 
 __all__ = ["fit", "least_squares_batch"]
 
@@ -166,6 +166,7 @@ def fit(
     _check_callable("model", model)
     jac = _check_jac(jac)
     _check_weights(loss, sigma, absolute_sigma, f_scale)
+    check_open(ydata, "ydata")
     dims = Dims.of(ydata)
     sigma, mask, f_scale = (
         dims.like_ydata(value, name)

@@ -16,6 +16,7 @@ from jaxlsq.numerics.loss import weighted
 from jaxlsq.params import Layout
 from jaxlsq.schedule.devices import choose_width
 from jaxlsq.schedule.equations import lane_of_outputs
+from jaxlsq.schedule.interruption import answered
 from jaxlsq.schedule.pool import Place, Queue, advance, empty_pool
 from jaxlsq.schedule.stream import Pace
 from jaxlsq.status import Status
@@ -192,7 +193,7 @@ def compile_task(task, examples, shared, options, starts):
         run = jax.jit(program, **POOL_OPTIONS).lower(
             pool, *examples, shared, options, *control, *closure
         )
-        return run.compile(), begin, Pace()
+        return answered(run.compile), begin, Pace()
 
     closure, queue = (traced.arrays,), _block_queue(examples, starts)
     with own_settings():
@@ -294,7 +295,7 @@ def compile_map(function, examples, shared):
     def compile_():
         arguments = (leaves[:mapped_leaves], leaves[mapped_leaves:])
         lowered = jax.jit(program).lower(*arguments, traced.arrays)
-        return lowered.compile()
+        return answered(lowered.compile)
 
     with own_settings():
         compiled = PROGRAMS.get(key, compile_)
