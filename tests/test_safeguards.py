@@ -1,6 +1,5 @@
 """Where fits go astray: columns of rounding, dead bounds, derivatives that are not finite."""
 
-from functools import partial
 
 import jax
 import jax.numpy as jnp
