@@ -7,6 +7,7 @@ number of parameters alone: neither a new function nor a new data length compile
 """
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -22,7 +23,7 @@ from jaxlsq.numerics.jacobian import repaired_on_host
 from jaxlsq.numerics.norm import norm2
 from jaxlsq.status import Status
 
-__all__ = ["minimize_on_host"]
+__all__ = ["in_our_settings", "minimize_on_host"]
 
 _SCALAR_OPTIONS = ("ftol", "xtol", "gtol", "max_nfev", "factor", "epsfcn")
 
@@ -53,28 +54,37 @@ def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None
     """
     x0, f0 = begin
     form = x0.size, terms is not None
-    packed = _begin(x0, form)
     bounds = terms and tuple(map(np.asarray, terms.bounds))
     f = trial_f = f0
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+    with in_our_settings():
+        packed = _begin(x0, form)
         options = jax.device_put(_pack_options(options, terms))
-        norm = _norm if terms is None else lambda f: float(terms.norm(f))
-        while True:
-            packed, head = _after_residual(form, packed, options, norm(trial_f))
-            x, status, accepted = _read(head)
-            if accepted and status == Status.RUNNING:
-                jac, more = jacobian(x.copy(), trial_f), 0
-                if not evaluations:
-                    jac, more = repaired_on_host(residual, x, trial_f, jac, bounds)
+    while True:
+        with in_our_settings():
+            norm = _norm(trial_f) if terms is None else float(terms.norm(trial_f))
+            packed, head = _after_residual(form, packed, options, norm)
+        x, status, accepted = _read(head)
+        if accepted and status == Status.RUNNING:
+            jac, more = jacobian(x.copy(), trial_f), 0
+            if not evaluations:
+                jac, more = repaired_on_host(residual, x, trial_f, jac, bounds)
+            count = np.int32(evaluations + more)
+            with in_our_settings():
                 triangle = _reduce(*_weighted(terms, jac, trial_f))
-                count = np.int32(evaluations + more)
                 packed, head = _after_jacobian(form, packed, options, triangle, count)
-                x, status, accepted = _read(head)
-            if accepted:
-                f = trial_f
-            if status != Status.RUNNING:
-                return _Layout.of(form).unpack(*map(np.asarray, packed)), f
-            trial_f = residual(x.copy())
+            x, status, accepted = _read(head)
+        if accepted:
+            f = trial_f
+        if status != Status.RUNNING:
+            return _Layout.of(form).unpack(*map(np.asarray, packed)), f
+        trial_f = residual(x.copy())
+
+
+@contextmanager
+def in_our_settings():
+    """float64 on a CPU, for what is ours; the user's functions run in the user's settings."""
+    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        yield
 
 
 def _read(head):

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from jaxlsq.jaxprs import make_jaxpr, run
 from jaxlsq.numerics.jacobian import linearized
 from jaxlsq.numerics.sweep import symmetric_inverse
 from jaxlsq.status import Status
@@ -70,16 +70,15 @@ class _Hoisted:
     """
 
     def __init__(self, function, *examples):
-        closed = jax.make_jaxpr(function)(*examples)
-        self._jaxpr = closed.jaxpr
+        self._jaxpr, consts, _ = make_jaxpr(function, *examples)
         self.constants = [
             typed(value, variable.aval.dtype)
-            for value, variable in zip(closed.consts, closed.jaxpr.constvars, strict=True)
+            for value, variable in zip(consts, self._jaxpr.constvars, strict=True)
         ]
-        self.outputs = closed.out_avals
+        self.outputs = [variable.aval for variable in self._jaxpr.outvars]
 
     def __call__(self, constants, *arguments):
-        return jaxpr_as_fun(ClosedJaxpr(self._jaxpr, constants))(*arguments)
+        return run(self._jaxpr, constants, arguments)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from jaxlsq.numerics.loss import sum_of, weighted
 from jaxlsq.params import Layout
 from jaxlsq.results.solution import LeastSquaresResult
 from jaxlsq.status import Status
-from jaxlsq.tracing import trace
+from jaxlsq.tracing import trace, with_fixed_literals
 from jaxlsq.unstacked import unstacked
 
 __all__ = ["least_squares"]
@@ -151,7 +151,7 @@ def least_squares(
     solve = partial(solve, options=options)
     if bounds is not None:
         start = jnp.clip(start, *bounds)
-    x, counts = with_derivatives(solve, task.with_scale, (start, bounds), traced.arrays, rule)
+    x, counts = with_derivatives(solve, task.with_scale, (start, bounds), traced.flat_data, rule)
     return _result(task, x, bounds, counts)
 
 
@@ -283,7 +283,7 @@ class _Task:
                 raise ValueError(
                     f"jac must be callable or one of {sorted(METHODS)}, got {self.jac!r}."
                 )
-            return linearized(self.of_scalars, self.jac, 0.0)(xs)
+            return linearized(unstacked(self._residual), self.jac, 0.0)(xs)
         rows = jnp.asarray(self.jac(self._params(xs), *self.args, **self.kwargs))
         f = self.of_scalars(*xs)
         if rows.shape != (f.shape[0], self.layout.n):
@@ -295,7 +295,7 @@ class _Task:
 
 def _traced(task, start):
     scalars = [jax.ShapeDtypeStruct((), start.dtype)] * task.layout.n
-    return trace(task.lane, *scalars, hoist_literals=False)
+    return with_fixed_literals(trace(task.lane, *scalars))
 
 
 def _result(task, x, bounds, counts):
