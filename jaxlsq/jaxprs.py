@@ -3,13 +3,18 @@
 JAX remembers, for each NumPy array that a trace closes over, the type that it had there, for as
 long as anything refers to what the trace made of it.  A trace with another x64 setting than the
 user's must therefore leave nothing behind: the same array would have the wrong type from then on.
+And where the user's own jitted functions hold a float64 array as float32, it is float32 in a trace
+of ours too: then the array itself is looked for, and put in its place.
 """
 
+import sys
 from types import TracebackType
 
 import jax
 import numpy as np
 from jax.extend.core import Literal
+
+from jaxlsq.signature import Signature
 
 __all__ = ["CALLS", "eqn_results", "inner_jaxprs", "make_jaxpr", "opened", "run"]
 
@@ -72,9 +77,10 @@ def make_jaxpr(fun, *examples):
             return ()
 
     closed, shapes = jax.make_jaxpr(guarded, return_shape=True)(*examples)
-    consts = [_own(c) for c in closed.consts]
+    original = _Originals(fun)
+    consts = [original(c) for c in closed.consts]
     closed.consts[:] = consts
-    _release(closed.jaxpr)
+    _release(closed.jaxpr, original)
     if raised:
         error = raised.pop()
         _forget(error)
@@ -82,20 +88,47 @@ def make_jaxpr(fun, *examples):
     return closed.jaxpr, consts, shapes
 
 
-def _own(const):
-    """A constant in the place of JAX's typed view of it: what it is a view of, or a copy."""
-    if not isinstance(const, np.ndarray) or type(const) is np.ndarray:
-        return const
-    base = const.base
-    same = type(base) is np.ndarray and (base.dtype, base.shape, base.strides) == (
-        const.dtype,
-        const.shape,
-        const.strides,
-    )
-    return base if same else np.array(const)
+class _Originals:
+    """Constants in the place of JAX's typed views of them.
+
+    They are views of their own: of the user's object JAX may remember another type.
+    """
+
+    def __init__(self, fun):
+        self._fun = fun
+        self._wide = None
+
+    def __call__(self, const):
+        """The user's array that it is a view of, the one that it was rounded from, or a copy."""
+        if not isinstance(const, np.ndarray) or type(const) is np.ndarray:
+            return const
+        base = const.base
+        if type(base) is not np.ndarray or base.dtype != const.dtype:
+            return np.array(const)
+        # A rounded copy is JAX's alone: referred to by the view, by `base` and by the call.
+        if sys.getrefcount(base) <= 3 and jax.config.jax_enable_x64 and base.itemsize in (4, 8):
+            return self._before_rounding(base)
+        same = (base.shape, base.strides) == (const.shape, const.strides)
+        return base.view() if same else np.array(const)
+
+    def _before_rounding(self, rounded):
+        if self._wide is None:
+            arrays = Signature(self._fun).arrays
+            self._wide = [a for a in arrays if _narrow(a.dtype) != a.dtype]
+        for array in self._wide:
+            same = array.shape == rounded.shape and _narrow(array.dtype) == rounded.dtype
+            if same and np.array_equal(array.astype(rounded.dtype), rounded, equal_nan=True):
+                return array.view()
+        return rounded
 
 
-def _release(jaxpr):
+def _narrow(dtype):
+    """The type that JAX has for it without x64."""
+    narrow = {"float64": "float32", "int64": "int32", "uint64": "uint32", "complex128": "complex64"}
+    return np.dtype(narrow.get(dtype.name, dtype))
+
+
+def _release(jaxpr, original):
     """Constants of inner jaxprs, which JAX keeps for the user's jitted functions, as JAX arrays."""
     for eqn in jaxpr.eqns:
         for inner in inner_jaxprs(eqn):
@@ -103,8 +136,8 @@ def _release(jaxpr):
             for i, const in enumerate(consts or ()):
                 if isinstance(const, np.ndarray):
                     with jax.ensure_compile_time_eval():
-                        consts[i] = jax.device_put(np.array(const))
-            _release(opened(inner)[0])
+                        consts[i] = jax.device_put(np.array(original(const)))
+            _release(opened(inner)[0], original)
 
 
 def _is_jax(frame):

@@ -27,10 +27,13 @@ class Signature:
         closures, globals, methods' objects and partials hold; of arrays and floats the types.
     complete : bool
         Whether all of it was seen.
+    arrays : list
+        The NumPy arrays that were met.
     """
 
     def __init__(self, *values):
         self.complete = True
+        self.arrays = []
         self._seen = {}
         self.key = tuple(self._kind(value, frozenset()) for value in values)
 
@@ -41,6 +44,8 @@ class Signature:
         if isinstance(value, (float, complex, np.generic)):
             return type(value)
         is_code = isinstance(value, (FunctionType, MethodType, ModuleType, type))
+        if isinstance(value, np.ndarray):
+            self.arrays.append(value)
         if not is_code and hasattr(value, "dtype") and hasattr(value, "ndim"):
             return (type(value), str(value.dtype), value.ndim)
         if id(value) in self._seen:

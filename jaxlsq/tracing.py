@@ -140,15 +140,17 @@ def evaluate(traced, inputs, arrays, scalars=()):
 
 
 def typed(array, dtype):
-    """A hoisted array in the type that its trace saw: a float64 one is float32 without x64.
+    """A hoisted array in the wider of its own type and that of its trace, as far as JAX has it.
 
-    JAX may remember a closed-over NumPy array from a trace with x64, and say float64 of it in
-    a jaxpr whose equations are of float32.
+    JAX may remember a closed-over NumPy array from another trace, and say float64 of it in a jaxpr
+    whose equations are of float32, or the reverse.
     """
     if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # a typed key of random numbers
         return array
-    dtype = jax.dtypes.canonicalize_dtype(dtype)
     array = array if hasattr(array, "shape") else np.asarray(array, dtype)
+    if array.dtype.kind == np.dtype(dtype).kind:
+        dtype = np.promote_types(array.dtype, dtype)
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
     return array if array.dtype == dtype else jax.lax.convert_element_type(array, dtype)
 
 

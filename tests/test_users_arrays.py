@@ -160,3 +160,26 @@ def test_an_interrupted_trace_leaves_nothing():
     with pytest.raises(KeyboardInterrupt):
         leastsq(model, P0)
     check(y)
+
+
+@pytest.mark.parametrize("wrap", [plain, jitted])
+@pytest.mark.parametrize("door", ["leastsq", "curve_fit", "fit"])
+def test_data_that_jitted_code_holds_in_float32_are_float64_in_a_fit(door, wrap):
+    x = 2458000.0 + np.linspace(0.0, 1.0, 30)
+    y = 2.0 * np.sin(9.0 * (x - 2458000.3)) + 0.5
+    held = jax.jit(lambda a: a * x + y)
+    held(1.0)  # from here on JAX has both as float32
+
+    @wrap
+    def model(t, a, w):
+        return a * jnp.sin(w * (x - 2458000.3)) + 0.5
+
+    for _ in range(2):
+        if door == "leastsq":
+            p = leastsq(wrap(lambda p: model(x, *p) - y), [1.5, 8.7])[0]
+        elif door == "curve_fit":
+            p = curve_fit(model, x, y, [1.5, 8.7])[0]
+        else:
+            p = fit(model, x, y[None], [1.5, 8.7]).x[0]
+        np.testing.assert_allclose(p, [2, 9], rtol=1e-8)
+    assert held(1.0).dtype == np.float32
