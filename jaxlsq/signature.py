@@ -11,6 +11,7 @@ __all__ = ["Signature"]
 
 # Looked at so many objects, a function is too large to be told from others.
 _LIMIT = 500
+_DEPTH = 40
 _LONG = 32
 
 # Their modules and objects do not change what they are from one call to the next.
@@ -35,6 +36,7 @@ class Signature:
         self.complete = True
         self.arrays = []
         self._seen = {}
+        self._depth = 0
         self.key = tuple(self._kind(value, frozenset()) for value in values)
 
     def _kind(self, value, names):
@@ -51,10 +53,13 @@ class Signature:
         if id(value) in self._seen:
             return ("again", self._seen[id(value)])
         self._seen[id(value)] = len(self._seen)
-        if len(self._seen) > _LIMIT:
+        if len(self._seen) > _LIMIT or self._depth > _DEPTH:
             self.complete = False
-            return type(value)
-        return self._compound(value, names)
+            return weakref.ref(type(value))
+        self._depth += 1
+        kind = self._compound(value, names)
+        self._depth -= 1
+        return kind
 
     def _compound(self, value, names):
         if isinstance(value, FunctionType):
@@ -99,13 +104,16 @@ class Signature:
 
     def _collection(self, values, names):
         if len(values) > _LONG:
-            return (type(values), len(values), frozenset(map(type, values)))
+            self.complete = self.complete and all(isinstance(v, (int, float)) for v in values)
+            return type(values)
         if isinstance(values, dict):
             keys = tuple(values) if all(isinstance(k, str) for k in values) else len(values)
             return (type(values), keys, tuple(self._kind(v, names) for v in values.values()))
-        if isinstance(values, (set, frozenset)):
-            return (type(values), frozenset(map(type, values)))
-        return (type(values), tuple(self._kind(v, names) for v in values))
+        if isinstance(values, tuple):
+            return (tuple, tuple(self._kind(v, names) for v in values))
+        # In lists, numbers are data, and so is how many there are.
+        others = (v for v in values if not isinstance(v, (int, float, complex)))
+        return (type(values), frozenset(self._kind(v, names) for v in others))
 
     def _object(self, value, names):
         kind = type(value)

@@ -33,18 +33,15 @@ def agrees(solution, residual, dtype, scale=0.0):
     solution : Solution
         Where a fit ended, and the residual there.
     residual : callable
-        The function, called with a JAX array.
+        The function.
     dtype : dtype
         What it computes in.
     scale : float
         A size of residuals, beside that of these.
     """
-    try:
-        f = np.asarray(residual(jnp.asarray(solution.x)))
-    except jax.errors.JaxRuntimeError:  # of JAX, not of the function: nothing is known
+    f = _in_python(residual, solution.x)
+    if f is None:
         return True
-    except Exception:  # of the user's function: in Python it is another one, and raises there
-        return False
     if f.shape != solution.f.shape:
         return False
     finite = np.isfinite(f) & np.isfinite(solution.f)
@@ -52,3 +49,15 @@ def agrees(solution, residual, dtype, scale=0.0):
     size = max(scale, float(np.max(np.abs(f), initial=0.0, where=finite)))
     rounding = 100 * np.sqrt(np.finfo(dtype).eps) * size
     return bool(np.all(same | (finite & (np.abs(f - solution.f) <= rounding))))
+
+
+def _in_python(residual, x):
+    """What the function gives, an empty array where it raises, None where JAX does."""
+    for convert in (np.array, jnp.asarray):  # the latter for functions that are JAX's alone
+        try:
+            return np.asarray(residual(convert(x)))
+        except jax.errors.JaxRuntimeError:
+            return None
+        except Exception:  # of the user's function, which JAX could trace
+            continue
+    return np.empty(0)
