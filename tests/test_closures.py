@@ -1,4 +1,4 @@
-"""What functions close over: any of it works, in every door, and no call depends on earlier ones."""
+"""What functions close over: any of it, in every door, and no call depends on earlier ones."""
 
 from functools import partial
 
