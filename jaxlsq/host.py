@@ -23,7 +23,7 @@ from jaxlsq.numerics.jacobian import repaired_on_host
 from jaxlsq.numerics.norm import norm2
 from jaxlsq.status import Status
 
-__all__ = ["in_our_settings", "minimize_on_host"]
+__all__ = ["StateLayout", "in_our_settings", "minimize_on_host", "pack_state", "packed_start"]
 
 _SCALAR_OPTIONS = ("ftol", "xtol", "gtol", "max_nfev", "factor", "epsfcn")
 
@@ -57,7 +57,7 @@ def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None
     bounds = terms and tuple(map(np.asarray, terms.bounds))
     f = trial_f = f0
     with in_our_settings():
-        packed = _begin(x0, form)
+        packed = packed_start(x0, form)
         options = jax.device_put(_pack_options(options, terms))
     while True:
         with in_our_settings():
@@ -76,7 +76,7 @@ def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None
         if accepted:
             f = trial_f
         if status != Status.RUNNING:
-            return _Layout.of(form).unpack(*map(np.asarray, packed)), f
+            return StateLayout.of(form).unpack(*map(np.asarray, packed)), f
         trial_f = residual(x.copy())
 
 
@@ -124,22 +124,22 @@ def _reduce(jac, f):
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
 def _after_residual(form, packed, options, trial_norm):
     """Judge the trial; after a rejection, propose the next one."""
-    state = _Layout.of(form).unpack(*packed)
+    state = StateLayout.of(form).unpack(*packed)
     options, bounds = _unpack_options(options, form)
     state = judge(state, trial_norm, options)
     again = (state.status == Status.RUNNING) & ~state.accepted
     state = lax.cond(again, lambda s: propose(s, bounds), lambda s: s, state)
-    return _pack(state), _head(state, jnp.where(again, state.trial.x, state.point.x))
+    return pack_state(state), _head(state, jnp.where(again, state.trial.x, state.point.x))
 
 
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
 def _after_jacobian(form, packed, options, triangle, evaluations):
     """Take in the Jacobian at an accepted point and propose the next trial."""
-    state = _Layout.of(form).unpack(*packed)
+    state = StateLayout.of(form).unpack(*packed)
     options, bounds = _unpack_options(options, form)
     factor = qr(triangle[:, :-1], triangle[:, -1])
     state = propose(relinearize(state, factor, options, evaluations, bounds), bounds)
-    return _pack(state), _head(state, state.trial.x)
+    return pack_state(state), _head(state, state.trial.x)
 
 
 def _head(state, x):
@@ -148,7 +148,7 @@ def _head(state, x):
 
 
 @dataclass(frozen=True)
-class _Layout:
+class StateLayout:
     """Where each field of a `State` is in a vector of floats and one of integers.
 
     A call of compiled code pays for every array that it takes and gives: two
@@ -168,7 +168,7 @@ class _Layout:
             kind = int(leaf.dtype.kind != "f")
             fields.append((kind, used[kind], used[kind] + leaf.size, leaf.shape, leaf.dtype))
             used[kind] += leaf.size
-        return _Layout(tree, tuple(fields))
+        return StateLayout(tree, tuple(fields))
 
     def unpack(self, floats, integers):
         """The state whose fields are pieces of the two vectors."""
@@ -180,7 +180,7 @@ class _Layout:
         return jax.tree.unflatten(self.tree, leaves)
 
 
-def _pack(state, xp=jnp):
+def pack_state(state, xp=jnp):
     """The two vectors that hold a state."""
     parts = [], []
     for leaf in jax.tree.leaves(state):
@@ -220,10 +220,10 @@ def _start_template(form):
     if point.before is not None:
         point = replace(point, before=replace(point.before, x=other))
     marked = replace(plain, point=point, trial=replace(plain.trial, x=other))
-    return _pack(plain, np), np.flatnonzero(np.isnan(_pack(marked, np)[0]))
+    return pack_state(plain, np), np.flatnonzero(np.isnan(pack_state(marked, np)[0]))
 
 
-def _begin(x0, form):
+def packed_start(x0, form):
     """The packed state whose first trial is `x0`."""
     (floats, integers), places = _start_template(form)
     floats = floats.copy()

@@ -1,5 +1,6 @@
 """One fit from the host: compiled whole where the function is traceable, else in Python."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,12 +11,20 @@ import numpy as np
 
 from jaxlsq.cache import PROGRAMS, Memory, program_key
 from jaxlsq.compiler import COMPILER_OPTIONS
-from jaxlsq.host import in_our_settings, minimize_on_host
+from jaxlsq.forked import check_not_forked
+from jaxlsq.host import (
+    StateLayout,
+    in_our_settings,
+    minimize_on_host,
+    pack_state,
+    packed_start,
+)
 from jaxlsq.numerics.iteration import Options, Terms, minimize
 from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate, forward_step, inside
 from jaxlsq.numerics.loss import Robust, sum_of
 from jaxlsq.problem import check_jacobian_shape, check_lengths
 from jaxlsq.signature import Signature
+from jaxlsq.status import Status
 from jaxlsq.tracing import Traced, evaluate
 from jaxlsq.tried import UNTRACEABLE, in_float64, remember_untraceable, residual_of, try_trace
 from jaxlsq.unseen import agrees, moved_start
@@ -105,6 +114,7 @@ def solve(problem, settings):
     -------
     Solution
     """
+    check_not_forked()
     tried = try_trace(problem)
     solution = tried.traced and _solve_compiled(problem, settings, tried)
     return solution or _solve_on_host(problem, settings, tried)
@@ -142,6 +152,21 @@ class _Form:
         return not self.evaluations and len(self.traced.outputs) == 1
 
 
+# Longest time of a call, about: a signal is answered by Python, after it.
+CALL_S = 0.15
+
+
+class _Pace:
+    """How many rounds a program may work in one call, by how long the last ones took."""
+
+    def __init__(self):
+        self.rounds = 1
+
+    def measure(self, rounds, time_s):
+        """Take in that so many rounds took so long."""
+        self.rounds = int(np.clip(rounds * CALL_S / max(time_s, 1e-6), 1, 64 * rounds))
+
+
 @dataclass(frozen=True)
 class _Compiled:
     """A program of one fit.
@@ -156,6 +181,7 @@ class _Compiled:
 
     run: Callable | None
     agreed: Memory = field(default_factory=lambda: Memory(size=64))
+    pace: "_Pace" = field(default_factory=lambda: _Pace())
 
 
 def _solve_compiled(problem, settings, tried):
@@ -175,15 +201,29 @@ def _solve_compiled(problem, settings, tried):
     terms = replace(terms, loss=None) if loss else terms
     form = _Form(traced, loss, method, problem.col_deriv, evaluations)
     with jax.enable_x64(True):
-        program = _compiled(form, (problem.x0, options, terms, data))
+        begin = packed_start(problem.x0, (n, terms is not None)), np.zeros(m)
+        program = _compiled(form, (*begin, options, terms, data, np.int32(1)))
         if program.run is None:
             return _no_derivative(problem)
 
         def solution_from(x0, options=options):
-            out = jax.tree.map(np.asarray, program.run(x0, options, terms, data))
-            return _solution(out, options, evaluations)
+            begin = packed_start(x0, (n, terms is not None)), np.zeros(m)
+            fields = _in_calls(program, begin, (options, terms, data))
+            return _solution(fields, options, evaluations)
 
         return _certain(problem, tried, program.agreed, solution_from, options)
+
+
+def _in_calls(program, begin, rest):
+    """The fields of a `Solution`, after calls of about `CALL_S`: between two, Ctrl-C is heard."""
+    while True:
+        rounds, start = program.pace.rounds, time.perf_counter()
+        fields, packed = program.run(*begin, *rest, np.int32(rounds))
+        fields = {name: np.asarray(value) for name, value in fields.items()}
+        if fields["status"] != Status.RUNNING:
+            return fields
+        program.pace.measure(rounds, time.perf_counter() - start)
+        begin = packed, fields["f"]
 
 
 def _certain(problem, tried, agreed, solution_from, options):
@@ -229,7 +269,7 @@ def _compiled(form, arguments):
     return PROGRAMS.get(key, compile_)
 
 
-def _has_derivative(form, x0, options, terms, data):
+def _has_derivative(form, packed, f, options, terms, data, rounds):
     """Whether JAX has a rule for each of a function's equations."""
 
     def jacobian(x, arrays):
@@ -237,15 +277,16 @@ def _has_derivative(form, x0, options, terms, data):
         return differentiate(fun, form.method, 0.0)(x, None)
 
     try:
-        jax.eval_shape(jacobian, x0, data[0])
+        jax.eval_shape(jacobian, options.diag, data[0])
     except (NotImplementedError, TypeError, ValueError):  # JAX's, for want of a rule
         return False
     return True
 
 
-def _program(form, x0, options, terms, data):
-    """The whole fit, for one structure of a residual."""
-    n, (arrays, loss_data), traced = x0.shape[0], data, form.traced
+def _program(form, packed, f, options, terms, data, rounds):
+    """A fit, or the next rounds of it, for one structure of a residual."""
+    n, (arrays, loss_data), traced = options.diag.shape[0], data, form.traced
+    state = StateLayout.of((n, terms is not None)).unpack(*packed)
     if form.loss:
         loss, least = form.loss
         terms = replace(terms, loss=Robust(lambda z: evaluate(loss, [z], *loss_data), least))
@@ -265,8 +306,9 @@ def _program(form, x0, options, terms, data):
             return jac.reshape(n, -1).T if form.col_deriv else jac.reshape(-1, n)
 
     evaluations = form.evaluations
-    state, f = minimize(residual, jacobian, x0, options, evaluations=evaluations, terms=terms)
-    return _result_fields(state, f, jacobian, terms)
+    how = {"evaluations": evaluations, "terms": terms, "rounds": rounds}
+    state, f = minimize(residual, jacobian, (state, f), options, **how)
+    return _result_fields(state, f, jacobian, terms), pack_state(state)
 
 
 def _result_fields(state, f, jacobian, terms):

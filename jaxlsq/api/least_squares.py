@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxlsq.batch.inputs import batch_options
 from jaxlsq.constraints import check_box, check_scale, inward, loss_of, pair
+from jaxlsq.forked import check_not_forked
 from jaxlsq.history import remembering
 from jaxlsq.implicit import HESSIANS, POLICIES, Rule, with_derivatives
 from jaxlsq.lanes import solver
@@ -119,6 +120,7 @@ def least_squares(
     >>> jax.jit(jax.vmap(rate))(ys).round(4)
     Array([0.5, 1. , 2. ], dtype=float32)
     """
+    check_not_forked()
     for name, value, known in (
         ("hessian", hessian, HESSIANS),
         ("on_singular", on_singular, POLICIES),
