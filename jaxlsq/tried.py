@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.cache import Memory, remembering
+from jaxlsq.indices import check_indices
 from jaxlsq.numerics.jacobian import EVALUATIONS
 from jaxlsq.numerics.loss import RHOS, Robust
 from jaxlsq.problem import as_residual
@@ -63,6 +64,7 @@ def try_trace(problem):
     try:
         with jax.enable_x64(True):
             traced = _trace(problem, partial(residual_of, problem, dtypes))
+            check_indices(traced.jaxpr, traced.arrays[: len(traced.jaxpr.constvars)])
             # One that does not depend on x when traced has hidden it from JAX, in an
             # `except` that catches the tracer's error for example.
             if traced.depends[0]:

@@ -8,6 +8,7 @@ fits take a fifth less time, and their derivatives a fifth of it.)
 
 from jax.extend.core import Literal
 
+from jaxlsq.indices import check_indices
 from jaxlsq.jaxprs import make_jaxpr, run
 from jaxlsq.structure import aval_key
 from jaxlsq.tracing import typed
@@ -34,6 +35,7 @@ def unstacked(fun):
         key = tuple(map(aval_key, xs))
         if key not in traced:
             jaxpr, consts, _ = make_jaxpr(fun, *xs)
+            check_indices(jaxpr, consts, "The function")
             traced[key] = _apart(jaxpr), consts
         jaxpr, consts = traced[key]
         pairs = zip(consts, jaxpr.constvars, strict=True)
