@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxlsq.cache import PROGRAMS, Memory, program_key
 from jaxlsq.compiler import COMPILER_OPTIONS
+from jaxlsq.differences import Differences
 from jaxlsq.forked import check_not_forked
 from jaxlsq.host import (
     StateLayout,
@@ -20,7 +21,7 @@ from jaxlsq.host import (
     packed_start,
 )
 from jaxlsq.numerics.iteration import Options, Terms, minimize
-from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate, forward_step, inside
+from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate
 from jaxlsq.numerics.loss import Robust, sum_of
 from jaxlsq.problem import check_jacobian_shape, check_lengths
 from jaxlsq.signature import Signature
@@ -363,7 +364,8 @@ def _solve_on_host(problem, settings, tried):
         jacobian(problem.x0.copy(), f0)  # its errors come before the first compile
     else:
         bounds = terms and tuple(map(np.asarray, terms.bounds))
-        jacobian = partial(_difference, residual, method, float(options.epsfcn), bounds)
+        jacobian = Differences(residual, method, float(options.epsfcn), bounds)
+        jacobian.is_looking = settings["epsfcn"] is None
     begin = problem.x0, f0
     state, f = minimize_on_host(residual, jacobian, begin, options, evaluations, terms)
     last = np.asarray(jacobian(state.point.x.copy(), f)) if terms is not None else None
@@ -381,28 +383,6 @@ def _given_jacobian(problem, m, x, f):
     jac = np.atleast_2d(jac)
     check_jacobian_shape(jac.shape, m, x.size, problem.col_deriv, _name(problem.jac))
     return jac.T if problem.col_deriv else jac
-
-
-def _difference(residual, method, epsfcn, bounds, x, f):
-    """`jaxlsq.numerics.jacobian`'s finite differences, an evaluation at a time."""
-    epsfcn = max(epsfcn, np.finfo(np.float64).eps)
-    central = method == "3-point"
-    h = forward_step(x, np.cbrt(epsfcn) if central else np.sqrt(epsfcn), np)
-    jac = np.empty((x.size, f.size)).T  # columns are contiguous
-    infinite = np.full(x.size, -np.inf), np.full(x.size, np.inf)
-    ahead, behind = inside(x, h, bounds or infinite, central, np)
-    for j in range(x.size):
-        other = residual(_moved(x, j, behind[j])) if central else f
-        # MINPACK's quotient has the step itself, unless a bound changed it.
-        run = h[j] if ahead[j] == x[j] + h[j] and not central else ahead[j] - behind[j]
-        jac[:, j] = (residual(_moved(x, j, ahead[j])) - other) / (run or 1.0)
-    return jac
-
-
-def _moved(x, j, value):
-    x = x.copy()
-    x[j] = value
-    return x
 
 
 def _name(function):

@@ -29,6 +29,7 @@ ALLOWED = {
     "constraints": {"numerics"},
     "problem": {"status"},
     "forked": set(),
+    "differences": {"numerics"},
     "callbacks": set(),
     "jaxprs": {"callbacks", "signature"},
     "indices": {"jaxprs"},
@@ -42,8 +43,8 @@ ALLOWED = {
     "compiler": set(),
     "host": {"compiler", "numerics", "status"},
     "solve": {
-        *("cache", "compiler", "forked", "host", "numerics", "problem", "signature", "status"),
-        *("tracing", "tried", "unseen"),
+        *("cache", "compiler", "differences", "forked", "host", "numerics", "problem"),
+        *("signature", "status", "tracing", "tried", "unseen"),
     },
     "batch": {
         *("batch", "cache", "compiler", "constraints", "containers", "forked", "jaxprs", "names"),
