@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.compiler import in_many_kernels
+from jaxlsq.contexts import own_settings
 from jaxlsq.numerics.bounds import status_of
 from jaxlsq.numerics.iteration import final_status, judge, propose, relinearize, start
 from jaxlsq.numerics.loss import scaled
@@ -49,6 +50,7 @@ class History:
 def remembering(traced, evaluations, length):
     """A solver as `jaxlsq.lanes.solver`, whose counts hold a `History` with x as a vector."""
 
+    @own_settings()
     def solve(x0, data, bounds, options):
         n, dtype = x0.shape[0], x0.dtype
 

@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from jaxlsq.compiler import COMPILER_OPTIONS
+from jaxlsq.contexts import own_settings
 from jaxlsq.numerics.factor import BLOCK_ROWS, qr
 from jaxlsq.numerics.iteration import Options, judge, propose, relinearize, start
 from jaxlsq.numerics.jacobian import repaired_on_host
@@ -61,7 +62,7 @@ def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None
         options = jax.device_put(_pack_options(options, terms))
     while True:
         with in_our_settings():
-            norm = _norm(trial_f) if terms is None else float(terms.norm(trial_f))
+            norm = _norm(trial_f) if terms is None else _loss_norm(terms, trial_f)
             packed, head = _after_residual(form, packed, options, norm)
         x, status, accepted = _read(head)
         if accepted and status == Status.RUNNING:
@@ -78,6 +79,11 @@ def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None
         if status != Status.RUNNING:
             return StateLayout.of(form).unpack(*map(np.asarray, packed)), f
         trial_f = residual(x.copy())
+
+
+@own_settings()
+def _loss_norm(terms, f):
+    return float(terms.norm(f))
 
 
 @contextmanager
@@ -100,6 +106,7 @@ def _norm(f):
         return math.sqrt(squares) if 1e-200 < squares < 1e200 else float(norm2(f, xp=np))
 
 
+@own_settings()
 def _weighted(terms, jac, f):
     """The Jacobian and residual of which the normal equations are made."""
     if terms is None or terms.loss is None:
@@ -121,6 +128,7 @@ def _reduce(jac, f):
     return np.linalg.qr(both, mode="r")
 
 
+@own_settings()
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
 def _after_residual(form, packed, options, trial_norm):
     """Judge the trial; after a rejection, propose the next one."""
@@ -132,6 +140,7 @@ def _after_residual(form, packed, options, trial_norm):
     return pack_state(state), _head(state, jnp.where(again, state.trial.x, state.point.x))
 
 
+@own_settings()
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
 def _after_jacobian(form, packed, options, triangle, evaluations):
     """Take in the Jacobian at an accepted point and propose the next trial."""
@@ -205,6 +214,7 @@ def _unpack_options(vector, form):
 
 
 @lru_cache(maxsize=64)
+@own_settings()
 def _zero_start(form):
     n, bounded = form
     with jax.ensure_compile_time_eval():

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.contexts import own_settings
 from jaxlsq.jaxprs import make_jaxpr, run
 from jaxlsq.numerics.jacobian import linearized
 from jaxlsq.numerics.sweep import symmetric_inverse
@@ -63,19 +64,22 @@ class Rule:
 class _Hoisted:
     """A function whose closure is an argument.
 
-    Attributes
-    ----------
-    constants : list of arrays
-        What it closes over, traced values too.
+    It keeps nothing of the closure, which may hold tracers: derivative rules outlive a trace.
     """
 
-    def __init__(self, function, *examples):
-        self._jaxpr, consts, _ = make_jaxpr(function, *examples)
-        self.constants = [
+    def __init__(self, jaxpr):
+        self._jaxpr = jaxpr
+        self.outputs = [variable.aval for variable in jaxpr.outvars]
+
+    @classmethod
+    def of(cls, function, *examples):
+        """The function, and what it closes over: a list of arrays, traced ones too."""
+        jaxpr, consts, _ = make_jaxpr(function, *examples)
+        constants = [
             typed(value, variable.aval.dtype)
-            for value, variable in zip(consts, self._jaxpr.constvars, strict=True)
+            for value, variable in zip(consts, jaxpr.constvars, strict=True)
         ]
-        self.outputs = [variable.aval for variable in self._jaxpr.outvars]
+        return cls(jaxpr), constants
 
     def __call__(self, constants, *arguments):
         return run(self._jaxpr, constants, arguments)
@@ -90,13 +94,10 @@ class _Problem:
 
     @classmethod
     def of(cls, residual, rule, xs):
-        """From ``residual(*xs) -> f (m,)``, or with a loss ``f, scale``."""
-        residual = _Hoisted(residual, *xs)
-        return cls(residual, _Hoisted(rule.slopes, *residual.outputs))
-
-    @property
-    def constants(self):
-        return self.residual.constants, self.slopes.constants
+        """From ``residual(*xs) -> f (m,)``, or with a loss ``f, scale``; and the constants."""
+        residual, own = _Hoisted.of(residual, *xs)
+        slopes, of_loss = _Hoisted.of(rule.slopes, *residual.outputs)
+        return cls(residual, slopes), (own, of_loss)
 
     def values(self, xs, constants):
         """The residual, and with a loss its scale."""
@@ -134,13 +135,14 @@ def with_derivatives(solve, residual, start, data, rule):
         What else `solve` returns, with derivatives of zero.
     """
     x0, bounds = start
-    problem = _Problem.of(residual, rule, _scalars(x0))
+    problem, constants = _Problem.of(residual, rule, _scalars(x0))
 
     @jax.custom_jvp
     def solution(x0, data, bounds, constants):
         return solve(x0, data, bounds)
 
     @solution.defjvp
+    @own_settings()
     def derivative(primals, tangents):
         x, counts = solution(*primals)
         changes = [(primals[k], tangents[k]) for k in (3, 2)]
@@ -149,7 +151,7 @@ def with_derivatives(solve, residual, start, data, rule):
         return (x, counts), (moved_x, still)
 
     fixed = jax.tree.map(jax.lax.stop_gradient, (x0, tuple(data)))
-    return solution(*fixed, bounds, problem.constants)
+    return solution(*fixed, bounds, constants)
 
 
 def _moved(problem, x, status, changes, rule):

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxlsq.cache import PROGRAMS, program_key
 from jaxlsq.compiler import POOL_OPTIONS, in_many_kernels
+from jaxlsq.contexts import own_settings
 from jaxlsq.numerics.bounds import status_of
 from jaxlsq.schedule.devices import choose_width
 from jaxlsq.schedule.pool import Queue, run_pool
@@ -90,6 +91,7 @@ def _are_concrete(tree):
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
+@own_settings()
 def _run(traced, per_lane, evaluations, arguments):
     def program(x0, data, bounds, options):
         n = x0.shape[1]

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxlsq.cache import PROGRAMS, Memory, program_key
 from jaxlsq.compiler import COMPILER_OPTIONS
+from jaxlsq.contexts import own_settings
 from jaxlsq.differences import Differences
 from jaxlsq.forked import check_not_forked
 from jaxlsq.host import (
@@ -185,6 +186,7 @@ class _Compiled:
     pace: "_Pace" = field(default_factory=lambda: _Pace())
 
 
+@own_settings()
 def _solve_compiled(problem, settings, tried):
     """The `Solution`, or None where it has to be found on the host."""
     n, terms, traced = problem.x0.size, problem.terms, tried.traced
@@ -319,9 +321,14 @@ def _result_fields(state, f, jacobian, terms):
         factor = point.factor
         last = {"r": factor.r, "perm": factor.perm, "qtf": factor.qtf}
     else:
-        rows, columns = terms.exact(jacobian(point.x, f), f)
-        last = {"jac": jnp.stack(columns, axis=1), "cost": 0.5 * sum_of(rows)}
+        last = _jacobian_and_cost(terms, jacobian(point.x, f), f)
     return {"x": point.x, "f": f} | last | counts
+
+
+@own_settings()
+def _jacobian_and_cost(terms, jac, f):
+    rows, columns = terms.exact(jac, f)
+    return {"jac": jnp.stack(columns, axis=1), "cost": 0.5 * sum_of(rows)}
 
 
 def _solution(fields, options, evaluations):

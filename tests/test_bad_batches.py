@@ -72,7 +72,7 @@ SETTINGS = [
     ({"max_nfev": -3}, ValueError, "max_nfev must be at least 1"),
     ({"max_nfev": "many"}, (TypeError, ValueError), "max_nfev"),
     ({"loss": np.ones(2)}, ValueError, "`loss` must be one of"),
-    ({"polish": np.ones(2)}, ValueError, "polish must be None or 'float64'"),
+    ({"polish": np.ones(2)}, ValueError, "polish must be 'auto', 'float64' or None"),
     ({"max_nfev": 2.5}, (TypeError, ValueError), "max_nfev"),
     ({"starts": 0}, ValueError, "starts must be at least 1"),
     ({"starts": 2.5}, ValueError, "starts must be a number, or an array"),
@@ -80,8 +80,8 @@ SETTINGS = [
     ({"starts": np.ones((4, 3))}, ValueError, r"starts must be .*\(k, 2\).*\(4, 3\)"),
     ({"starts": np.ones((5, 4, 2))}, ValueError, r"starts must be .*\(5, 4, 2\)"),
     ({"starts": "few"}, (TypeError, ValueError), "starts"),
-    ({"polish": True}, ValueError, "polish must be None or 'float64'"),
-    ({"polish": "float32"}, ValueError, "polish must be None or 'float64'"),
+    ({"polish": True}, ValueError, "polish must be 'auto', 'float64' or None"),
+    ({"polish": "float32"}, ValueError, "polish must be 'auto', 'float64' or None"),
     ({"maxfev": 10}, TypeError, "maxfev"),
 ]
 

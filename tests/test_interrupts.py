@@ -164,6 +164,28 @@ def test_questions_to_a_result_are_interrupted():
     """)
 
 
+def test_a_compilation_is_interrupted():
+    out = run("""
+        def long(t, a, k, c):  # to compile
+            y = heavy(a * jnp.exp(-k * t) + c)
+            for i in range(150):
+                y = y + 1e-9 * jnp.sin(y * (i + 1.5)) * jnp.cos(y - i)
+            return y
+
+        begin = time.monotonic()
+        press(times=2, after=4.0)
+        try:
+            jaxlsq.fit(long, T, Y[:100], P0)
+        except Interrupted as error:
+            assert time.monotonic() - PRESSED[0] < 1.0, time.monotonic() - PRESSED[0]
+            assert (error.result.status == Status.INTERRUPTED).all()
+            print(error)
+        sys.stdout.flush()
+        os._exit(0)
+    """)
+    assert "0 of 100 fits are done" in out
+
+
 def test_a_handler_of_the_callers_that_does_not_raise_goes_on():
     run("""
         heard = []

@@ -34,7 +34,7 @@ def test_plot_of_one_fit(result):
     np.testing.assert_allclose(curve.get_ydata()[0], result.x[0, 1, 0], rtol=1e-6)
     np.testing.assert_array_equal(data.get_ydata(), Y[1])
     np.testing.assert_array_equal(data.get_xdata(), T)
-    np.testing.assert_allclose(lower.lines[1].get_ydata(), Y[1] - result.predict()[0, 1], rtol=1e-9)
+    np.testing.assert_allclose(lower.lines[1].get_ydata(), result.predict()[0, 1] - Y[1], rtol=1e-9)
     assert "FTOL" in upper.get_title(loc="left")
     assert len(upper.collections) > 0  # the band
 

@@ -349,7 +349,7 @@ def test_refit_knows_its_settings(result):
             result.refit(where=where, maxfev=10)
     with pytest.raises(ValueError, match="ftol"):
         result.refit(ftol=-1.0)
-    with pytest.raises(ValueError, match="polish must be None or 'float64'"):
+    with pytest.raises(ValueError, match="polish must be 'auto', 'float64' or None"):
         result.refit(polish="float32")
     with pytest.raises(ValueError, match="p0"):
         result.refit(p0=(1.0, 1.0, 1.0))

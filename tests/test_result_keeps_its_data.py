@@ -80,6 +80,23 @@ def test_data_that_are_changed_in_place(dtype):
     assert_answers(result, right)
 
 
+def test_masked_and_missing_data_that_are_changed_in_place():
+    y = np.ma.array(CLEAN + NOISE, mask=np.zeros((6, 30), bool))
+    y[:, 4] = np.ma.masked
+    right = answers(fit(model, T, y.copy(), P0))
+    result = fit(model, T, y, P0)
+    y *= 7
+    y.mask = True
+    assert_answers(result, right)
+    y, x = CLEAN + NOISE, T.copy()
+    y[:, 4], x[7] = np.nan, np.nan
+    right = answers(fit(model, x.copy(), y.copy(), P0, nan_policy="omit"))
+    result = fit(model, x, y, P0, nan_policy="omit")
+    y *= 7
+    x *= 2
+    assert_answers(result, right, ["residuals", "stderr", "r2", "refit"])
+
+
 class Moving:
     """What a model reads besides its arguments, and what changes it."""
 
@@ -237,6 +254,27 @@ def test_a_memmap_that_is_written_to(all_is_large, tmp_path):
     y *= 2
     with pytest.raises(RuntimeError, match="ydata has changed"):
         result.predict()
+    y /= 2
+    result.predict()
+
+
+def test_a_jax_array_that_shares_memory_with_one_of_numpy():
+    y = CLEAN + NOISE
+    with jax.enable_x64(True):
+        shared = jnp.asarray(y)
+    result = fit(model, T, shared, P0)
+    y *= 7
+    assert_answers(result, expected())
+
+
+def test_what_a_model_refers_to_may_be_large_and_hold_itself(monkeypatch):
+    many = {"scale": 1.0, "list": list(range(1_000_000))}
+    many["self"] = many
+    many["tree"] = [[many], (many["list"],)]
+    monkeypatch.setitem(globals(), "SETTINGS", many)
+    result = fit(lambda t, a, k: SETTINGS["scale"] * model(t, a, k), T, CLEAN + NOISE, P0)
+    many["scale"] = 3.0
+    assert_answers(result, expected(), ["predict", "residuals", "stderr"])
 
 
 def test_a_file_that_is_written_to(tmp_path):

@@ -72,6 +72,8 @@ ALLOWED = {
     "bootstrap": {"api", "datasets"},
     "__main__": {"api", "__init__", "bootstrap", "datasets", "results", "status"},
 }
+# What imports nothing of ours, and any part may import.
+ANYWHERE = {"contexts"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -93,11 +95,11 @@ def imports_of(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_are_allowed(path):
-    assert set(imports_of(path)) <= ALLOWED[part_of(path)]
+    assert set(imports_of(path)) <= ALLOWED.get(part_of(path), set()) | ANYWHERE
 
 
 def test_imports_go_one_way():
-    assert set(ALLOWED) == {part_of(path) for path in FILES}
+    assert set(ALLOWED) | ANYWHERE == {part_of(path) for path in FILES}
     graph = {part: allowed - {part} for part, allowed in ALLOWED.items()}
     order = list(TopologicalSorter(graph).static_order())  # raises on a cycle
     assert order.index("numerics") < order.index("schedule") < order.index("api")

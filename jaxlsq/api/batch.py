@@ -20,7 +20,7 @@ from jaxlsq.containers import as_array_like, no_mask
 from jaxlsq.names import check_count, check_order, names_of
 from jaxlsq.numerics.jacobian import METHODS
 from jaxlsq.numerics.loss import POISSON
-from jaxlsq.schedule.sources import Source
+from jaxlsq.schedule.sources import Source, check_open
 
 __all__ = ["fit", "least_squares_batch"]
 
@@ -49,7 +49,7 @@ def fit(
     x_scale=None,
     max_nfev=None,
     starts=1,
-    polish=None,
+    polish="auto",
     progress=False,
 ):
     r"""Fit one model to many data sets.
@@ -114,7 +114,7 @@ def fit(
     starts : int or array
         How many starts each fit has, `p0` and others around it; or further starts, (k, n) or
         (..., k, n).  The best is returned.
-    polish : {None, 'float64'}
+    polish : {'auto', 'float64', None}
         Go on in float64 from what float32 found, where that is not exact.
     progress : bool or callable
         Show a bar, or call ``progress(done, total)``.
@@ -166,6 +166,7 @@ def fit(
     _check_callable("model", model)
     jac = _check_jac(jac)
     _check_weights(loss, sigma, absolute_sigma, f_scale)
+    check_open(ydata, "ydata")
     dims = Dims.of(ydata)
     sigma, mask, f_scale = (
         dims.like_ydata(value, name)
@@ -230,7 +231,7 @@ def least_squares_batch(
     x_scale=None,
     max_nfev=None,
     starts=1,
-    polish=None,
+    polish="auto",
     progress=False,
 ):
     r"""Solve many least-squares problems with one residual function.

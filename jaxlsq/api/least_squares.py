@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxlsq.batch.inputs import batch_options
 from jaxlsq.constraints import check_box, check_scale, inward, loss_of, pair
+from jaxlsq.contexts import own_settings
 from jaxlsq.forked import check_not_forked
 from jaxlsq.history import remembering
 from jaxlsq.implicit import HESSIANS, POLICIES, Rule, with_derivatives
@@ -128,28 +129,46 @@ def least_squares(
         if not isinstance(value, str) or value not in known:
             raise ValueError(f"{name} must be one of {known}, got {value!r}.")
     check_scale(f_scale)
-    given = x0
-    x0 = jax.tree.map(jnp.asarray, x0)
-    layout, start, dtype = _flat_start(x0)
-    bounds = _as_bounds(bounds, layout, given, dtype)
-    dtypes = [leaf.dtype for leaf in jax.tree.leaves(x0)]
-    rule = Rule(hessian, on_singular, loss_of(loss))
-    scale = rule.loss and jnp.asarray(f_scale, dtype)
+    limits = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "x_scale": x_scale, "max_nfev": max_nfev}
+    _check_plain(limits)
+    length = _length(return_history) if return_history else 0
+    with own_settings():
+        arrays = jax.tree.map(jnp.asarray, x0)
+        layout, start = _flat_start(arrays)
+        dtypes = [leaf.dtype for leaf in jax.tree.leaves(arrays)]
+        bounds = _as_bounds(bounds, layout, x0, start.dtype)
+        rule = Rule(hessian, on_singular, loss_of(loss))
+        scale = rule.loss and jnp.asarray(f_scale, start.dtype)
     task = _Task(fun, jac, layout, args, kwargs or {}, dtypes, rule.loss, scale)
     traced = _traced(task, start)
-    m = traced.outputs[0].shape[0]
-    if m < layout.n and bounds is None:  # with bounds some may be fixed
+    with own_settings():
+        return _solved(task, traced, (start, bounds), rule, limits, length)
+
+
+def _check_plain(limits):
+    for name, value in limits.items():
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+            raise TypeError(
+                f"`{name}` must be plain numbers, and is traced: it belongs to the program. Give "
+                "it from outside of jit, vmap and grad, or as one of jit's static_argnames."
+            )
+
+
+def _solved(task, traced, begin, rule, limits, length):
+    """The result of a traced task, from a start and its bounds."""
+    start, bounds = begin
+    n, m = start.shape[0], traced.outputs[0].shape[0]
+    if m < n and bounds is None:  # with bounds some may be fixed
         raise ValueError(
-            f"fun returns {m} residuals, fewer than the {layout.n} parameters; at least as many "
-            "are needed."
+            f"fun returns {m} residuals, fewer than the {n} parameters; at least as many are "
+            "needed."
         )
-    limits = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "x_scale": x_scale, "max_nfev": max_nfev}
-    options = batch_options(layout.n, np.dtype(dtype), loss=rule.loss, **limits)
-    evaluations = 0 if callable(jac) else layout.n * EVALUATIONS[jac]
-    if return_history:
-        solve = remembering(traced, evaluations, _length(return_history))
+    options = batch_options(n, np.dtype(start.dtype), loss=rule.loss, **limits)
+    evaluations = 0 if callable(task.jac) else n * EVALUATIONS[task.jac]
+    if length:
+        solve = remembering(_without_data(traced), evaluations, length)
     else:
-        solve = solver(traced, evaluations)
+        solve = solver(_without_data(traced), evaluations)
     solve = partial(solve, options=options)
     if bounds is not None:
         start = jnp.clip(start, *bounds)
@@ -203,7 +222,7 @@ def _length(value):
 
 
 def _flat_start(x0):
-    """The layout of x0, its vector, and the type of the computation."""
+    """The layout of x0, and its vector in the type of the computation."""
     leaves = jax.tree.leaves(x0)
     if not leaves or any(leaf.size == 0 for leaf in leaves):
         raise TypeError("x0 is empty; expected at least one starting parameter.")
@@ -214,8 +233,14 @@ def _flat_start(x0):
                 "and imaginary parts as separate ones."
             )
     dtype = jnp.result_type(float, *leaves) if _all_integers(leaves) else jnp.result_type(*leaves)
+    dtype = _wide_enough(dtype)
     vector = jnp.concatenate([leaf.reshape(-1).astype(dtype) for leaf in leaves])
-    return Layout.of(x0), vector, dtype
+    return Layout.of(x0), vector
+
+
+def _wide_enough(dtype):
+    """A type, float32 in the place of a narrower one: half as many digits do not do for a fit."""
+    return jnp.promote_types(dtype, jnp.float32)
 
 
 def _all_integers(leaves):
@@ -237,19 +262,11 @@ class _Task:
 
     def unpacked(self, x):
         """(..., n) parameters as the caller wrote them."""
-        return self._typed(self.layout.unpack(x))
+        return _typed(self.layout.unpack(x), self.dtypes)
 
     def _params(self, xs):
-        return self._typed(self.layout.from_scalars(xs))
-
-    def _typed(self, params):
-        leaves, tree = jax.tree.flatten(params)
-        floats = [jnp.issubdtype(dtype, jnp.floating) for dtype in self.dtypes]
-        leaves = [
-            leaf.astype(dtype) if is_float else leaf
-            for leaf, dtype, is_float in zip(leaves, self.dtypes, floats, strict=True)
-        ]
-        return jax.tree.unflatten(tree, leaves)
+        """The same of scalars, as `fun` is called with: none narrower than float32."""
+        return _typed(self.layout.from_scalars(xs), map(_wide_enough, self.dtypes))
 
     def of_scalars(self, *xs):
         """Residuals of n scalars."""
@@ -295,9 +312,24 @@ class _Task:
         return f, tuple(rows[:, j].astype(f.dtype) for j in range(self.layout.n))
 
 
+def _typed(params, dtypes):
+    """Parameters in their own types, and those that were integers as they are."""
+    leaves, tree = jax.tree.flatten(params)
+    leaves = [
+        leaf.astype(dtype) if jnp.issubdtype(dtype, jnp.floating) else leaf
+        for leaf, dtype in zip(leaves, dtypes, strict=True)
+    ]
+    return jax.tree.unflatten(tree, leaves)
+
+
 def _traced(task, start):
     scalars = [jax.ShapeDtypeStruct((), start.dtype)] * task.layout.n
     return with_fixed_literals(trace(task.lane, *scalars))
+
+
+def _without_data(traced):
+    """The same without the arrays, which may be tracers: derivative rules outlive a trace."""
+    return replace(traced, arrays=())
 
 
 def _result(task, x, bounds, counts):
@@ -312,12 +344,14 @@ def _result(task, x, bounds, counts):
         lower, upper = bounds
         active = jnp.where(x <= lower, -1, jnp.where(x >= upper, 1, 0)).astype(jnp.int32)
         held, free = blocked(x, grad, bounds), jnp.sum(lower < upper, dtype=jnp.int32)
-    status, history = counts["status"], counts.get("history")
+    cost, status, history = 0.5 * sum_of(rows), counts["status"], counts.get("history")
+    success = (status >= Status.FTOL) & (status <= Status.GTOL)
+    status = jnp.where(success & ~jnp.isfinite(cost), jnp.int32(Status.NONFINITE_COST), status)
     if history is not None:
         history = replace(history, x=task.unpacked(history.x))
     return LeastSquaresResult(
         x=task.unpacked(x),
-        cost=0.5 * sum_of(rows),
+        cost=cost,
         fun=f,
         jac=jac,
         grad=grad,
@@ -327,6 +361,6 @@ def _result(task, x, bounds, counts):
         nfev=counts["nfev"],
         njev=counts["njev"],
         status=status,
-        success=(status >= Status.FTOL) & (status <= Status.GTOL),
+        success=success & jnp.isfinite(cost),
         history=history,
     )

@@ -9,6 +9,7 @@ from jax import lax
 
 from jaxlsq.numerics.jacobian import linearized
 from jaxlsq.params import Layout
+from jaxlsq.schedule.pool import Seen
 
 __all__ = [
     *("Band", "Counts", "FunJacobian", "FunResidual", "ModelJacobian", "ModelResidual", "Policy"),
@@ -91,9 +92,11 @@ class Policy:
         whitening = _find("whitening", lane, shared)
         if whitening is not None:
             good = good & jnp.all(jnp.isfinite(whitening))
+        size = _size(lane, shared, live)
         if live is None:
-            return jnp.int32(m), jnp.all(good)
-        return jnp.sum(live, dtype=jnp.int32), jnp.all(good | ~live)
+            return Seen(jnp.int32(m), size), jnp.all(good)
+        seen = Seen(jnp.sum(live, dtype=jnp.int32), size)
+        return seen, jnp.all(good | ~live)
 
     def filled(self, lane, shared):
         """y with the last value before each point that does not count in its place."""
@@ -103,6 +106,14 @@ class Policy:
         places = jnp.where(live, jnp.arange(y.size), -1)
         last = lax.cummax(places)
         return y[jnp.where(last < 0, jnp.argmax(live), last)]
+
+
+def _size(lane, shared, live):
+    """About the norm of the data over sigma: of the largest, which can't overflow."""
+    y = lane["y"]
+    y = y if live is None else jnp.where(live, y, jnp.zeros((), y.dtype))
+    largest = jnp.max(jnp.abs(_weighted(y, lane, shared, live)))
+    return largest * jnp.sqrt(jnp.asarray(y.size, y.dtype))
 
 
 def _find(key, lane, shared):
@@ -265,7 +276,8 @@ class FunJacobian:
 
 
 def all_points(lane, shared, m):
-    return jnp.int32(m), jnp.bool_(True)
+    """`Task.check` of a general residual, of whose data nothing is known."""
+    return Seen(jnp.int32(m), jnp.zeros(())), jnp.bool_(True)
 
 
 # --- the model elsewhere ------------------------------------------------------------

@@ -4,6 +4,7 @@ What is small is copied.  Of what is large, or in a file, a few values are remem
 question to the result raises where they have changed.
 """
 
+import builtins
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType
@@ -11,14 +12,21 @@ from types import CellType, CodeType, FunctionType, MethodType
 import jax
 import numpy as np
 
+from jaxlsq.containers import View
 from jaxlsq.schedule.sources import Source, check_open
 
 __all__ = ["Keeper"]
 
 # Arrays of at most this size are copied.
 COPIED_BYTES = 1 << 21
-# Values of a larger one that are remembered; a prime, to which no row's length is a multiple.
+# Values of a larger one that are remembered; a prime, of which no row's length is a multiple.
 SAMPLES = 4093
+# Of one that is mapped from a file, each of them may be a read of the disk.
+MAPPED_SAMPLES = 61
+# Problems that are remembered of what is read from files.
+PROBLEMS = 16
+# Things that a model's functions refer to which are looked at.
+MOST_THINGS = 10_000
 OURS = __name__.split(".")[0]
 JIT = type(jax.jit(len))
 
@@ -39,7 +47,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class Recorded(Source):
-    """A source that remembers, of what a fit reads, the first problem and the last."""
+    """A source that remembers some problems of what a fit reads: the ends of its blocks."""
 
     name: str = ""
     seen: dict = field(default_factory=dict)
@@ -47,8 +55,8 @@ class Recorded(Source):
     def read(self, first, last):
         """As a `Source`."""
         rows = super().read(first, last)
-        for place in (0, int(np.prod(self.batch)) - 1):
-            if self.index is None and first <= place < last:
+        if self.index is None and len(self.seen) < PROBLEMS:
+            for place in (first, last - 1):
                 self.seen.setdefault((place, self.dtype), _digest(rows[place - first]))
         return rows
 
@@ -70,8 +78,17 @@ def _changed(name):
 
 def _digest(array):
     """A hash of shape, type and some values."""
-    step = np.linspace(0, array.size - 1, min(SAMPLES, array.size)).astype(np.intp)
+    count = min(MAPPED_SAMPLES if _is_mapped(array) else SAMPLES, array.size)
+    step = np.linspace(0, array.size - 1, count).astype(np.intp)
     return hash((array.shape, array.dtype, array.flat[step].tobytes()))
+
+
+def _is_mapped(array):
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return False
 
 
 class Keeper:
@@ -86,22 +103,33 @@ class Keeper:
     def __init__(self):
         self.watched = []
         self._made = {}  # by identity, with the original, so that it lives
+        self._left = MOST_THINGS
 
     def array(self, name, value):
         """An array: a copy, or the array itself, watched; JAX's do not change."""
         if not isinstance(value, np.ndarray) or value.dtype == object:
             return value
         if value.nbytes <= COPIED_BYTES:
-            return np.array(value)
+            return value.copy() if isinstance(value, np.ma.MaskedArray) else np.array(value)
         self.watched.append(Watched(name, value, _digest(value)))
         return value
 
     def source(self, name, source):
         """A source with its array kept, or watched where it is in a file."""
-        if isinstance(source.array, np.ndarray):
-            return replace(source, array=self.array(name, source.array))
-        if isinstance(source.array, jax.Array):  # does not change
-            return source
+        array = source.array
+        if isinstance(array, View):
+            inner = self.source(name, Source(array.array, source.batch, source.dtype))
+            if not isinstance(inner, Recorded):
+                return replace(source, array=replace(array, array=inner.array))
+            self.watched.pop()
+        if isinstance(array, jax.Array):
+            # It does not change, unless it was made of a NumPy array without a copy.
+            small = array.nbytes <= COPIED_BYTES
+            return replace(source, array=np.array(array)) if small else source
+        if isinstance(array, np.ndarray) and (
+            array.nbytes <= COPIED_BYTES or not _is_mapped(array)
+        ):
+            return replace(source, array=self.array(name, array))
         source = Recorded(**vars(source), name=name)
         self.watched.append(source)
         return source
@@ -116,8 +144,9 @@ class Keeper:
 
     def _kept(self, value, module):
         known = self._made.get(id(value))
-        if known is not None:
-            return known[1]
+        self._left -= 1
+        if known is not None or self._left < 0:
+            return known[1] if known else value
         if isinstance(value, np.ndarray):
             made = self.array("an array that the model reads", value)
         elif isinstance(value, FunctionType):
@@ -128,10 +157,11 @@ class Keeper:
             owner = self._object(value.__self__, value.__func__.__module__)
             made = MethodType(self._kept(value.__func__, module), owner)
         elif type(value) is partial:
-            parts = self._all((value.func, value.args, value.keywords), module)
-            made = partial(parts[0], *parts[1], **parts[2])
+            parts = (value.func, value.args, value.keywords)
+            function, args, keywords = (self._kept(part, module) for part in parts)
+            made = partial(function, *args, **keywords)
         elif type(value) in (list, tuple, dict):
-            made = self._all(value, module)
+            return self._all(value, module)
         elif is_dataclass(value) and type(value).__module__.startswith(OURS):
             made = self._dataclass(value, module)
         else:
@@ -140,9 +170,17 @@ class Keeper:
         return made
 
     def _all(self, values, module):
+        """A container with what it holds; one may hold itself."""
+        if len(values) > self._left:
+            return values
+        made = {} if isinstance(values, dict) else []
+        if type(values) is not tuple:
+            self._made[id(values)] = values, made
         if isinstance(values, dict):
-            return {key: self._kept(value, module) for key, value in values.items()}
-        return type(values)(self._kept(value, module) for value in values)
+            made.update((key, self._kept(value, module)) for key, value in values.items())
+        else:
+            made.extend(self._kept(value, module) for value in values)
+        return tuple(made) if type(values) is tuple else made
 
     def _dataclass(self, value, module):
         """One of our own: the same object where nothing in it is copied."""
@@ -194,7 +232,7 @@ class _Globals(dict):
     """Names that a function reads; those that are not kept are looked up where they were."""
 
     def __init__(self, module):
-        super().__init__(__builtins__=module["__builtins__"])
+        super().__init__(__builtins__=module.get("__builtins__", builtins))
         self._module = module
 
     def __missing__(self, name):

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.batch import polish
 from jaxlsq.batch.functions import Band, Prediction, given_places
 from jaxlsq.batch.inputs import batch_options, float_dtype, in_memory
 from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.limits import Limits
+from jaxlsq.batch.polish import POLISHES
 from jaxlsq.batch.starts import Spread, Start
 from jaxlsq.constraints import check_box
 from jaxlsq.containers import as_array_like
@@ -38,7 +40,7 @@ class Settings:
     x_scale: object = None
     max_nfev: int | None = None
     starts: object = 1
-    polish: str | None = None
+    polish: str | None = "auto"
     progress: object = False
 
     @classmethod
@@ -56,9 +58,9 @@ class Settings:
         if unknown:
             raise TypeError(f"{unknown} can't be changed; what can is {known}.")
         settings = cls(**values)
-        polish = settings.polish
-        if polish is not None and not (isinstance(polish, str) and polish == "float64"):
-            raise ValueError(f"polish must be None or 'float64', got {polish!r}.")
+        given = settings.polish
+        if not (given is None or isinstance(given, str)) or given not in POLISHES:
+            raise ValueError(f"polish must be 'auto', 'float64' or None, got {given!r}.")
         numbers = {name: getattr(settings, name) for name in ("ftol", "xtol", "gtol", "max_nfev")}
         batch_options(1, np.dtype(np.float64), x_scale=None, **numbers)
         return settings
@@ -171,23 +173,33 @@ class Problem:
             spread = replace(spread, given=given[index])
         limits = self.limits and self.limits.take(index)
         begin = start, self.start.guess
-        ended, live = group.solve(begin, options, spread, watch, limits)
+        ended, seen = group.solve(begin, options, spread, watch, limits)
         arrays = _best(ended, spread.starts)
-        if settings.polish and not group.wide:
-            wide = group.in_float64()
-            once = Spread.of(1, n, self.batch)
-            x = arrays["x"].astype(np.float64)
-            if limits and start:  # what is fixed, as it was given
-                x = np.where(limits.fixed, start(0, len(index)), x)
-            begin = (lambda first, last: x[first:last]), None
-            options, watch = self._options(wide.dtype, True), (watch[0], None)
-            again = _unless_asked(watch[0], wide.solve, begin, options, once, watch, limits)
-            arrays = _polished(arrays, _best(again[0], 1)) if again else arrays
-        arrays["dof"] = np.asarray(live, np.int32) - (limits.varying() if limits else n)
+        if not group.wide:
+            some = polish.chosen(settings.polish, arrays, seen)
+            if some.size:
+                given = start and start(0, len(index))
+                again = self._in_float64(group, arrays, some, given, watch[0])
+                arrays = polish.polished(arrays, again, some) if again else arrays
+        arrays = {k: v for k, v in arrays.items() if k not in ("fnorm", "rank", "damping")}
+        arrays["dof"] = seen.live - (limits.varying() if limits else n)
         nothing = np.broadcast_to(np.int8(0), arrays["x"].shape)
         active = limits.active(arrays["x"], group.dtype) if limits else nothing
         arrays["active_mask"] = active
         return arrays
+
+    def _in_float64(self, group, arrays, some, given, interrupts):
+        """Arrays of some of a group's fits, gone on with in float64; None if interrupted."""
+        wide, n = group.take(some).in_float64(), self.layout.n
+        limits = self.limits and self.limits.take(some)
+        x = polish.continued(arrays, given, some)
+        if limits and given is not None:  # what is fixed, as it was given
+            x = np.where(limits.fixed, given[some], x)
+        begin = (lambda first, last: x[first:last]), self.start.guess
+        options, spread = self._options(wide.dtype, True), Spread.of(1, n, self.batch)
+        watch = interrupts, None
+        again = _unless_asked(interrupts, wide.solve, begin, options, spread, watch, limits)
+        return again and _best(again[0], 1)
 
     def _options(self, dtype, polishing=False):
         s = self.settings
@@ -433,17 +445,19 @@ def _offset(report, before):
 
 def _not_begun(size, n, dtype):
     """Arrays of fits that an interruption left out."""
-    real, whole = np.full(size, np.nan, dtype), np.zeros(size, np.int32)
+    real, whole = np.full(size, np.nan), np.zeros(size, np.int32)
     status = np.full(size, Status.INTERRUPTED, np.int32)
     counts = dict.fromkeys(("nfev", "njev", "nit", "dof", "agreed"), whole)
     x = np.full((size, n), np.nan, dtype)
-    reals = {"x": x, "cost": real, "optimality": real}
+    reals = {"x": x, "cost": real, "optimality": real.astype(dtype)}
     return reals | counts | {"status": status, "active_mask": np.zeros((size, n), np.int8)}
 
 
 def _best(ended: Ended, starts):
     """Of each problem's starts the best one: converged before not, then the smallest cost."""
     arrays = vars(ended).copy()
+    # In float64: the square of what float32 holds may leave its range.
+    arrays["cost"] = 0.5 * np.square(arrays["fnorm"].astype(np.float64))
     if starts == 1:
         return arrays | {"agreed": np.isfinite(arrays["cost"]).astype(np.int32)}
     cost, status = (arrays[k].reshape(-1, starts) for k in ("cost", "status"))
@@ -458,14 +472,3 @@ def _best(ended: Ended, starts):
     rows = np.arange(len(best)) * starts + best
     arrays = {name: values[rows] for name, values in arrays.items()}
     return arrays | {"agreed": np.where(np.isfinite(lowest[:, 0]), agreed, 0).astype(np.int32)}
-
-
-def _polished(narrow, wide):
-    """Float64 results where they were reached, with the evaluations of both."""
-    out = {k: v.astype(wide[k].dtype) for k, v in narrow.items()}
-    use = np.isfinite(wide["cost"])
-    for name in ("x", "cost", "optimality", "status"):
-        out[name][use] = wide[name][use]
-    for name in ("nfev", "njev", "nit"):
-        out[name] = out[name] + wide[name]
-    return out

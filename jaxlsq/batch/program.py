@@ -10,11 +10,13 @@ import numpy as np
 
 from jaxlsq.cache import PROGRAMS, program_key
 from jaxlsq.compiler import POOL_OPTIONS
-from jaxlsq.numerics.jacobian import EVALUATIONS, linearized
+from jaxlsq.contexts import own_settings
+from jaxlsq.numerics.jacobian import EVALUATIONS, linearized, repaired_columns
 from jaxlsq.numerics.loss import weighted
 from jaxlsq.params import Layout
 from jaxlsq.schedule.devices import choose_width
 from jaxlsq.schedule.equations import lane_of_outputs
+from jaxlsq.schedule.interruption import answered
 from jaxlsq.schedule.pool import Place, Queue, advance, empty_pool
 from jaxlsq.schedule.stream import Pace
 from jaxlsq.status import Status
@@ -37,8 +39,8 @@ class Task:
     jac : str or callable
         A method of `jaxlsq.numerics.jacobian`, or ``jac(params, lane, shared) -> (m, n)``.
     check : callable
-        ``check(lane, shared, m) -> live, finite``: how many points count, and whether what
-        counts is finite.
+        ``check(lane, shared, m) -> Seen, finite``: what is seen of the data set, and whether
+        what counts is finite.
     loss : Robust, Poisson or None
         See `jaxlsq.numerics.loss`; the residual is Poisson's model.
     extra : callable or None
@@ -52,14 +54,19 @@ class Task:
     loss: object = None
     extra: Callable | None = None
 
-    def lane(self, lane, shared):
-        """``rows, columns`` as a function of the scalars, for the pool."""
-        whole = self.whole(lane, shared)
+    def lane(self, lane, shared, repair=False):
+        """``rows, columns`` as a function of the scalars."""
+        whole = self.whole(lane, shared, repair)
         return lambda xs: whole(xs)[:2]
 
-    def whole(self, lane, shared):
-        """``rows, columns, plain``: also the residual and its weight, where there is a loss."""
+    def whole(self, lane, shared, repair=False):
+        """``rows, columns, plain``: also the residual and its weight, where there is a loss.
+
+        With `repair`, derivatives that are not finite come from differences.
+        """
         linear = self._linear(lane, shared)
+        if repair:
+            linear = repaired_columns(linear)
         extra = self.extra and self.extra(lane, shared)
 
         def evaluate(xs):
@@ -188,9 +195,10 @@ def compile_task(task, examples, shared, options, starts):
         begin = begin.lower(shared, *closure).compile()
         pool = jax.eval_shape(partial(_begin, traced, sizes, examples), shared, *closure)
         run = jax.jit(program, **POOL_OPTIONS).lower(pool, *arguments)
-        return run.compile(), begin, Pace()
+        return answered(run.compile), begin, Pace()
 
-    run, begin, pace = PROGRAMS.get(key, compile_)
+    with own_settings():
+        run, begin, pace = PROGRAMS.get(key, compile_)
     return Program(run, partial(begin, shared, *closure), closure, options, shared, queue, pace)
 
 
@@ -230,7 +238,8 @@ def _block_queue(examples, starts):
 def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
     shared, options, count, drain, place, arrays = others
     starts, _, evaluations = sizes
-    live, finite = jax.vmap(lambda one: check(one, shared, m))(lanes)
+    seen, finite = jax.vmap(lambda one: check(one, shared, m))(lanes)
+    live = seen.live
     finite = jnp.repeat(finite, starts) & jnp.all(jnp.isfinite(x0), axis=1)
     n = x0.shape[1]
     varying = n if bounds is None else jnp.sum(bounds[0] < bounds[1], axis=1, dtype=jnp.int32)
@@ -245,7 +254,7 @@ def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
     lane, plain = _lane_of(traced, shared, arrays)
     plain = None if evaluations else plain
     pool, ended, place = advance(lane, pool, queue, options, drain, place, evaluations, plain)
-    return pool, ended, live, place
+    return pool, ended, seen, place
 
 
 def compile_map(function, examples, shared):
@@ -285,10 +294,12 @@ def compile_map(function, examples, shared):
         return jax.vmap(lambda *v: evaluate(traced, [*v, *shared], *arrays))(*mapped)
 
     def compile_():
-        return jax.jit(program).lower(*examples).compile()
+        return answered(jax.jit(program).lower(*examples).compile)
 
-    compiled = PROGRAMS.get(key, compile_)
+    with own_settings():
+        compiled = PROGRAMS.get(key, compile_)
 
+    @own_settings()
     def call(x, lanes):
         mapped = jax.tree.leaves((x, lanes))
         out = compiled(mapped, leaves[mapped_leaves:], traced.data)

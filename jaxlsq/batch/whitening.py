@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.containers import no_mask
+from jaxlsq.contexts import own_settings
 from jaxlsq.schedule.sources import Source, check_open
 
 __all__ = ["is_covariance", "whitening"]
@@ -90,7 +91,7 @@ def _factor(matrix):
 
 
 def _factors(matrices):
-    with jax.enable_x64(True):
+    with own_settings(), jax.enable_x64(True):
         lower = jnp.linalg.cholesky(jnp.asarray(matrices))
         eye = jnp.broadcast_to(jnp.eye(matrices.shape[-1]), matrices.shape)
         return np.asarray(jax.scipy.linalg.solve_triangular(lower, eye, lower=True))

@@ -380,7 +380,7 @@ def propose(state, bounds=None):
         trial=Trial(
             x=x,
             step_bound=jnp.where(state.nit == 0, shorter, trial.step_bound),
-            damping=damping,
+            damping=jnp.where(idle, trial.damping, damping),
             step_norm=step_norm,
             model=model,
             damped=damped,
@@ -396,7 +396,9 @@ def final_status(state):
     """
     success = (state.status >= Status.FTOL) & (state.status <= Status.GTOL)
     singular = success & (state.trial.rank <= least_rank(state.trial.rank.dtype, state.point.x))
-    overflow = success & ~jnp.isfinite(jnp.square(state.point.fnorm))
+    fnorm = state.point.fnorm
+    # The cost of a float32 fit is kept in float64.
+    overflow = success & ~jnp.isfinite(fnorm if fnorm.dtype == jnp.float32 else fnorm * fnorm)
     status = jnp.where(singular, jnp.int32(Status.SINGULAR_JACOBIAN), state.status)
     return jnp.where(overflow, jnp.int32(Status.NONFINITE_COST), status)
 

@@ -14,7 +14,7 @@ class Plots:
     """The plots of a `FitResult`; each takes axes and returns them."""
 
     def plot(self, index=(), axes=None):
-        """Data, fit, band of one standard error, and the residuals below.
+        """Data, fit, band of one standard error, and fit - data below, as `residuals` has it.
 
         Parameters
         ----------
@@ -33,12 +33,12 @@ class Plots:
             _, axes = _pyplot().subplots(2, 1, figsize=(6, 4.5), **options)
         upper, lower = axes
         x, y, error, live = _draw_fit(one, upper)
-        residuals = y - _cut(one.predict(), y.size)
+        residuals = _cut(one.predict(), y.size) - y
         lower.axhline(0.0, color=FIT, linewidth=1)
         _points(lower, x, residuals, error, live)
         upper.set_title(_title(one), fontsize="medium", loc="left")
         upper.set_ylabel("data and fit")
-        lower.set_ylabel("residuals")
+        lower.set_ylabel("fit - data")
         return upper, lower
 
     def plot_grid(self, which="worst", count=9, axes=None):

@@ -51,25 +51,36 @@ def html(result):
     )
     rows = "".join(
         f"<tr><td style='text-align:left'>{escape(name)}</td>"
-        + "".join(f"<td>{v:.5g}</td>" for v in row)
+        + "".join(f"<td style='text-align:right'>{v:.5g}</td>" for v in row)
         + f"<td style='text-align:left'>{ends}</td></tr>"
         for (name, row), ends in zip(quantiles(result), _at_bounds(result), strict=False)
     )
     return (
         f"<b>FitResult</b>: {_headline(result)}"
-        f"<table><tr><th>fits</th><th>status</th><th>meaning</th></tr>{statuses}</table>"
-        "<table><tr><th>parameter</th><th>5 %</th><th>median</th><th>95 %</th>"
-        "<th></th></tr>"
+        f"<table>{_head('-fits', 'status', 'meaning')}{statuses}</table>"
+        f"<table>{_head('parameter', '-5 %', '-median', '-95 %', 'of the fits that converged')}"
         f"{rows}</table>"
     )
 
 
+def _head(*names):
+    """A table's head; a name with a minus sign is over numbers, which are aligned right."""
+    cells = "".join(
+        f"<th style='text-align:{'right' if name[0] == '-' else 'left'}'>{name.lstrip('-')}</th>"
+        for name in names
+    )
+    return f"<tr>{cells}</tr>"
+
+
 def _headline(result):
-    size, good = result.status.size, int(np.count_nonzero(result.success))
+    size, begun = result.status.size, ~result.masked_out
+    good, bad = (int(np.count_nonzero(which)) for which in (result.success, result.failed))
     shape = " x ".join(f"{k:,}" for k in result.shape) or "1"
-    mean = f", {result.nfev.mean():.1f} evaluations each" if size else ""
+    masked = size - good - bad
+    left_out = f", {masked:,} masked out" if masked else ""
+    mean = f", {result.nfev[begun].mean():.1f} evaluations each" if good + bad else ""
     noun = "fit" if size == 1 else "fits"
-    return f"{shape} {noun}, {good:,} converged, {size - good:,} did not{mean}"
+    return f"{shape} {noun}, {good:,} converged, {bad:,} did not{left_out}{mean}"
 
 
 def quantiles(result):
@@ -81,15 +92,14 @@ def quantiles(result):
 
 
 def _at_bounds(result):
-    """For each parameter, in how many fits it was fixed, or ended at a bound."""
+    """For each parameter, in how many of the fits that converged it was fixed, or at a bound."""
     lanes = {
         "fixed": result.fixed,
         "at its lower bound": result.active_mask == -1,
         "at its upper bound": result.active_mask == 1,
     }
     counts = {
-        words: np.count_nonzero(mask.reshape(-1, mask.shape[-1]), axis=0)
-        for words, mask in lanes.items()
+        words: np.count_nonzero(mask[result.success], axis=0) for words, mask in lanes.items()
     }
     return [
         ", ".join(f"{count[j]:,} {words}" for words, count in counts.items() if count[j])
@@ -107,11 +117,17 @@ def one_fit(result):
     width = max(len(row[0]) for row in rows)
     lines = [f"  {row[0]:<{width}}  {row[1]:>12}{'  '.join(['', *row[2:]])}" for row in rows]
     plain = "\n".join([end, *lines, *(f"  {note}" for note in notes)])
+    aligned = ("left", "right", "left")
     cells = "".join(
-        "<tr>" + "".join(f"<td style='text-align:left'>{escape(c)}</td>" for c in row) + "</tr>"
+        "<tr>"
+        + "".join(
+            f"<td style='text-align:{side}'>{escape(cell)}</td>"
+            for side, cell in zip(aligned, row, strict=False)
+        )
+        + "</tr>"
         for row in rows
     )
-    head = "<tr><th>parameter</th><th>value</th><th>error</th></tr>"
+    head = _head("parameter", "-value", "error")
     below = "<br>".join(map(escape, notes))
     return Words(plain, f"<b>{escape(end)}</b><table>{head}{cells}</table>{below}")
 

@@ -79,8 +79,9 @@ class FitResult(Plots, Uncertainty):
 
     @property
     def success(self):
-        """Which fits converged."""
-        return np.isin(self.status, sorted(SUCCESS))
+        """Which fits converged, to parameters and a cost that are finite."""
+        finite = np.isfinite(self.cost) & np.all(np.isfinite(self.x), axis=-1)
+        return np.isin(self.status, sorted(SUCCESS)) & finite
 
     @property
     def failed(self):
@@ -179,7 +180,7 @@ class FitResult(Plots, Uncertainty):
 
     @property
     def residuals(self):
-        """Residuals as they were minimized, (..., m): weighted, and zero where masked.
+        """Residuals as they were minimized, (..., m): model - data over sigma, zero where masked.
 
         A list of arrays where the data are ragged.  Of counts Pearson's, ``(model - y) /
         sqrt(model)``; with a robust loss those that the loss is of.
@@ -194,7 +195,7 @@ class FitResult(Plots, Uncertainty):
         Parameters
         ----------
         where : (...) bool array, optional
-            Which ones; those that failed if not given.
+            Which ones; those that `failed` if not given.
         p0 : optional
             Where to start, as for `fit`, with the batch's shape where it is per problem;
             where they ended if not given (or at the first start, if that is not finite).

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from jaxlsq.contexts import own_settings
 from jaxlsq.history import History
 from jaxlsq.numerics.sweep import symmetric_inverse
 from jaxlsq.status import describe
@@ -66,6 +67,7 @@ class LeastSquaresResult:
         return describe(int(self.status))
 
     @property
+    @own_settings()
     def cov(self):
         r"""Covariance of the parameters, (..., n, n), with the lanes in front.
 

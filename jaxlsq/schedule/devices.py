@@ -1,11 +1,14 @@
 """How much work fits where: the width of a pool, the cores of a machine."""
 
+import math
 import os
+from functools import cache
+from pathlib import Path
 
 import jax
 import numpy as np
 
-__all__ = ["choose_width", "usable_cores"]
+__all__ = ["choose_width", "quota", "usable_cores"]
 
 
 def choose_width(n, m, data, dtype):
@@ -32,5 +35,55 @@ def choose_width(n, m, data, dtype):
 
 
 def usable_cores():
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """Cores that this process may use: by its affinity, and by the quota of its container."""
+    if hasattr(os, "process_cpu_count"):
+        cores = os.process_cpu_count()
+    elif hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count()
+    return max(1, min(cores or 1, quota()))
+
+
+@cache
+def quota(root="/"):
+    """Cores' worth of time that Linux' control groups grant, a whole number, or inf.
+
+    Of version 2 (``cpu.max``) and 1 (``cpu.cfs_quota_us``), of the group and those above it.
+
+    Parameters
+    ----------
+    root : path
+        Of the file system.
+    """
+    root, limit = Path(root), math.inf
+    for line in _words(root / "proc/self/cgroup", "\n"):
+        _, controllers, group = (*line.split(":", 2), "", "")[:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / controllers
+        path = top / group.strip("/")
+        for folder in (path, *path.parents):
+            limit = min(limit, _granted(folder))
+            if folder == top:
+                break
+    return limit if limit == math.inf else max(1, math.ceil(limit))
+
+
+def _granted(folder):
+    """Cores' worth of time of one group."""
+    values = _words(folder / "cpu.max") or [
+        *_words(folder / "cpu.cfs_quota_us"),
+        *_words(folder / "cpu.cfs_period_us"),
+    ]
+    if len(values) != 2 or not all(value.isdecimal() for value in values):
+        return math.inf  # "max", and -1, are none
+    return int(values[0]) / max(int(values[1]), 1)
+
+
+def _words(path, separator=None):
+    """What a file holds; nothing where there is none."""
+    try:
+        return path.read_text().strip().split(separator)
+    except OSError:
+        return []

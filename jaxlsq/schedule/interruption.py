@@ -3,12 +3,32 @@
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-__all__ = ["Interruption"]
+import jax
+
+__all__ = ["Interruption", "answered"]
 
 # Presses that follow each other faster are one.
 QUIET_S = 0.15
+
+
+def answered(call):
+    """``call()``, which may be one long call of a library: Ctrl-C ends the wait for it."""
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    wide = jax.config.jax_enable_x64
+
+    def work():
+        with jax.enable_x64(wide):
+            return call()
+
+    executor = ThreadPoolExecutor(1)
+    try:
+        return executor.submit(work).result()
+    finally:
+        executor.shutdown(wait=False)
 
 
 class Interruption:

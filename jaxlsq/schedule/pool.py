@@ -24,7 +24,7 @@ from jaxlsq.numerics.normal import Normal
 from jaxlsq.schedule.equations import Equations, squares_are_safe
 from jaxlsq.status import Status
 
-__all__ = ["Ended", "Place", "Pool", "Queue", "advance", "empty_pool", "run_pool"]
+__all__ = ["Ended", "Place", "Pool", "Queue", "Seen", "advance", "empty_pool", "run_pool"]
 
 
 ALL_ROUNDS = jnp.iinfo(jnp.int32).max
@@ -45,16 +45,42 @@ class Ended:
         Half the sum of squares there; NaN where the residual was never finite.
     optimality : (B,) array
         The largest element of the gradient J'f there, but for those that a bound holds.
+    fnorm : (B,) array
+        The square root of twice the cost, which does not leave the range of the type.
+    rank : (B,) array
+        How far from singular the last Jacobian is, see `jaxlsq.numerics.sweep.independence`.
+    damping : (B,) array
+        Of the last step: zero where it was that of the whole model.
     status, nfev, njev, nit : (B,) int32 arrays
     """
 
     x: jax.Array
     cost: jax.Array
     optimality: jax.Array
+    fnorm: jax.Array
+    rank: jax.Array
+    damping: jax.Array
     status: jax.Array
     nfev: jax.Array
     njev: jax.Array
     nit: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of each data set before its fits.
+
+    Attributes
+    ----------
+    live : (D,) int32 array
+        Points that count.
+    size : (D,) array
+        About the norm of the data, in the units of the residual; zero where it is not known.
+    """
+
+    live: jax.Array
+    size: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -238,7 +264,7 @@ def advance(lane, pool, queue, options, drain, place, evaluations=0, plain=None)
         units = _units(lane, queue, equations, place)
         rows = size + width
         results = (
-            jnp.zeros((rows, n + 2), queue.x0.dtype),
+            jnp.zeros((rows, n + 5), queue.x0.dtype),
             jnp.full((rows, 4), Status.RUNNING, jnp.int32),
         )
 
@@ -258,7 +284,8 @@ def advance(lane, pool, queue, options, drain, place, evaluations=0, plain=None)
         carry = replace(pool, problem=old), results, place.issued, place.rounds
         carry = lax.while_loop(unfinished, body, carry)
         pool, (reals, counts), issued, rounds = carry
-    ended = Ended(reals[:, :n], reals[:, n], reals[:, n + 1], *(counts[:, j] for j in range(4)))
+    scalars = (reals[:, n + j] for j in range(5))
+    ended = Ended(reals[:, :n], *scalars, *(counts[:, j] for j in range(4)))
     return pool, ended, Place(issued, rounds, place.units and units)
 
 
@@ -359,6 +386,9 @@ def _write(pool, results):
         state.point.x,
         jnp.where(begun, 0.5 * jnp.square(fnorm), jnp.nan)[None],
         jnp.where(begun, factor.largest_gradient(held), jnp.nan)[None],
+        jnp.where(begun, fnorm, jnp.nan)[None],
+        state.trial.rank[None],
+        state.trial.damping[None],
     ]
     new_counts = jnp.stack([final_status(state), state.nfev, state.njev, state.nit], axis=1)
 

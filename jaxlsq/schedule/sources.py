@@ -14,6 +14,8 @@ SAFE_PACKAGES = ("numpy", "jax", "jaxlib", "h5py", "zarr")
 # Problems between two that are wanted which are read rather than left out.
 GAP = 8
 
+OURS = __name__.split(".")[0]
+
 _one_at_a_time = threading.Lock()
 
 
@@ -117,6 +119,7 @@ def rectangles(shape, first, last):
 
 def check_open(array, name):
     """Raise ValueError, with the argument's name, for a dataset of a closed HDF5 file."""
+    array = _innermost(array)
     if _package(array) == "h5py" and not array:
         raise ValueError(
             f"{name} can't be read: its HDF5 file is closed. Keep it open while there is a "
@@ -147,5 +150,13 @@ def _package(array):
     return type(array).__module__.split(".")[0]
 
 
+def _innermost(array):
+    """What an array that is computed block by block (`jaxlsq.containers.View`) reads."""
+    while _package(array) == OURS:
+        array = array.array
+    return array
+
+
 def _is_safe(array):
+    array = _innermost(array)
     return isinstance(array, (np.ndarray, jax.Array)) or _package(array) in SAFE_PACKAGES

@@ -8,7 +8,8 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from jaxlsq.schedule.pool import Ended
+from jaxlsq.contexts import own_settings
+from jaxlsq.schedule.pool import Ended, Seen
 from jaxlsq.status import Status
 
 __all__ = ["Pace", "stream"]
@@ -23,7 +24,8 @@ GRACE_S = 0.3
 
 _COUNTS = ("status", "nfev", "njev", "nit")
 # What is reported of a problem that has not ended.
-_EMPTY = Ended(np.nan, np.nan, np.nan, Status.INTERRUPTED, 0, 0, 0)
+_EMPTY = Ended(*(np.nan,) * 6, Status.INTERRUPTED, 0, 0, 0)
+_REALS = ("x", "cost", "optimality", "fnorm", "rank", "damping")
 
 
 class Pace:
@@ -48,8 +50,8 @@ def stream(program, read, sizes, *, workers, wide, interrupts, report=None):
     ----------
     program : Program
         ``program.empty()`` gives a pool and ``program.place()`` the begin of a block;
-        ``program(pool, arguments, count, drain, place)`` gives the pool, `Ended`, the live
-        points of each data set, and the place it has come to.  ``program.pace`` is a `Pace`.
+        ``program(pool, arguments, count, drain, place)`` gives the pool, `Ended`, `Seen` of
+        the data sets, and the place it has come to.  ``program.pace`` is a `Pace`.
     read : callable
         ``read(first, last) -> arguments``.
     sizes : (total, block, starts, n)
@@ -66,8 +68,8 @@ def stream(program, read, sizes, *, workers, wide, interrupts, report=None):
     -------
     ended : Ended
         Of NumPy arrays.  What an interruption left out has the status ``INTERRUPTED``.
-    live : (total,) int array
-        Points that were fitted.
+    seen : Seen
+        Of NumPy arrays (total,).
     """
     run = _Run(program, read, sizes, wide)
     executor = ThreadPoolExecutor(workers, thread_name_prefix="jaxlsq")
@@ -106,10 +108,10 @@ class _Run:
         self.program, self.read, self.total, self.wide = program, read, total, wide
         self.stop = threading.Event()
         self.done = 0
-        types = Ended(x=real, cost=real, optimality=real, **dict.fromkeys(_COUNTS, whole))
+        types = Ended(**dict.fromkeys(_REALS, real), **dict.fromkeys(_COUNTS, whole))
         self.ended = jax.tree.map(lambda v, t: np.full(problems, v, t), _EMPTY, types)
         self.ended = replace(self.ended, x=np.full((problems, n), np.nan, real))
-        self.live = np.zeros(total, np.int32)
+        self.seen = Seen(np.zeros(total, np.int32), np.zeros(total, real))
         self._next = 0
         self._closed = False
         self._lock = threading.Lock()
@@ -118,11 +120,11 @@ class _Run:
         """The results; a worker whose call takes longer than the run waits changes nothing."""
         with self._lock:
             self._closed = True
-        return self.ended, self.live
+        return self.ended, self.seen
 
     def work(self):
         """Take blocks until there are none, a few rounds at a time."""
-        with jax.enable_x64(self.wide):
+        with own_settings(), jax.enable_x64(self.wide):
             pool, block = self.program.empty(), None
             held = None  # numbers of the problems in the lanes
             while not self.stop.is_set():
@@ -154,14 +156,15 @@ class _Run:
         begin_s, rounds = time.perf_counter(), pace.rounds
         place = replace(block.place, rounds=np.int32(rounds))
         is_first = place.issued == 0
-        pool, results, live, place = self.program(pool, block.arguments, count, drain, place)
+        pool, results, seen, place = self.program(pool, block.arguments, count, drain, place)
         place = replace(place, issued=np.asarray(place.issued), rounds=np.asarray(place.rounds))
-        problem, results, live = jax.tree.map(np.asarray, (pool.problem, results, live))
+        problem, results, seen = jax.tree.map(np.asarray, (pool.problem, results, seen))
         pace.measure(rounds - int(place.rounds), time.perf_counter() - begin_s)
         block.place, block.is_issued = place, int(place.issued) >= count
         with self._lock:
             if not self._closed:
-                self.live[block.first : block.last] = live[: block.size]
+                for out, new in zip(*map(jax.tree.leaves, (self.seen, seen)), strict=True):
+                    out[block.first : block.last] = new[: block.size]
                 is_whole = is_first and block.is_issued
                 held = self._collect((block.first, count, is_whole), held, problem, results)
         return pool, held
