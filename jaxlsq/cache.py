@@ -1,31 +1,105 @@
-"""What is remembered from fit to fit: compiled programs, and what decides if a function traces."""
+"""Compiled programs, remembered from fit to fit."""
 
 import threading
 from collections import OrderedDict
-from types import FunctionType, MethodType, ModuleType
 
-__all__ = ["ProgramCache", "code_signature"]
+import jax
+
+from jaxlsq.structure import aval_key
+
+__all__ = ["PROGRAMS", "Memory", "ProgramCache", "clear_cache", "program_key", "remembering"]
+
+# Settings of JAX that a program is compiled under and that are not in its arguments.
+_SETTINGS = (
+    *("jax_default_device", "jax_default_matmul_precision", "jax_enable_x64"),
+    *("jax_threefry_partitionable", "jax_platforms"),
+)
 
 
-class ProgramCache:
-    """Compiled programs by structure, the least recently used dropped first.
+def program_key(traced, kind, statics, arguments, options=None):
+    """Everything that a compiled program depends on, or None if that can't be told.
 
-    A program refers to nothing that it was compiled from: data reach it as
-    arguments, also the first time.
+    Parameters
+    ----------
+    traced : sequence of Traced
+        The functions in it.
+    kind : str
+        Which program it is.
+    statics : tuple
+        What else it is made for, hashable.
+    arguments : pytree of arrays
+        What it is called with: only structure, shapes, types and placement count.
+    options : dict, optional
+        The compiler's.
+
+    Returns
+    -------
+    tuple or None
+    """
+    if any(t.key is None for t in traced):
+        return None
+    leaves, tree = jax.tree.flatten(arguments)
+    settings = tuple(getattr(jax.config, name, None) for name in _SETTINGS)
+    return (
+        kind,
+        tuple(t.key for t in traced),
+        statics,
+        tree,
+        tuple(map(aval_key, leaves)),
+        (jax.default_backend(), settings),
+        tuple(sorted((options or {}).items())),
+    )
+
+
+class Memory:
+    """Values by key, the least recently used dropped first.
 
     Parameters
     ----------
     size : int
-        Programs kept.
+        Values kept.
     """
 
     def __init__(self, size):
         self.size = size
-        self._programs = OrderedDict()
+        self._values = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self):
-        return len(self._programs)
+        return len(self._values)
+
+    def find(self, key, default=None):
+        """The value of a key, or a default."""
+        with self._lock:
+            if key not in self._values:
+                return default
+            self._values.move_to_end(key)
+            return self._values[key]
+
+    def put(self, key, value):
+        """Remember a value."""
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            while len(self._values) > self.size:
+                self._values.popitem(last=False)
+
+    def clear(self):
+        """Forget everything."""
+        with self._lock:
+            self._values.clear()
+
+
+class ProgramCache(Memory):
+    """Compiled programs by structure; threads that ask for one at once compile it once.
+
+    A program refers to nothing that it was compiled from: data reach it as
+    arguments, also the first time.
+    """
+
+    def __init__(self, size):
+        super().__init__(size)
+        self._compiling = {}
 
     def get(self, key, compile_):
         """The program of `key`, made by ``compile_()`` if there is none.
@@ -34,46 +108,42 @@ class ProgramCache:
         """
         if key is None:
             return compile_()
+        program = self.find(key)
+        if program is not None:
+            return program
         with self._lock:
-            program = self._programs.get(key)
-            if program is not None:
-                self._programs.move_to_end(key)
-                return program
-        program = compile_()  # outside the lock: other threads' fits go on
-        with self._lock:
-            self._programs[key] = program
-            while len(self._programs) > self.size:
-                self._programs.popitem(last=False)
+            mine = self._compiling.setdefault(key, threading.RLock())
+        with mine:  # other programs' fits go on
+            program = self.find(key)
+            if program is None:
+                try:
+                    program = compile_()
+                    self.put(key, program)
+                finally:
+                    with self._lock:
+                        self._compiling.pop(key, None)
         return program
 
-    def clear(self):
-        """Forget all programs."""
-        with self._lock:
-            self._programs.clear()
+
+PROGRAMS = ProgramCache(size=128)
+_MEMORIES = [PROGRAMS]
 
 
-def code_signature(fun):
-    """What decides, short of the data, whether a function is traceable.
+def remembering(memory):
+    """A memory that `clear_cache` empties too."""
+    _MEMORIES.append(memory)
+    return memory
 
-    Its code, and what it finds in its closure and its module: modules, the code of
-    functions, the types of the rest.  None where that can't be told.
+
+def clear_cache():
+    """Forget all compiled programs, and what else was learnt about functions.
+
+    Memory that JAX keeps for them is given back as far as JAX does; later fits compile again.
+
+    Examples
+    --------
+    >>> import jaxlsq
+    >>> jaxlsq.clear_cache()
     """
-    if isinstance(fun, MethodType):
-        return (code_signature(fun.__func__), type(fun.__self__))
-    if not isinstance(fun, FunctionType):
-        return None
-    cells = tuple(_kind(cell.cell_contents) for cell in fun.__closure__ or ())
-    names = fun.__code__.co_names
-    used = tuple(_kind(fun.__globals__[name]) for name in names if name in fun.__globals__)
-    return (fun.__code__, cells, used)
-
-
-def _kind(value):
-    if isinstance(value, FunctionType):
-        inner = tuple(_kind(c.cell_contents) for c in value.__closure__ or ())
-        return (value.__code__, inner)
-    if isinstance(value, ModuleType):
-        return value.__name__
-    if callable(value):
-        return (type(value), getattr(value, "__module__", None), getattr(value, "__name__", None))
-    return type(value)
+    for memory in _MEMORIES:
+        memory.clear()

@@ -7,6 +7,7 @@ number of parameters alone: neither a new function nor a new data length compile
 """
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -23,7 +24,7 @@ from jaxlsq.numerics.jacobian import repaired_on_host
 from jaxlsq.numerics.norm import norm2
 from jaxlsq.status import Status
 
-__all__ = ["minimize_on_host"]
+__all__ = ["StateLayout", "in_our_settings", "minimize_on_host", "pack_state", "packed_start"]
 
 _SCALAR_OPTIONS = ("ftol", "xtol", "gtol", "max_nfev", "factor", "epsfcn")
 
@@ -54,28 +55,42 @@ def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None
     """
     x0, f0 = begin
     form = x0.size, terms is not None
-    packed = _begin(x0, form)
     bounds = terms and tuple(map(np.asarray, terms.bounds))
     f = trial_f = f0
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+    with in_our_settings():
+        packed = packed_start(x0, form)
         options = jax.device_put(_pack_options(options, terms))
-        norm = _norm if terms is None else own_settings()(lambda f: float(terms.norm(f)))
-        while True:
-            packed, head = _after_residual(form, packed, options, norm(trial_f))
-            x, status, accepted = _read(head)
-            if accepted and status == Status.RUNNING:
-                jac, more = jacobian(x.copy(), trial_f), 0
-                if not evaluations:
-                    jac, more = repaired_on_host(residual, x, trial_f, jac, bounds)
+    while True:
+        with in_our_settings():
+            norm = _norm(trial_f) if terms is None else _loss_norm(terms, trial_f)
+            packed, head = _after_residual(form, packed, options, norm)
+        x, status, accepted = _read(head)
+        if accepted and status == Status.RUNNING:
+            jac, more = jacobian(x.copy(), trial_f), 0
+            if not evaluations:
+                jac, more = repaired_on_host(residual, x, trial_f, jac, bounds)
+            count = np.int32(evaluations + more)
+            with in_our_settings():
                 triangle = _reduce(*_weighted(terms, jac, trial_f))
-                count = np.int32(evaluations + more)
                 packed, head = _after_jacobian(form, packed, options, triangle, count)
-                x, status, accepted = _read(head)
-            if accepted:
-                f = trial_f
-            if status != Status.RUNNING:
-                return _Layout.of(form).unpack(*map(np.asarray, packed)), f
-            trial_f = residual(x.copy())
+            x, status, accepted = _read(head)
+        if accepted:
+            f = trial_f
+        if status != Status.RUNNING:
+            return StateLayout.of(form).unpack(*map(np.asarray, packed)), f
+        trial_f = residual(x.copy())
+
+
+@own_settings()
+def _loss_norm(terms, f):
+    return float(terms.norm(f))
+
+
+@contextmanager
+def in_our_settings():
+    """float64 on a CPU, for what is ours; the user's functions run in the user's settings."""
+    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        yield
 
 
 def _read(head):
@@ -117,23 +132,23 @@ def _reduce(jac, f):
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
 def _after_residual(form, packed, options, trial_norm):
     """Judge the trial; after a rejection, propose the next one."""
-    state = _Layout.of(form).unpack(*packed)
+    state = StateLayout.of(form).unpack(*packed)
     options, bounds = _unpack_options(options, form)
     state = judge(state, trial_norm, options)
     again = (state.status == Status.RUNNING) & ~state.accepted
     state = lax.cond(again, lambda s: propose(s, bounds), lambda s: s, state)
-    return _pack(state), _head(state, jnp.where(again, state.trial.x, state.point.x))
+    return pack_state(state), _head(state, jnp.where(again, state.trial.x, state.point.x))
 
 
 @own_settings()
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
 def _after_jacobian(form, packed, options, triangle, evaluations):
     """Take in the Jacobian at an accepted point and propose the next trial."""
-    state = _Layout.of(form).unpack(*packed)
+    state = StateLayout.of(form).unpack(*packed)
     options, bounds = _unpack_options(options, form)
     factor = qr(triangle[:, :-1], triangle[:, -1])
     state = propose(relinearize(state, factor, options, evaluations, bounds), bounds)
-    return _pack(state), _head(state, state.trial.x)
+    return pack_state(state), _head(state, state.trial.x)
 
 
 def _head(state, x):
@@ -142,7 +157,7 @@ def _head(state, x):
 
 
 @dataclass(frozen=True)
-class _Layout:
+class StateLayout:
     """Where each field of a `State` is in a vector of floats and one of integers.
 
     A call of compiled code pays for every array that it takes and gives: two
@@ -162,7 +177,7 @@ class _Layout:
             kind = int(leaf.dtype.kind != "f")
             fields.append((kind, used[kind], used[kind] + leaf.size, leaf.shape, leaf.dtype))
             used[kind] += leaf.size
-        return _Layout(tree, tuple(fields))
+        return StateLayout(tree, tuple(fields))
 
     def unpack(self, floats, integers):
         """The state whose fields are pieces of the two vectors."""
@@ -174,7 +189,7 @@ class _Layout:
         return jax.tree.unflatten(self.tree, leaves)
 
 
-def _pack(state, xp=jnp):
+def pack_state(state, xp=jnp):
     """The two vectors that hold a state."""
     parts = [], []
     for leaf in jax.tree.leaves(state):
@@ -215,10 +230,10 @@ def _start_template(form):
     if point.before is not None:
         point = replace(point, before=replace(point.before, x=other))
     marked = replace(plain, point=point, trial=replace(plain.trial, x=other))
-    return _pack(plain, np), np.flatnonzero(np.isnan(_pack(marked, np)[0]))
+    return pack_state(plain, np), np.flatnonzero(np.isnan(pack_state(marked, np)[0]))
 
 
-def _begin(x0, form):
+def packed_start(x0, form):
     """The packed state whose first trial is `x0`."""
     (floats, integers), places = _start_template(form)
     floats = floats.copy()

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxlsq.contexts import own_settings
+from jaxlsq.jaxprs import make_jaxpr, run
 from jaxlsq.numerics.jacobian import linearized
 from jaxlsq.numerics.sweep import symmetric_inverse
 from jaxlsq.status import Status
@@ -67,22 +67,22 @@ class _Hoisted:
     It keeps nothing of the closure, which may hold tracers: derivative rules outlive a trace.
     """
 
-    def __init__(self, closed):
-        self._jaxpr = closed.jaxpr
-        self.outputs = closed.out_avals
+    def __init__(self, jaxpr):
+        self._jaxpr = jaxpr
+        self.outputs = [variable.aval for variable in jaxpr.outvars]
 
     @classmethod
     def of(cls, function, *examples):
         """The function, and what it closes over: a list of arrays, traced ones too."""
-        closed = jax.make_jaxpr(function)(*examples)
+        jaxpr, consts, _ = make_jaxpr(function, *examples)
         constants = [
             typed(value, variable.aval.dtype)
-            for value, variable in zip(closed.consts, closed.jaxpr.constvars, strict=True)
+            for value, variable in zip(consts, jaxpr.constvars, strict=True)
         ]
-        return cls(closed), constants
+        return cls(jaxpr), constants
 
     def __call__(self, constants, *arguments):
-        return jaxpr_as_fun(ClosedJaxpr(self._jaxpr, constants))(*arguments)
+        return run(self._jaxpr, constants, arguments)
 
 
 @dataclass(frozen=True)

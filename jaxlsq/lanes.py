@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.cache import ProgramCache
+from jaxlsq.cache import PROGRAMS, program_key
 from jaxlsq.compiler import POOL_OPTIONS, in_many_kernels
 from jaxlsq.contexts import own_settings
 from jaxlsq.numerics.bounds import status_of
@@ -14,9 +14,7 @@ from jaxlsq.schedule.devices import choose_width
 from jaxlsq.schedule.pool import Queue, run_pool
 from jaxlsq.tracing import evaluate
 
-__all__ = ["PROGRAMS", "solver"]
-
-PROGRAMS = ProgramCache(size=128)
+__all__ = ["solver"]
 
 
 def solver(traced, evaluations):
@@ -33,7 +31,7 @@ def solver(traced, evaluations):
     -------
     callable
         ``solve(x0, data, bounds, options) -> x, counts``, with `data` in the place of the arrays
-        that `traced` reads, and bounds None or (lower, upper).
+        that `traced` reads and, last, of its scalars; bounds are None or (lower, upper).
     """
 
     def solve(x0, data, bounds, options):
@@ -104,7 +102,7 @@ def _run(traced, per_lane, evaluations, arguments):
             arrays = [next(mine) if own else v for v, own in zip(data, per_lane, strict=True)]
             if len(x0) == 1:
                 xs = tuple(in_many_kernels(jnp.stack(xs)))
-            out = evaluate(traced, xs, arrays)
+            out = evaluate(traced, xs, arrays[:-1], arrays[-1])
             return tuple(out[:-n]), tuple(out[-n:])
 
         m = traced.outputs[0].shape[0]
@@ -121,8 +119,8 @@ def _run(traced, per_lane, evaluations, arguments):
         return program(*arguments)
     # Under `grad` by a Python number that is a number without a shape.
     arguments = jax.tree.map(lambda v: v if hasattr(v, "shape") else np.asarray(v), arguments)
-    shapes = tuple((v.shape, v.dtype) for v in jax.tree.leaves(arguments))
-    key = traced.key and (traced.key, per_lane, evaluations, shapes)
+    statics, options = (per_lane, evaluations), POOL_OPTIONS["compiler_options"]
+    key = program_key((traced,), "lanes", statics, arguments, options)
 
     def compile_():
         return jax.jit(program, **POOL_OPTIONS).lower(*arguments).compile()

@@ -1,30 +1,39 @@
 """One fit from the host: compiled whole where the function is traceable, else in Python."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.cache import ProgramCache, code_signature
+from jaxlsq.cache import PROGRAMS, Memory, program_key
 from jaxlsq.compiler import COMPILER_OPTIONS
 from jaxlsq.contexts import own_settings
-from jaxlsq.host import minimize_on_host
+from jaxlsq.differences import Differences
+from jaxlsq.forked import check_not_forked
+from jaxlsq.host import (
+    StateLayout,
+    in_our_settings,
+    minimize_on_host,
+    pack_state,
+    packed_start,
+)
 from jaxlsq.numerics.iteration import Options, Terms, minimize
-from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate, forward_step, inside
-from jaxlsq.numerics.loss import sum_of
-from jaxlsq.problem import as_residual, check_jacobian_shape, check_lengths
-from jaxlsq.tracing import evaluate, trace
+from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate
+from jaxlsq.numerics.loss import Robust, sum_of
+from jaxlsq.problem import check_jacobian_shape, check_lengths
+from jaxlsq.signature import Signature
+from jaxlsq.status import Status
+from jaxlsq.tracing import Traced, evaluate
+from jaxlsq.tried import UNTRACEABLE, in_float64, remember_untraceable, residual_of, try_trace
+from jaxlsq.unseen import agrees, moved_start
 
 __all__ = ["PROGRAMS", "Problem", "Solution", "solve"]
 
-PROGRAMS = ProgramCache(size=128)
-
-# Signatures of functions whose trace failed, so that a loop over data sets does
-# not pay for it each time.  A wrong entry costs only the automatic derivative.
-_UNTRACEABLE = set()
-_UNTRACEABLE_LIMIT = 1024
+_UNTRACEABLE = UNTRACEABLE
 
 
 @dataclass(frozen=True)
@@ -55,16 +64,8 @@ class Problem:
 
     @property
     def signature(self):
-        """What decides whether it is traceable; None if that can't be told."""
-        parts = [code_signature(self.func)]
-        if callable(self.jac):
-            parts.append(code_signature(self.jac))
-        if None in parts:
-            return None
-        kinds = tuple(
-            code_signature(a) if callable(a) else type(a) for a in jax.tree.leaves(self.args)
-        )
-        return (tuple(parts), self.x0.size, kinds)
+        """What decides whether it is traceable."""
+        return Signature(self.func, self.jac, self.args)
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,10 @@ def solve(problem, settings):
     -------
     Solution
     """
-    with jax.enable_x64(True):
-        traced, dtype = _try_trace(problem)
-        if traced is None:
-            return _solve_on_host(problem, settings)
-        return _solve_compiled(problem, settings, traced, dtype)
+    check_not_forked()
+    tried = try_trace(problem)
+    solution = tried.traced and _solve_compiled(problem, settings, tried)
+    return solution or _solve_on_host(problem, settings, tried)
 
 
 def _complete(settings, n, analytic, dtype):
@@ -138,105 +138,180 @@ def _complete(settings, n, analytic, dtype):
 # --- compiled -----------------------------------------------------------------
 
 
-def _try_trace(problem):
-    """The traced residual (and Jacobian), or None where JAX can't trace it."""
-    asked = problem.jac in ("jacfwd", "jacrev")
-    if not asked and problem.signature in _UNTRACEABLE:
-        return None, None
-    dtypes = []
-    residual = partial(_residual, problem, dtypes)
-    try:
-        traced = trace(partial(_with_jacobian, problem, residual), problem.x0)
-        cause = None
-    except Exception as error:  # the user's code, which may fail on a tracer in any way
-        traced, cause = None, error
-    # A residual that does not depend on x when traced has hidden it from JAX, in an
-    # `except` that catches the tracer's error for example.
-    if traced is not None and traced.depends[0]:
-        return traced, dtypes[0]
-    if asked:
-        _residual(problem, [], problem.x0)  # an error of the function's own comes first
-        raise TypeError(
-            f"Dfun={problem.jac!r} needs a function that JAX can trace, and this one is not: "
-            "write it with jax.numpy, or use Dfun=None or '2-point'."
-        ) from cause
-    return None, None
+@dataclass(frozen=True)
+class _Form:
+    """What a program of one fit is made of."""
+
+    traced: Traced
+    loss: tuple | None  # traced, and its least curvature
+    method: str
+    col_deriv: bool
+    evaluations: int
+
+    @property
+    def derived(self):
+        """Whether the Jacobian is derived from the traced residual."""
+        return not self.evaluations and len(self.traced.outputs) == 1
 
 
-def _remember_untraceable(problem):
-    """To be called once the function has worked in Python: then tracing was what failed."""
-    signature = problem.signature
-    if signature is not None and len(_UNTRACEABLE) < _UNTRACEABLE_LIMIT:
-        _UNTRACEABLE.add(signature)
+# Longest time of a call, about: a signal is answered by Python, after it.
+CALL_S = 0.15
 
 
-def _residual(problem, dtypes, x):
-    value = problem.func(x, *problem.args)
-    if type(value) is np.ndarray and value.dtype == np.float64 and value.ndim == 1:
-        dtypes.append(value.dtype)
-        return value.copy()  # the function may use its array again
-    value = as_residual(value)
-    dtypes.append(value.dtype if value.dtype.kind == "f" else np.dtype(np.float64))
-    return value.astype(np.float64)
+class _Pace:
+    """How many rounds a program may work in one call, by how long the last ones took."""
+
+    def __init__(self):
+        self.rounds = 1
+
+    def measure(self, rounds, time_s):
+        """Take in that so many rounds took so long."""
+        self.rounds = int(np.clip(rounds * CALL_S / max(time_s, 1e-6), 1, 64 * rounds))
 
 
-def _with_jacobian(problem, residual, x):
-    """What is traced: the residual and, unless by finite differences, its Jacobian."""
-    method = problem.jac or "jacfwd"
-    if callable(method):
-        jac = jnp.asarray(method(x, *problem.args))
-        if jnp.iscomplexobj(jac):
-            raise TypeError("complex Jacobian")  # told to the user by `_given_jacobian`
-        return residual(x), jac.astype(np.float64)
-    if EVALUATIONS[method]:
-        return (residual(x),)
-    derivative = {"jacfwd": jax.jacfwd, "jacrev": jax.jacrev}[method]
+@dataclass(frozen=True)
+class _Compiled:
+    """A program of one fit.
 
-    def twice(x):
-        f = residual(x)
-        return f, f
+    Attributes
+    ----------
+    run : callable or None
+        Compiled; None where JAX has no derivative of the function.
+    agreed : Memory
+        Signatures of functions, and whether the program is what they are in Python.
+    """
 
-    jac, f = derivative(twice, has_aux=True)(x)
-    return f, jac
+    run: Callable | None
+    agreed: Memory = field(default_factory=lambda: Memory(size=64))
+    pace: "_Pace" = field(default_factory=lambda: _Pace())
 
 
 @own_settings()
-def _solve_compiled(problem, settings, traced, dtype):
-    n, m, terms = problem.x0.size, traced.outputs[0].shape[0], problem.terms
+def _solve_compiled(problem, settings, tried):
+    """The `Solution`, or None where it has to be found on the host."""
+    n, terms, traced = problem.x0.size, problem.terms, tried.traced
+    m = traced.outputs[0].shape[0]
     if terms is None:
         check_lengths(n, m)
     if callable(problem.jac):
         shape = np.atleast_2d(np.empty(traced.outputs[1].shape, bool)).shape
         check_jacobian_shape(shape, m, n, problem.col_deriv, _name(problem.jac))
-    method = problem.jac if isinstance(problem.jac, str) else "given"
+    method = problem.jac if isinstance(problem.jac, str) else "given" if problem.jac else "jacfwd"
     evaluations = n * EVALUATIONS.get(method, 0)
-    options = _complete(settings, n, evaluations == 0, dtype)
-    key = traced.key and (traced.key, n, method, problem.col_deriv, jax.tree.structure(terms))
-    arguments = (problem.x0, options, terms, traced.arrays, traced.scalars)
+    options = _complete(settings, n, evaluations == 0, tried.dtype)
+    data = traced.data, tried.loss and tried.loss.data
+    loss = tried.loss and (tried.loss, terms.loss.least)
+    terms = replace(terms, loss=None) if loss else terms
+    form = _Form(traced, loss, method, problem.col_deriv, evaluations)
+    with jax.enable_x64(True):
+        begin = packed_start(problem.x0, (n, terms is not None)), np.zeros(m)
+        program = _compiled(form, (*begin, options, terms, data, np.int32(1)))
+        if program.run is None:
+            return _no_derivative(problem)
+
+        def solution_from(x0, options=options):
+            begin = packed_start(x0, (n, terms is not None)), np.zeros(m)
+            fields = _in_calls(program, begin, (options, terms, data))
+            return _solution(fields, options, evaluations)
+
+        return _certain(problem, tried, program.agreed, solution_from, options)
+
+
+def _in_calls(program, begin, rest):
+    """The fields of a `Solution`, after calls of about `CALL_S`: between two, Ctrl-C is heard."""
+    while True:
+        rounds, start = program.pace.rounds, time.perf_counter()
+        fields, packed = program.run(*begin, *rest, np.int32(rounds))
+        fields = {name: np.asarray(value) for name, value in fields.items()}
+        if fields["status"] != Status.RUNNING:
+            return fields
+        program.pace.measure(rounds, time.perf_counter() - start)
+        begin = packed, fields["f"]
+
+
+def _certain(problem, tried, agreed, solution_from, options):
+    """The solution, or None where the function is another one in Python."""
+    key, scale = tried.signature.key, 0.0
+    whole = agreed.find(key)
+    residual = partial(residual_of, problem, [])
+    if whole is None:
+        first = solution_from(moved_start(problem), replace(options, max_nfev=np.int32(1)))
+        scale = float(np.max(np.abs(first.f), initial=0.0, where=np.isfinite(first.f)))
+        agreed.put(key, agrees(first, residual, tried.dtype))
+    if not agreed.find(key, True):
+        return None
+    solution = solution_from(problem.x0)
+    if whole is None and not agrees(solution, residual, tried.dtype, scale):
+        agreed.put(key, False)
+        return None
+    return solution
+
+
+def _no_derivative(problem):
+    """None, for the host's differences, unless the derivative was asked for."""
+    if problem.jac is None:
+        return None
+    raise TypeError(
+        f"Dfun={problem.jac!r} needs a derivative that JAX does not have for this function; "
+        "use Dfun='2-point', or the other of 'jacfwd' and 'jacrev'."
+    )
+
+
+def _compiled(form, arguments):
+    """The `_Compiled` program of a form, from the cache where there is one."""
+    statics = form.method, form.col_deriv, form.evaluations, form.loss and form.loss[1]
+    traced = (form.traced, form.loss[0]) if form.loss else (form.traced,)
+    key = program_key(traced, "single", statics, arguments, COMPILER_OPTIONS)
 
     def compile_():
-        program = partial(_program, traced, method, problem.col_deriv, evaluations)
-        return jax.jit(program, compiler_options=COMPILER_OPTIONS).lower(*arguments).compile()
+        if form.derived and not _has_derivative(form, *arguments):
+            return _Compiled(None)
+        program = jax.jit(partial(_program, form), compiler_options=COMPILER_OPTIONS)
+        return _Compiled(program.lower(*arguments).compile())
 
-    out = jax.tree.map(np.asarray, PROGRAMS.get(key, compile_)(*arguments))
-    return _solution(out, options, evaluations)
+    return PROGRAMS.get(key, compile_)
 
 
-def _program(traced, method, col_deriv, evaluations, x0, options, terms, arrays, scalars):
-    """The whole fit, for one structure of a residual."""
-    n = x0.shape[0]
+def _has_derivative(form, packed, f, options, terms, data, rounds):
+    """Whether JAX has a rule for each of a function's equations."""
+
+    def jacobian(x, arrays):
+        fun = lambda x: evaluate(form.traced, [x], *arrays)[0]  # noqa: E731
+        return differentiate(fun, form.method, 0.0)(x, None)
+
+    try:
+        jax.eval_shape(jacobian, options.diag, data[0])
+    except (NotImplementedError, TypeError, ValueError):  # JAX's, for want of a rule
+        return False
+    return True
+
+
+def _program(form, packed, f, options, terms, data, rounds):
+    """A fit, or the next rounds of it, for one structure of a residual."""
+    n, (arrays, loss_data), traced = options.diag.shape[0], data, form.traced
+    state = StateLayout.of((n, terms is not None)).unpack(*packed)
+    if form.loss:
+        loss, least = form.loss
+        terms = replace(terms, loss=Robust(lambda z: evaluate(loss, [z], *loss_data), least))
 
     def residual(x):
-        return evaluate(traced, [x], arrays, scalars)[0]
+        return evaluate(traced, [x], *arrays)[0]
 
-    def jacobian(x, f):
-        jac = evaluate(traced, [x], arrays, scalars)[1]
-        return jac.reshape(n, -1).T if col_deriv else jac.reshape(-1, n)
+    if form.evaluations:
+        bounds = terms and terms.bounds
+        jacobian = differentiate(residual, form.method, options.epsfcn, bounds)
+    elif form.derived:
+        jacobian = differentiate(residual, form.method, options.epsfcn)
+    else:
 
-    if evaluations:
-        jacobian = differentiate(residual, method, options.epsfcn, terms and terms.bounds)
-    state, f = minimize(residual, jacobian, x0, options, evaluations=evaluations, terms=terms)
-    return _result_fields(state, f, jacobian, terms)
+        def jacobian(x, f):
+            jac = evaluate(traced, [x], *arrays)[1]
+            return jac.reshape(n, -1).T if form.col_deriv else jac.reshape(-1, n)
+
+    evaluations = form.evaluations
+    how = {"evaluations": evaluations, "terms": terms, "rounds": rounds}
+    state, f = minimize(residual, jacobian, (state, f), options, **how)
+    return _result_fields(state, f, jacobian, terms), pack_state(state)
 
 
 def _result_fields(state, f, jacobian, terms):
@@ -266,19 +341,22 @@ def _solution(fields, options, evaluations):
 # --- on the host --------------------------------------------------------------
 
 
-def _solve_on_host(problem, settings):
+def _solve_on_host(problem, settings, tried):
+    if tried.callable:
+        jac = in_float64(problem.jac) if callable(problem.jac) else problem.jac
+        problem = replace(problem, func=in_float64(problem.func), jac=jac)
     n = problem.x0.size
     method = problem.jac or "2-point"
     dtypes = []
-    f0 = _residual(problem, dtypes, problem.x0.copy())
-    _remember_untraceable(problem)
+    f0 = residual_of(problem, dtypes, problem.x0.copy())
+    remember_untraceable(problem, tried)
     m = f0.size
     terms = problem.terms
     if terms is None:
         check_lengths(n, m)
 
     def residual(x):
-        f = _residual(problem, [], x)
+        f = residual_of(problem, [], x)
         if f.size != m:
             raise ValueError(
                 f"The array returned by func changed size between calls: {m} residuals at x0, "
@@ -293,10 +371,14 @@ def _solve_on_host(problem, settings):
         jacobian(problem.x0.copy(), f0)  # its errors come before the first compile
     else:
         bounds = terms and tuple(map(np.asarray, terms.bounds))
-        jacobian = partial(_difference, residual, method, float(options.epsfcn), bounds)
+        jacobian = Differences(residual, method, float(options.epsfcn), bounds)
+        jacobian.is_looking = settings["epsfcn"] is None
     begin = problem.x0, f0
     state, f = minimize_on_host(residual, jacobian, begin, options, evaluations, terms)
-    return _solution(_result_fields(state, f, jacobian, terms), options, evaluations)
+    last = np.asarray(jacobian(state.point.x.copy(), f)) if terms is not None else None
+    with in_our_settings():
+        fields = _result_fields(state, f, lambda x, f: last, terms)
+        return _solution(fields, options, evaluations)
 
 
 def _given_jacobian(problem, m, x, f):
@@ -308,28 +390,6 @@ def _given_jacobian(problem, m, x, f):
     jac = np.atleast_2d(jac)
     check_jacobian_shape(jac.shape, m, x.size, problem.col_deriv, _name(problem.jac))
     return jac.T if problem.col_deriv else jac
-
-
-def _difference(residual, method, epsfcn, bounds, x, f):
-    """`jaxlsq.numerics.jacobian`'s finite differences, an evaluation at a time."""
-    epsfcn = max(epsfcn, np.finfo(np.float64).eps)
-    central = method == "3-point"
-    h = forward_step(x, np.cbrt(epsfcn) if central else np.sqrt(epsfcn), np)
-    jac = np.empty((x.size, f.size)).T  # columns are contiguous
-    infinite = np.full(x.size, -np.inf), np.full(x.size, np.inf)
-    ahead, behind = inside(x, h, bounds or infinite, central, np)
-    for j in range(x.size):
-        other = residual(_moved(x, j, behind[j])) if central else f
-        # MINPACK's quotient has the step itself, unless a bound changed it.
-        run = h[j] if ahead[j] == x[j] + h[j] and not central else ahead[j] - behind[j]
-        jac[:, j] = (residual(_moved(x, j, ahead[j])) - other) / (run or 1.0)
-    return jac
-
-
-def _moved(x, j, value):
-    x = x.copy()
-    x[j] = value
-    return x
 
 
 def _name(function):

@@ -6,9 +6,12 @@ numbers.  Here elements that are taken out of a stack are the scalars that went 
 fits take a fifth less time, and their derivatives a fifth of it.)
 """
 
-import jax
-import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import Literal
+
+from jaxlsq.indices import check_indices
+from jaxlsq.jaxprs import make_jaxpr, run
+from jaxlsq.structure import aval_key
+from jaxlsq.tracing import typed
 
 __all__ = ["unstacked"]
 
@@ -24,15 +27,19 @@ def unstacked(fun):
     Returns
     -------
     callable
+        It traces `fun` once, also if it is differentiated by one scalar after the other.
     """
+    traced = {}
 
     def taken_apart(*xs):
-        closed = jax.make_jaxpr(fun)(*xs)
-        jaxpr = _apart(closed.jaxpr)
-        # As JAX arrays: of a NumPy array, JAX may remember the type that it had without x64.
-        pairs = zip(closed.consts, jaxpr.constvars, strict=True)
-        consts = [jnp.asarray(value, variable.aval.dtype) for value, variable in pairs]
-        return jaxpr_as_fun(ClosedJaxpr(jaxpr, consts))(*xs)[0]
+        key = tuple(map(aval_key, xs))
+        if key not in traced:
+            jaxpr, consts, _ = make_jaxpr(fun, *xs)
+            check_indices(jaxpr, consts, "The function")
+            traced[key] = _apart(jaxpr), consts
+        jaxpr, consts = traced[key]
+        pairs = zip(consts, jaxpr.constvars, strict=True)
+        return run(jaxpr, [typed(value, v.aval.dtype) for value, v in pairs], xs)[0]
 
     return taken_apart
 

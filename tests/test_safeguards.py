@@ -1,6 +1,5 @@
 """Where fits go astray: columns of rounding, dead bounds, derivatives that are not finite."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -64,16 +64,15 @@ def test_arrays_in_args_and_in_jitted_helpers_are_data(compiles):
     assert compiles() == before
 
 
-def test_python_scalars_are_data_and_never_a_wrong_hit(compiles):
+def test_python_scalars_are_data_and_never_a_wrong_hit():
     y = np.exp(-X)
     fitted(lambda p: decay(p, X) - 2.0 * y)
-    before = compiles()
     for scale in (3.0, 0.5, -1.0):
         x = fitted(lambda p, scale=scale: decay(p, X) - scale * y)[0]
         np.testing.assert_allclose(x, [scale, 1, 0], atol=1e-6)
         literal = fitted(lambda p, scale=scale: scale * (decay(p, X) - y) + (scale - 1.0))[0]
         np.testing.assert_allclose(literal, [1, 1, (1 - scale) / scale], atol=1e-6)
-    assert compiles() <= before + 1  # the second form is one more structure
+    assert len(PROGRAMS) == 2  # the second form is one more structure
 
 
 def test_integers_and_branches_are_structure():
@@ -252,6 +251,6 @@ def test_evaluate_reproduces_the_function_on_other_data(x64):
     assert one.key == two.key
     x = np.array([0.3, 0.2, 0.1])
     for got, expected in zip(
-        evaluate(one, [x], two.arrays, two.scalars), make(np.arange(3.0) + 1, -0.5)(x), strict=True
+        evaluate(one, [x], *two.data), make(np.arange(3.0) + 1, -0.5)(x), strict=True
     ):
         np.testing.assert_allclose(got, expected, rtol=1e-15)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxlsq.batch.inputs import batch_options
 from jaxlsq.constraints import check_box, check_scale, inward, loss_of, pair
 from jaxlsq.contexts import own_settings
+from jaxlsq.forked import check_not_forked
 from jaxlsq.history import remembering
 from jaxlsq.implicit import HESSIANS, POLICIES, Rule, with_derivatives
 from jaxlsq.lanes import solver
@@ -20,7 +21,7 @@ from jaxlsq.numerics.loss import sum_of, weighted
 from jaxlsq.params import Layout
 from jaxlsq.results.solution import LeastSquaresResult
 from jaxlsq.status import Status
-from jaxlsq.tracing import trace
+from jaxlsq.tracing import trace, with_fixed_literals
 from jaxlsq.unstacked import unstacked
 
 __all__ = ["least_squares"]
@@ -120,6 +121,7 @@ def least_squares(
     >>> jax.jit(jax.vmap(rate))(ys).round(4)
     Array([0.5, 1. , 2. ], dtype=float32)
     """
+    check_not_forked()
     for name, value, known in (
         ("hessian", hessian, HESSIANS),
         ("on_singular", on_singular, POLICIES),
@@ -170,7 +172,7 @@ def _solved(task, traced, begin, rule, limits, length):
     solve = partial(solve, options=options)
     if bounds is not None:
         start = jnp.clip(start, *bounds)
-    x, counts = with_derivatives(solve, task.with_scale, (start, bounds), traced.arrays, rule)
+    x, counts = with_derivatives(solve, task.with_scale, (start, bounds), traced.flat_data, rule)
     return _result(task, x, bounds, counts)
 
 
@@ -300,7 +302,7 @@ class _Task:
                 raise ValueError(
                     f"jac must be callable or one of {sorted(METHODS)}, got {self.jac!r}."
                 )
-            return linearized(self.of_scalars, self.jac, 0.0)(xs)
+            return linearized(unstacked(self._residual), self.jac, 0.0)(xs)
         rows = jnp.asarray(self.jac(self._params(xs), *self.args, **self.kwargs))
         f = self.of_scalars(*xs)
         if rows.shape != (f.shape[0], self.layout.n):
@@ -322,13 +324,12 @@ def _typed(params, dtypes):
 
 def _traced(task, start):
     scalars = [jax.ShapeDtypeStruct((), start.dtype)] * task.layout.n
-    return trace(task.lane, *scalars, hoist_literals=False)
+    return with_fixed_literals(trace(task.lane, *scalars))
 
 
 def _without_data(traced):
     """The same without the arrays, which may be tracers: derivative rules outlive a trace."""
-    jaxpr = traced.jaxpr.replace(consts=[None] * len(traced.jaxpr.consts))
-    return replace(traced, arrays=(), jaxpr=jaxpr)
+    return replace(traced, arrays=())
 
 
 def _result(task, x, bounds, counts):

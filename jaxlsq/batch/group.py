@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.program import Task, compile_map, compile_task
+from jaxlsq.batch.shapes import shapes_of
 from jaxlsq.numerics.loss import POISSON, sum_of
 from jaxlsq.numerics.normal import normal_equations
 from jaxlsq.schedule.devices import usable_cores
@@ -212,9 +213,8 @@ class Group:
 
     def _map_nothing(self, function, x):
         one = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in sorted(self.lanes.items())}
-        with jax.enable_x64(self.wide):
-            x = jax.ShapeDtypeStruct(x.shape[1:], self.dtype)
-            shapes = jax.eval_shape(function, x, one, self.shared)
+        x = jax.ShapeDtypeStruct(x.shape[1:], self.dtype)
+        shapes = shapes_of(function, x, one, self.shared, wide=self.wide)
         return jax.tree.map(lambda s: np.empty((0, *s.shape), s.dtype), shapes)
 
     def residuals(self, x):

@@ -16,6 +16,7 @@ from jaxlsq.batch.polish import POLISHES
 from jaxlsq.batch.starts import Spread, Start
 from jaxlsq.constraints import check_box
 from jaxlsq.containers import as_array_like
+from jaxlsq.forked import check_not_forked
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.params import Layout
 from jaxlsq.results.interrupted import Interrupted
@@ -51,6 +52,7 @@ class Settings:
         TypeError, ValueError
             For a name that is not a field, or an improper value.
         """
+        check_not_forked()
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.cache import ProgramCache
+from jaxlsq.cache import PROGRAMS, program_key
 from jaxlsq.compiler import POOL_OPTIONS
 from jaxlsq.contexts import own_settings
 from jaxlsq.numerics.jacobian import EVALUATIONS, linearized, repaired_columns
@@ -20,12 +20,10 @@ from jaxlsq.schedule.interruption import answered
 from jaxlsq.schedule.pool import Place, Queue, advance, empty_pool
 from jaxlsq.schedule.stream import Pace
 from jaxlsq.status import Status
-from jaxlsq.tracing import evaluate, trace
+from jaxlsq.tracing import evaluate, trace, with_fixed_literals
 from jaxlsq.unstacked import unstacked
 
 __all__ = ["PROGRAMS", "Program", "Task", "compile_map", "compile_task"]
-
-PROGRAMS = ProgramCache(size=128)
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,7 @@ class Task:
         def residual(*xs):
             return self.residual(self.layout.from_scalars(xs), lane, shared)
 
-        if any(self.layout.shapes):
-            residual = unstacked(residual)
+        residual = unstacked(residual)
 
         if callable(self.jac):
 
@@ -186,21 +183,20 @@ def compile_task(task, examples, shared, options, starts):
     width = choose_width(task.layout.n, m, one, x0.dtype)
     width = min(width, x0.shape[0])
     sizes = (starts, width, task.evaluations)
-    block = tuple((v.shape, v.dtype) for v in jax.tree.leaves(examples))
-    key = traced.key and (traced.key, task.check, lane_tree, shared_tree, block, sizes)
+    closure, queue = (traced.data,), _block_queue(examples, starts)
+    control = np.int32(0), np.bool_(False), Place.first(queue)
+    arguments = (*examples, shared, options, *control, *closure)
+    statics = (task.check, lane_tree, sizes)
+    key = program_key((traced,), "pool", statics, arguments, POOL_OPTIONS["compiler_options"])
 
     def compile_():
         program = partial(_advance, traced, task.check, sizes, m)
         begin = jax.jit(partial(_begin, traced, sizes, examples), **POOL_OPTIONS)
         begin = begin.lower(shared, *closure).compile()
         pool = jax.eval_shape(partial(_begin, traced, sizes, examples), shared, *closure)
-        control = np.int32(0), np.bool_(False), Place.first(queue)
-        run = jax.jit(program, **POOL_OPTIONS).lower(
-            pool, *examples, shared, options, *control, *closure
-        )
+        run = jax.jit(program, **POOL_OPTIONS).lower(pool, *arguments)
         return answered(run.compile), begin, Pace()
 
-    closure, queue = (traced.arrays,), _block_queue(examples, starts)
     with own_settings():
         run, begin, pace = PROGRAMS.get(key, compile_)
     return Program(run, partial(begin, shared, *closure), closure, options, shared, queue, pace)
@@ -209,7 +205,7 @@ def compile_task(task, examples, shared, options, starts):
 def _traced(function, *examples):
     """`trace` for functions that can't be called in Python instead."""
     try:
-        return trace(function, *examples, hoist_literals=False)
+        return with_fixed_literals(trace(function, *examples))
     except jax.errors.JAXTypeError as error:
         raise TypeError(
             "A function of a batch must be one that JAX can trace, and this one is not: write it "
@@ -222,7 +218,7 @@ def _lane_of(traced, shared, arrays):
     shared = jax.tree.leaves(shared)
 
     def evaluated(xs, data):
-        return evaluate(traced, [*xs, *jax.tree.leaves(data), *shared], arrays)
+        return evaluate(traced, [*xs, *jax.tree.leaves(data), *shared], *arrays)
 
     return lane_of_outputs(evaluated)
 
@@ -291,16 +287,14 @@ def compile_map(function, examples, shared):
     one = [jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for v in leaves[:mapped_leaves]]
     whole = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in leaves[mapped_leaves:]]
     traced = _traced(flat, *one, *whole)
-    block = tuple((v.shape, v.dtype) for v in leaves[:mapped_leaves])
-    key = traced.key and (traced.key, "map", block)
+    examples = leaves[:mapped_leaves], leaves[mapped_leaves:], traced.data
+    key = program_key((traced,), "map", (), examples)
 
     def program(mapped, shared, arrays):
-        return jax.vmap(lambda *v: evaluate(traced, [*v, *shared], arrays))(*mapped)
+        return jax.vmap(lambda *v: evaluate(traced, [*v, *shared], *arrays))(*mapped)
 
     def compile_():
-        arguments = (leaves[:mapped_leaves], leaves[mapped_leaves:])
-        lowered = jax.jit(program).lower(*arguments, traced.arrays)
-        return answered(lowered.compile)
+        return answered(jax.jit(program).lower(*examples).compile)
 
     with own_settings():
         compiled = PROGRAMS.get(key, compile_)
@@ -308,7 +302,7 @@ def compile_map(function, examples, shared):
     @own_settings()
     def call(x, lanes):
         mapped = jax.tree.leaves((x, lanes))
-        out = compiled(mapped, leaves[mapped_leaves:], traced.arrays)
+        out = compiled(mapped, leaves[mapped_leaves:], traced.data)
         return jax.tree.unflatten(out_trees[0], out)
 
     return call

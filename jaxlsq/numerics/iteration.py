@@ -411,7 +411,7 @@ def least_rank(dtype, x):
     return x.shape[0] * floor_of(x.shape[0], dtype)
 
 
-def minimize(residual, jacobian, x0, options, *, evaluations=0, terms=None):
+def minimize(residual, jacobian, begin, options, *, evaluations=0, terms=None, rounds=None):
     r"""Minimize :math:`\tfrac12 \lVert f(x) \rVert^2` from `x0`, for one lane.
 
     Parameters
@@ -420,12 +420,15 @@ def minimize(residual, jacobian, x0, options, *, evaluations=0, terms=None):
         ``residual(x) -> (m,)``, traceable, m >= n.
     jacobian : callable
         ``jacobian(x, f) -> (m, n)``, traceable.
-    x0 : (n,) array
+    begin : (n,) array, or State and (m,) array
+        The start; or where an earlier call has come to.
     options : Options
     evaluations : int
         Evaluations of the residual that one Jacobian takes.
     terms : Terms, optional
         Bounds and a loss.
+    rounds : int, optional
+        Rounds after which to stop, whether the fit has ended or not.
 
     Returns
     -------
@@ -435,7 +438,9 @@ def minimize(residual, jacobian, x0, options, *, evaluations=0, terms=None):
     f : (m,) array
         Residual at the parameters.
     """
-    shape = jax.eval_shape(residual, x0)
+    if not isinstance(begin, tuple):
+        shape = jax.eval_shape(residual, begin)
+        begin = start(begin, bounded=terms is not None), jnp.zeros(shape.shape, shape.dtype)
     norm, factorize, bounds = norm2, qr, None
     if terms is not None:
         norm, factorize, bounds = terms.norm, terms.factor, terms.bounds
@@ -455,8 +460,14 @@ def minimize(residual, jacobian, x0, options, *, evaluations=0, terms=None):
         f = jnp.where(state.accepted | (state.njev == 0), trial_f, f)
         return propose(state, bounds), f
 
-    return lax.while_loop(
-        lambda carry: carry[0].status == Status.RUNNING,
-        round_,
-        (start(x0, bounded=terms is not None), jnp.zeros(shape.shape, shape.dtype)),
+    def is_running(carry):
+        return carry[0].status == Status.RUNNING
+
+    if rounds is None:
+        return lax.while_loop(is_running, round_, begin)
+    _, end = lax.while_loop(
+        lambda counted: (counted[0] < rounds) & is_running(counted[1]),
+        lambda counted: (counted[0] + 1, round_(counted[1])),
+        (jnp.zeros_like(rounds), begin),
     )
+    return end

@@ -1,0 +1,70 @@
+"""Finite differences on the host, with steps for the type that the function really computes in."""
+
+import numpy as np
+
+from jaxlsq.numerics.jacobian import forward_step, inside
+
+__all__ = ["Differences"]
+
+# A function in float32 does not move at most of its points by a step of float64's size.
+_STILL = 0.25
+_NARROW = float(np.finfo(np.float32).eps)
+
+
+class Differences:
+    """`jaxlsq.numerics.jacobian`'s finite differences of a Python function.
+
+    Parameters
+    ----------
+    residual : callable
+    method : {'2-point', '3-point'}
+    epsfcn : float
+        Relative error of the function.
+    bounds : (lower, upper) or None
+
+    Attributes
+    ----------
+    is_looking : bool
+        Whether to look, at the first Jacobian, if the function rounds to float32 inside, though
+        what it returns is float64.
+    """
+
+    def __init__(self, residual, method, epsfcn, bounds):
+        self._residual, self._method = residual, method
+        self._epsfcn, self._bounds = epsfcn, bounds
+        self.is_looking = False
+
+    def __call__(self, x, f):
+        jac = self._with(self._epsfcn, x, f)
+        if self.is_looking and self._epsfcn < _NARROW:
+            self.is_looking = False
+            if np.count_nonzero(jac == 0) > _STILL * jac.size:
+                wide = self._with(_NARROW, x, f)
+                if np.linalg.norm(jac - wide) > 0.05 * np.linalg.norm(wide):
+                    self._epsfcn, jac = _NARROW, wide
+        return jac
+
+    def _with(self, epsfcn, x, f):
+        return difference(self._residual, self._method, epsfcn, self._bounds, x, f)
+
+
+def difference(residual, method, epsfcn, bounds, x, f):
+    """The Jacobian by finite differences, an evaluation at a time."""
+    epsfcn = max(epsfcn, np.finfo(np.float64).eps)
+    central = method == "3-point"
+    h = forward_step(x, np.cbrt(epsfcn) if central else np.sqrt(epsfcn), np)
+    jac = np.empty((x.size, f.size)).T  # columns are contiguous
+    infinite = np.full(x.size, -np.inf), np.full(x.size, np.inf)
+    ahead, behind = inside(x, h, bounds or infinite, central, np)
+    for j in range(x.size):
+        other = residual(_moved(x, j, behind[j])) if central else f
+        # MINPACK's quotient has the step itself, unless a bound changed it.
+        run = h[j] if ahead[j] == x[j] + h[j] and not central else ahead[j] - behind[j]
+        jac[:, j] = (residual(_moved(x, j, ahead[j])) - other) / (run or 1.0)
+    return jac
+
+
+def _moved(x, j, value):
+    x = x.copy()
+    x[j] = value
+    return x

@@ -1,0 +1,139 @@
+"""What decides, short of the numbers in its data, what a Python function does."""
+
+import weakref
+from enum import Enum
+from functools import partial
+from types import CodeType, FunctionType, MethodType, ModuleType
+
+import numpy as np
+
+__all__ = ["Signature"]
+
+# Looked at so many objects, a function is too large to be told from others.
+_LIMIT = 500
+_DEPTH = 40
+_LONG = 32
+
+# Their modules and objects do not change what they are from one call to the next.
+_LIBRARIES = {"builtins", "jax", "jaxlib", "math", "numpy", "pandas", "scipy", "xarray"}
+
+
+class Signature:
+    """Of some functions and their arguments.
+
+    Attributes
+    ----------
+    key : tuple
+        Hashable, equal for what is the same function of other numbers: code, defaults, what
+        closures, globals, methods' objects and partials hold; of arrays and floats the types.
+    complete : bool
+        Whether all of it was seen.
+    arrays : list
+        The NumPy arrays that were met.
+    """
+
+    def __init__(self, *values):
+        self.complete = True
+        self.arrays = []
+        self._seen = {}
+        self._depth = 0
+        self.key = tuple(self._kind(value, frozenset()) for value in values)
+
+    def _kind(self, value, names):
+        """A hashable stand-in; `names` are the attributes that the code at hand asks for."""
+        if value is None or isinstance(value, (bool, int, str, bytes, Enum)):
+            return (type(value), value)
+        if isinstance(value, (float, complex, np.generic)):
+            return type(value)
+        is_code = isinstance(value, (FunctionType, MethodType, ModuleType, type))
+        if isinstance(value, np.ndarray):
+            self.arrays.append(value)
+        if not is_code and hasattr(value, "dtype") and hasattr(value, "ndim"):
+            return (type(value), str(value.dtype), value.ndim)
+        if id(value) in self._seen:
+            return ("again", self._seen[id(value)])
+        self._seen[id(value)] = len(self._seen)
+        if len(self._seen) > _LIMIT or self._depth > _DEPTH:
+            self.complete = False
+            return weakref.ref(type(value))
+        self._depth += 1
+        kind = self._compound(value, names)
+        self._depth -= 1
+        return kind
+
+    def _compound(self, value, names):
+        if isinstance(value, FunctionType):
+            return self._function(value)
+        if isinstance(value, MethodType):
+            return ("method", self._function(value.__func__), self._kind(value.__self__, names))
+        if isinstance(value, partial):
+            parts = (value.func, value.args, value.keywords)
+            return ("partial", *(self._kind(part, names) for part in parts))
+        if isinstance(value, ModuleType):
+            return self._module(value, names)
+        if isinstance(value, type):
+            return weakref.ref(value)
+        if isinstance(value, (tuple, list, set, frozenset, dict)):
+            return self._collection(value, names)
+        if hasattr(value, "__wrapped__"):  # a function jitted or with a memory
+            return (type(value), self._kind(value.__wrapped__, names))
+        return self._object(value, names)
+
+    def _function(self, function):
+        code = function.__code__
+        names = _names(code)
+        cells = tuple(self._cell(cell, names) for cell in function.__closure__ or ())
+        found = function.__globals__
+        used = tuple(self._kind(found[name], names) for name in names if name in found)
+        defaults = self._kind(function.__defaults__, names)
+        keywords = self._kind(function.__kwdefaults__, names)
+        return (code, defaults, keywords, cells, used, self._kind(vars(function), names))
+
+    def _cell(self, cell, names):
+        try:
+            return self._kind(cell.cell_contents, names)
+        except ValueError:  # of a name that is assigned later
+            return "unbound"
+
+    def _module(self, module, names):
+        if module.__name__.split(".")[0] in _LIBRARIES:
+            return module.__name__
+        found = vars(module)
+        used = [self._kind(found[name], names) for name in names if name in found]
+        return (module.__name__, *used)
+
+    def _collection(self, values, names):
+        if len(values) > _LONG:
+            self.complete = self.complete and all(isinstance(v, (int, float)) for v in values)
+            return type(values)
+        if isinstance(values, dict):
+            keys = tuple(values) if all(isinstance(k, str) for k in values) else len(values)
+            return (type(values), keys, tuple(self._kind(v, names) for v in values.values()))
+        if isinstance(values, tuple):
+            return (tuple, tuple(self._kind(v, names) for v in values))
+        # In lists, numbers are data, and so is how many there are.
+        others = (v for v in values if not isinstance(v, (int, float, complex)))
+        return (type(values), frozenset(self._kind(v, names) for v in others))
+
+    def _object(self, value, names):
+        kind = type(value)
+        if kind.__module__.split(".")[0] in _LIBRARIES:
+            name = getattr(value, "__qualname__", getattr(value, "__name__", None))
+            return (kind, getattr(value, "__module__", None), name if isinstance(name, str) else "")
+        found = {}  # what its class and those above it hold under these names
+        for one in reversed(kind.__mro__[:-1]):
+            found.update((n, vars(one)[n]) for n in (*names, "__call__") if n in vars(one))
+        of_class = tuple((n, self._kind(v, names)) for n, v in found.items())
+        if not hasattr(value, "__dict__"):
+            self.complete = False
+            return (weakref.ref(kind), of_class)
+        return (weakref.ref(kind), of_class, self._kind(vars(value), names))
+
+
+def _names(code):
+    """Global names and attributes in a function's code and in the functions inside it."""
+    names = dict.fromkeys(code.co_names)
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            names.update(dict.fromkeys(_names(const)))
+    return tuple(names)
