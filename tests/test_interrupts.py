@@ -1,5 +1,6 @@
 """Ctrl-C, as a real signal, in every kind of run: it is answered soon, and nothing is lost."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -67,91 +68,83 @@ def check(result, shape=(N,)):
 """
 
 
-def run(code, timeout=120):
-    """A script of its own; what it prints."""
-    script = HEAD + textwrap.dedent(code)
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=timeout
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-@pytest.mark.parametrize("times", [2, 10])
-def test_presses_end_a_fit_and_keep_what_is_done(times):
-    out = run(f"""
+# Each is run in one process after the other, so that little is compiled twice.
+SCENARIOS = {
+    "two presses": """
         handler = signal.getsignal(signal.SIGINT)
         try:
-            jaxlsq.fit(model, T, Y, P0, progress=pressing({times}))
+            jaxlsq.fit(model, T, Y, P0, progress=pressing(2))
         except KeyboardInterrupt as error:
             rest = check(error.result)
             np.testing.assert_allclose(error.result.x[~rest, 1], RATES[~rest], rtol=1e-4)
-            print(type(error).__name__, error)
-        assert signal.getsignal(signal.SIGINT) is handler
-    """)
-    assert "Interrupted" in out
-    assert "of 40,000 fits are done" in out
-    assert "sys.last_value.result" in out
-
-
-def test_a_loop_over_files_ends():
-    out = run("""
-        seen = []
-        try:
-            for number in range(3):
-                seen.append(number)
-                jaxlsq.fit(model, T, Y, P0, progress=pressing())
-        finally:
-            print(seen)
-            os._exit(0)
-    """)
-    assert out.strip() == "[0]"
-
-
-def test_float32_starts_and_polish():
-    run("""
-        for more in ({"starts": 3}, {"polish": "float64"}):
-            PRESSED.clear()
-            try:
-                jaxlsq.fit(model, T, Y.astype(np.float32), P0, progress=pressing(2), **more)
-            except Interrupted as error:
-                check(error.result)
-            else:
-                raise AssertionError(more)
-    """)
-
-
-def test_least_squares_batch_refit_and_several_groups():
-    run("""
-        try:
-            jaxlsq.least_squares_batch(
-                lambda p, y: model(T, *p) - y, P0, Y, progress=pressing(2))
-        except Interrupted as error:
+            assert type(error) is Interrupted
+            assert "of 40,000 fits are done" in str(error)
+            assert "sys.last_value.result" in str(error)
             first = error.result
-        rest = check(first)
-        PRESSED.clear()
+        else:
+            raise AssertionError("was not interrupted")
+        assert signal.getsignal(signal.SIGINT) is handler
+    """,
+    "ten presses, in refit": """
+        rest = first.status == Status.INTERRUPTED
         try:
-            first.refit(where=first.status == Status.INTERRUPTED, progress=pressing(2))
+            first.refit(where=rest, progress=pressing(10))
         except Interrupted as error:
             second = error.result
         check(second)
         np.testing.assert_array_equal(second.x[~rest], first.x[~rest])
         assert np.sum(second.status == Status.INTERRUPTED) < rest.sum()
-        PRESSED.clear()
+    """,
+    "a loop over files": """
+        seen = []
+        try:
+            for number in range(3):
+                seen.append(number)
+                jaxlsq.fit(model, T, Y, P0, progress=pressing(2))
+        except KeyboardInterrupt:
+            pass
+        assert seen == [0]
+    """,
+    "several groups": """
         ys = [y[:24 - 10 * (i % 2)] for i, y in enumerate(Y)]
         try:
             jaxlsq.fit(model, [T[:len(y)] for y in ys], ys, P0, progress=pressing(2))
         except Interrupted as error:
             check(error.result)
-    """)
-
-
-def test_questions_to_a_result_are_interrupted():
-    run("""
+        else:
+            raise AssertionError("was not interrupted")
+    """,
+    "starts": """
+        try:
+            jaxlsq.fit(model, T, Y, P0, starts=3, progress=pressing(2))
+        except Interrupted as error:
+            check(error.result)
+        else:
+            raise AssertionError("was not interrupted")
+    """,
+    "float32, polished": """
+        try:
+            jaxlsq.fit(
+                model, T.astype("f"), Y.astype("f"), P0, polish="float64", progress=pressing(2))
+        except Interrupted as error:
+            check(error.result)
+        else:
+            raise AssertionError("was not interrupted")
+    """,
+    "least_squares_batch": """
+        try:
+            jaxlsq.least_squares_batch(
+                lambda p, y: model(T, *p) - y, P0, Y, progress=pressing(2))
+        except Interrupted as error:
+            check(error.result)
+        else:
+            raise AssertionError("was not interrupted")
+    """,
+    "questions to a result": """
         result = jaxlsq.fit(lambda t, a, k, c: a * jnp.exp(-k * t) + c, T, Y, P0)
         def slow(p):
-            return jax.lax.fori_loop(0, 40_000, lambda i, v: v + 1e-9 * jnp.sin(v), p[1])
-        press(after=1.5)
+            return jax.lax.fori_loop(0, 60_000, lambda i, v: v + 1e-9 * jnp.sin(v), p[1])
+        press(after=2.0)
         try:
             result.derived(slow)
         except KeyboardInterrupt as error:
@@ -159,42 +152,62 @@ def test_questions_to_a_result_are_interrupted():
             assert time.monotonic() - PRESSED[0] < 1.0, time.monotonic() - PRESSED[0]
         else:
             raise AssertionError("was not interrupted")
-        finally:
-            os._exit(0 if sys.exc_info()[0] in (None, KeyboardInterrupt) else 1)
-    """)
-
-
-def test_a_compilation_is_interrupted():
-    out = run("""
+    """,
+    "a compilation": """
         def long(t, a, k, c):  # to compile
             y = heavy(a * jnp.exp(-k * t) + c)
             for i in range(150):
                 y = y + 1e-9 * jnp.sin(y * (i + 1.5)) * jnp.cos(y - i)
             return y
 
-        begin = time.monotonic()
         press(times=2, after=4.0)
         try:
             jaxlsq.fit(long, T, Y[:100], P0)
         except Interrupted as error:
             assert time.monotonic() - PRESSED[0] < 1.0, time.monotonic() - PRESSED[0]
             assert (error.result.status == Status.INTERRUPTED).all()
-            print(error)
-        sys.stdout.flush()
-        os._exit(0)
-    """)
-    assert "0 of 100 fits are done" in out
-
-
-def test_a_handler_of_the_callers_that_does_not_raise_goes_on():
-    run("""
+            assert "0 of 100 fits are done" in str(error)
+        else:
+            raise AssertionError("was not interrupted")
+    """,
+    "a handler that does not raise": """
         heard = []
-        signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+        handler = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
         press(after=0.05)
         result = jaxlsq.fit(lambda t, a, k, c: a * jnp.exp(-k * t) + c, T, Y, P0)
         time.sleep(0.2)
+        signal.signal(signal.SIGINT, handler)
         assert result.success.all() and heard == [signal.SIGINT]
-    """)
+    """,
+}
+
+RUNNER = """
+import json, traceback
+for name, code in json.loads(sys.stdin.read()).items():
+    PRESSED.clear()
+    try:
+        exec(code)
+        print(json.dumps([name, None]), flush=True)
+    except BaseException:
+        print(json.dumps([name, traceback.format_exc()]), flush=True)
+os._exit(0)  # what goes on in the background is not waited for
+"""
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    """How each scenario ended, None where all is well."""
+    codes = {name: textwrap.dedent(code) for name, code in SCENARIOS.items()}
+    command = [sys.executable, "-c", HEAD + RUNNER]
+    done = subprocess.run(
+        command, input=json.dumps(codes), capture_output=True, text=True, timeout=300
+    )
+    return dict(map(json.loads, done.stdout.splitlines()))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_ctrl_c(outcomes, name):
+    assert outcomes[name] is None, outcomes[name]
 
 
 def test_presses_of_a_row_are_one():

@@ -277,7 +277,24 @@ def test_what_a_model_refers_to_may_be_large_and_hold_itself(monkeypatch):
     assert_answers(result, expected(), ["predict", "residuals", "stderr"])
 
 
-def test_a_file_that_is_written_to(tmp_path):
+def test_small_data_of_a_file_that_is_closed(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "y.h5", "w") as file:
+        file["y"], file["x"] = CLEAN + NOISE, np.broadcast_to(T, (6, 30))
+        result = fit(model, file["x"], file["y"], P0)
+        file["y"][...] = 3.0
+    assert_answers(result, expected(), ["residuals", "predict", "stderr", "r2", "refit"])
+
+
+def test_a_data_array_that_is_changed_in_place():
+    xarray = pytest.importorskip("xarray")
+    y = xarray.DataArray(CLEAN + NOISE, dims=("spectrum", "t"), coords={"t": T.copy()})
+    result = fit(model, y.t, y, P0)
+    y *= 7
+    assert_answers(result, expected())
+
+
+def test_a_file_that_is_written_to(all_is_large, tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "y.h5", "w") as file:
         file["y"] = CLEAN + NOISE

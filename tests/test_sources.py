@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import jaxlsq.batch.group
+import jaxlsq.batch.kept
 from jaxlsq import fit, least_squares_batch
 from jaxlsq.schedule.sources import Source, rectangles
 from tests.decays import P0, T, Y, decay
@@ -140,7 +141,9 @@ def store(tmp_path):
     return lambda: h5py.File(tmp_path / "data.h5", "r")
 
 
-def test_hdf5(store):
+@pytest.mark.parametrize("copied", [0, 1 << 21])
+def test_hdf5(store, copied, monkeypatch):
+    monkeypatch.setattr(jaxlsq.batch.kept, "COPIED_BYTES", copied)
     with store() as file:
         result = fit(decay, file["x"], file["y"], P0, sigma=file["sigma"])
         expected = fit(decay, T, Y.reshape(3, 4, -1), P0, sigma=0.5)
@@ -149,8 +152,10 @@ def test_hdf5(store):
         np.testing.assert_allclose(result[1, 2].residuals, expected.residuals[1, 2], atol=1e-12)
 
 
-def test_zarr(tmp_path):
+@pytest.mark.parametrize("copied", [0, 1 << 21])
+def test_zarr(tmp_path, copied, monkeypatch):
     zarr = pytest.importorskip("zarr")
+    monkeypatch.setattr(jaxlsq.batch.kept, "COPIED_BYTES", copied)
     array = zarr.create_array(tmp_path / "data.zarr", data=Y.reshape(3, 4, -1), chunks=(1, 2, 20))
     result = fit(decay, T, array, P0)
     expected = fit(decay, T, Y.reshape(3, 4, -1), P0)
@@ -166,8 +171,13 @@ QUESTIONS = {
 }
 
 
+@pytest.fixture
+def all_is_large(monkeypatch):
+    monkeypatch.setattr(jaxlsq.batch.kept, "COPIED_BYTES", 0)
+
+
 @pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
-def test_a_file_that_was_closed_is_named(store, question):
+def test_a_file_that_was_closed_is_named(all_is_large, store, question):
     with store() as file:
         result = fit(decay, T, file["y"], P0)
     with pytest.raises(ValueError, match="ydata can't be read: its HDF5 file is closed"):

@@ -28,6 +28,8 @@ PROBLEMS = 16
 # Things that a model's functions refer to which are looked at.
 MOST_THINGS = 10_000
 OURS = __name__.split(".")[0]
+# Packages whose arrays are in files.
+FILES = ("h5py", "zarr")
 JIT = type(jax.jit(len))
 
 
@@ -115,8 +117,12 @@ class Keeper:
         return value
 
     def source(self, name, source):
-        """A source with its array kept, or watched where it is in a file."""
+        """A source with its array kept: copied, read where it is small, or watched."""
         array = source.array
+        inside = getattr(array, "data", None)
+        if not isinstance(array, np.ndarray) and isinstance(inside, np.ndarray):
+            array = inside  # of a DataArray in memory
+        small = np.prod(array.shape) * np.dtype(array.dtype).itemsize <= COPIED_BYTES
         if isinstance(array, View):
             inner = self.source(name, Source(array.array, source.batch, source.dtype))
             if not isinstance(inner, Recorded):
@@ -124,12 +130,13 @@ class Keeper:
             self.watched.pop()
         if isinstance(array, jax.Array):
             # It does not change, unless it was made of a NumPy array without a copy.
-            small = array.nbytes <= COPIED_BYTES
             return replace(source, array=np.array(array)) if small else source
-        if isinstance(array, np.ndarray) and (
-            array.nbytes <= COPIED_BYTES or not _is_mapped(array)
-        ):
+        if isinstance(array, np.ndarray) and (small or not _is_mapped(array)):
             return replace(source, array=self.array(name, array))
+        if small and type(array).__module__.split(".")[0] in FILES:
+            raw = Source(array, source.batch, np.dtype(array.dtype))
+            whole = raw.read(0, int(np.prod(source.batch))).reshape(array.shape)
+            return replace(source, array=whole)
         source = Recorded(**vars(source), name=name)
         self.watched.append(source)
         return source

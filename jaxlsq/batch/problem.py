@@ -121,6 +121,11 @@ class Problem:
         return self.groups[0][1].task.loss
 
     @property
+    def is_narrow(self):
+        """Whether some of it is computed in float32, before any polish."""
+        return not all(group.wide for _, group in self.groups)
+
+    @property
     def total(self):
         """Number of problems."""
         return int(np.prod(self.batch))

@@ -233,7 +233,8 @@ class FitResult(Plots, Uncertainty):
         old_good, new_good = self.success.ravel()[index], again.success
         cost = self.cost.ravel()[index]
         # What float32 says of a cost is not exact: float64 is believed where it is about the same.
-        slack = SAME_COST if again.cost.dtype.itemsize > cost.dtype.itemsize else 0.0
+        exact = again.cost.dtype == np.float64 and self.problem.is_narrow
+        slack = SAME_COST if exact else 0.0
         with np.errstate(invalid="ignore"):
             lower = (again.cost < cost * (1.0 + slack)) | np.isnan(cost)
         better = np.where(old_good == new_good, lower, new_good)

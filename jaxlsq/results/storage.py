@@ -167,6 +167,8 @@ def joined(results):
     """Fields by name, of results one after the other."""
     if not results:
         raise ValueError("concat needs at least one result.")
+    if not all(hasattr(result, "layout") for result in results):
+        raise TypeError(f"concat needs FitResults, got {[type(r).__name__ for r in results]}.")
     if any(not result.shape for result in results):
         raise ValueError(
             "concat joins batches along their first axis, and single fits have none: keep it "
