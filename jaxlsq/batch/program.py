@@ -11,6 +11,7 @@ import numpy as np
 from jaxlsq.cache import ProgramCache
 from jaxlsq.compiler import POOL_OPTIONS
 from jaxlsq.contexts import own_settings
+from jaxlsq.numerics.fast import with_fast_functions
 from jaxlsq.numerics.jacobian import EVALUATIONS, linearized
 from jaxlsq.numerics.loss import weighted
 from jaxlsq.params import Layout
@@ -290,7 +291,8 @@ def compile_map(function, examples, shared):
     key = traced.key and (traced.key, "map", block)
 
     def program(mapped, shared, arrays):
-        return jax.vmap(lambda *v: evaluate(traced, [*v, *shared], arrays))(*mapped)
+        lanes = jax.vmap(lambda *v: evaluate(traced, [*v, *shared], arrays))
+        return with_fast_functions(lanes)(*mapped)
 
     def compile_():
         arguments = (leaves[:mapped_leaves], leaves[mapped_leaves:])
