@@ -16,6 +16,7 @@ from jaxlsq.history import remembering
 from jaxlsq.implicit import HESSIANS, POLICIES, Rule, with_derivatives
 from jaxlsq.lanes import solver
 from jaxlsq.numerics.bounds import blocked
+from jaxlsq.numerics.fast import convolves, with_fast_convolutions
 from jaxlsq.numerics.jacobian import EVALUATIONS, METHODS, linearized
 from jaxlsq.numerics.loss import sum_of, weighted
 from jaxlsq.params import Layout
@@ -141,6 +142,9 @@ def least_squares(
         scale = rule.loss and jnp.asarray(f_scale, start.dtype)
     task = _Task(fun, jac, layout, args, kwargs or {}, dtypes, rule.loss, scale)
     traced = _traced(task, start)
+    if convolves(traced.jaxpr):
+        task = replace(task, convolves=True)
+        traced = _traced(task, start)
     with own_settings():
         return _solved(task, traced, (start, bounds), rule, limits, length)
 
@@ -259,6 +263,7 @@ class _Task:
     dtypes: list
     loss: object
     scale: object
+    convolves: bool = False  # then `vmap` would make it slow
 
     def unpacked(self, x):
         """(..., n) parameters as the caller wrote them."""
@@ -274,7 +279,12 @@ class _Task:
 
     def _residual(self, *xs):
         """A complex residual is its real parts, then its imaginary parts."""
-        f = jnp.asarray(self.fun(self._params(xs), *self.args, **self.kwargs))
+
+        def fun(params):
+            return self.fun(params, *self.args, **self.kwargs)
+
+        fun = with_fast_convolutions(fun) if self.convolves else fun
+        f = jnp.asarray(fun(self._params(xs)))
         if f.ndim != 1:
             raise ValueError(
                 f"fun must return a 1-D array of residuals, got shape {f.shape}. Flatten it with "

@@ -11,6 +11,7 @@ import numpy as np
 from jaxlsq.cache import PROGRAMS, program_key
 from jaxlsq.compiler import POOL_OPTIONS
 from jaxlsq.contexts import own_settings
+from jaxlsq.numerics.fast import with_fast_functions
 from jaxlsq.numerics.jacobian import EVALUATIONS, linearized, repaired_columns
 from jaxlsq.numerics.loss import weighted
 from jaxlsq.params import Layout
@@ -291,7 +292,8 @@ def compile_map(function, examples, shared):
     key = program_key((traced,), "map", (), examples)
 
     def program(mapped, shared, arrays):
-        return jax.vmap(lambda *v: evaluate(traced, [*v, *shared], *arrays))(*mapped)
+        lanes = jax.vmap(lambda *v: evaluate(traced, [*v, *shared], *arrays))
+        return with_fast_functions(lanes)(*mapped)
 
     def compile_():
         return answered(jax.jit(program).lower(*examples).compile)

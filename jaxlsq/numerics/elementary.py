@@ -17,12 +17,11 @@ for the reduction; coefficients are those of FDLIBM's ``__kernel_sin``, ``__kern
 from dataclasses import dataclass
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-__all__ = ["with_fast_functions"]
+__all__ = ["is_replaced", "replacement"]
 
 
 @dataclass(frozen=True)
@@ -162,50 +161,13 @@ _REPLACEMENTS = {
 }
 
 
-def with_fast_functions(function):
-    """The same function, with its own sines, cosines and logarithms replaced.
-
-    Parameters
-    ----------
-    function : callable
-        Traceable.  Those inside its loops and branches stay as they are.
-
-    Returns
-    -------
-    callable
-        The function itself unless the default device is a CPU.
-    """
-    if jax.default_backend() != "cpu":
-        return function
-
-    def replaced(*arguments):
-        closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        if not any(_is_replaced(eqn) for eqn in closed.jaxpr.eqns):
-            return function(*arguments)
-        out = _run(closed.jaxpr, closed.consts, jax.tree.leaves(arguments))
-        return jax.tree.unflatten(jax.tree.structure(shape), out)
-
-    return replaced
-
-
-def _is_replaced(eqn):
+def is_replaced(eqn):
+    """Whether an equation of a jaxpr has a faster form here."""
     name = eqn.primitive.name
     types = (np.dtype(np.float64),) if name.startswith("log") else _TABLES
     return name in _REPLACEMENTS and eqn.invars[0].aval.dtype in types
 
 
-def _run(jaxpr, consts, inputs):
-    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
-
-    def value(atom):
-        return atom.val if hasattr(atom, "val") else values[atom]
-
-    for eqn in jaxpr.eqns:
-        arguments = [value(atom) for atom in eqn.invars]
-        if _is_replaced(eqn):
-            results = [_REPLACEMENTS[eqn.primitive.name](*arguments)]
-        else:
-            results = eqn.primitive.bind(*arguments, **eqn.params)
-            results = results if eqn.primitive.multiple_results else [results]
-        values.update(zip(eqn.outvars, results, strict=True))
-    return [value(atom) for atom in jaxpr.outvars]
+def replacement(eqn):
+    """The faster form of an equation, a function of one array."""
+    return _REPLACEMENTS[eqn.primitive.name]
