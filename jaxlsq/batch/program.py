@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.batch.untraceable import JAX_ERRORS, untraceable
 from jaxlsq.cache import ProgramCache
 from jaxlsq.compiler import POOL_OPTIONS
 from jaxlsq.contexts import own_settings
-from jaxlsq.numerics.jacobian import EVALUATIONS, linearized, repaired_columns
+from jaxlsq.numerics.jacobian import EVALUATIONS, linearized
 from jaxlsq.numerics.loss import weighted
 from jaxlsq.params import Layout
 from jaxlsq.schedule.devices import choose_width
@@ -56,19 +57,14 @@ class Task:
     loss: object = None
     extra: Callable | None = None
 
-    def lane(self, lane, shared, repair=False):
-        """``rows, columns`` as a function of the scalars."""
-        whole = self.whole(lane, shared, repair)
+    def lane(self, lane, shared):
+        """``rows, columns`` as a function of the scalars, for the pool."""
+        whole = self.whole(lane, shared)
         return lambda xs: whole(xs)[:2]
 
-    def whole(self, lane, shared, repair=False):
-        """``rows, columns, plain``: also the residual and its weight, where there is a loss.
-
-        With `repair`, derivatives that are not finite come from differences.
-        """
+    def whole(self, lane, shared):
+        """``rows, columns, plain``: also the residual and its weight, where there is a loss."""
         linear = self._linear(lane, shared)
-        if repair:
-            linear = repaired_columns(linear)
         extra = self.extra and self.extra(lane, shared)
 
         def evaluate(xs):
@@ -210,11 +206,8 @@ def _traced(function, *examples):
     """`trace` for functions that can't be called in Python instead."""
     try:
         return trace(function, *examples, hoist_literals=False)
-    except jax.errors.JAXTypeError as error:
-        raise TypeError(
-            "A function of a batch must be one that JAX can trace, and this one is not: write it "
-            "with jax.numpy instead of numpy, and with jnp.where instead of `if`."
-        ) from error
+    except JAX_ERRORS as error:
+        raise untraceable(error, "A function of a batch") from error
 
 
 def _lane_of(traced, shared, arrays):
