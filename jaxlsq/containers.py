@@ -170,3 +170,24 @@ def plain(value):
         return value
     array = _in_memory(value, "the argument")
     return array if is_real(array.dtype) else value
+
+
+def for_jax(value):
+    """A user's argument as JAX takes it: `plain`, and a table by its columns."""
+    return Columns(value) if is_table(value) else plain(value)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A table whose columns are arrays, and in all else itself."""
+
+    table: object
+
+    def __getitem__(self, key):
+        return plain(self.table[key])
+
+    def __getattr__(self, name):
+        return plain(getattr(self.table, name))
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.table, dtype)

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.containers import is_real, no_mask
+
 __all__ = [
     "as_array",
     "as_residual",
@@ -16,7 +18,19 @@ __all__ = [
     "check_jacobian_shape",
     "check_lengths",
     "check_options",
+    "unknown_keyword",
 ]
+
+
+_TOLERANCES = "the relative error of the sum of squares is ftol, that of the parameters xtol"
+_HINTS = {
+    **dict.fromkeys(("atol", "rtol", "tol"), _TOLERANCES),
+    "Dfun": "the Jacobian is jac, for example jac='2-point'",
+    "jac": "the Jacobian is Dfun, for example Dfun='2-point'",
+    "max_nfev": "the limit on evaluations is maxfev",
+    "bounds": "bounds are of curve_fit, least_squares and fit",
+    "loss": "losses are of curve_fit with method='trf', least_squares and fit",
+}
 
 
 def as_tuple(args):
@@ -32,7 +46,7 @@ def as_start(x0):
     TypeError
         If `x0` is empty, complex or not numeric.
     """
-    x0 = np.asarray(x0).ravel()
+    x0 = np.asarray(no_mask(x0, "x0")).ravel()
     if x0.size == 0:
         raise TypeError(
             "Improper input parameters: x0 is empty; expected at least one starting parameter."
@@ -42,7 +56,7 @@ def as_start(x0):
             f"x0 must be real, got dtype {x0.dtype}. For complex parameters, pass their real and "
             "imaginary parts as separate real ones."
         )
-    if x0.dtype.kind not in "fiub":
+    if not is_real(x0.dtype):
         raise TypeError(f"x0 must be an array of real numbers, got dtype {x0.dtype}.")
     return x0.astype(np.float64)
 
@@ -61,6 +75,8 @@ def as_residual(value, name="func"):
         raise TypeError(
             f"{name} returned None; expected an array of residuals. Is a return missing?"
         )
+    if isinstance(value, np.ma.MaskedArray):
+        no_mask(value, f"what {name} returned")
     array = as_array(value)
     if array.dtype == object or array.dtype.kind not in "fiubV":
         detail = (
@@ -140,3 +156,10 @@ def check_options(n, *, ftol, xtol, gtol, factor, diag):
             f"Improper input parameters: diag must be positive and finite, got {diag.tolist()}."
         )
     return diag
+
+
+def unknown_keyword(door, name):
+    """The text of an error for a keyword that a front door does not have."""
+    hint = _HINTS.get(name)
+    said = f"{door} got an unexpected keyword argument {name!r}"
+    return f"{said}: {hint}." if hint else f"{said}."

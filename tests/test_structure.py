@@ -27,7 +27,7 @@ ALLOWED = {
     "history": {"compiler", "numerics", "status", "tracing"},
     "lanes": {"cache", "compiler", "numerics", "schedule", "status", "tracing"},
     "constraints": {"numerics"},
-    "problem": {"status"},
+    "problem": {"containers", "status"},
     "forked": set(),
     "differences": {"numerics"},
     "callbacks": set(),

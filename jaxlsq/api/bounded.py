@@ -109,7 +109,7 @@ def feasible_start(lower, upper):
     return start
 
 
-def bounded_fit(functions, p0, bounds, counts, given):
+def bounded_fit(functions, start, bounds, counts, given):
     """Fit inside bounds.
 
     Parameters
@@ -117,7 +117,8 @@ def bounded_fit(functions, p0, bounds, counts, given):
     functions : (residual, jac)
         ``residual(params) -> (m,)``, for 'poisson' the model; and what `leastsq` takes for
         ``Dfun``.
-    p0 : (n,) array
+    start : (p0, names)
+        (n,) arrays; the names may be None.
     bounds : (lower, upper)
         (n,) arrays.
     counts : (m,) array
@@ -137,8 +138,8 @@ def bounded_fit(functions, p0, bounds, counts, given):
     RuntimeError
         If the fit fails.
     """
-    residual, jac = functions
-    check_box(*bounds, p0)
+    (residual, jac), (p0, names) = functions, start
+    check_box(*bounds, p0, "p0", names)
     p0 = np.asarray(p0, float)
     if not (callable(jac) or jac is None or (isinstance(jac, str) and jac in METHODS)):
         raise ValueError(f"jac must be callable, None or one of {sorted(METHODS)}, got {jac!r}.")
@@ -161,7 +162,9 @@ def bounded_fit(functions, p0, bounds, counts, given):
 
 
 def _pseudoinverse(jac):
-    """:math:`(J^T J)^+`, as SciPy's."""
-    _, s, rows = np.linalg.svd(jac, full_matrices=False)
+    """:math:`(J^T J)^+`, of columns of unit length: parameters may be of any size."""
+    norms = np.linalg.norm(jac, axis=0)
+    norms = np.where((norms > 0) & np.isfinite(norms), norms, 1.0)
+    _, s, rows = np.linalg.svd(jac / norms, full_matrices=False)
     kept = s > np.finfo(float).eps * max(jac.shape) * s[0]
-    return (rows[kept].T / s[kept] ** 2) @ rows[kept]
+    return (rows[kept].T / s[kept] ** 2) @ rows[kept] / np.outer(norms, norms)

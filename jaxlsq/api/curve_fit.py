@@ -1,17 +1,21 @@
 """`curve_fit`: SciPy's signature and results."""
 
 import inspect
+import sys
 import warnings
+from functools import lru_cache
 
-import jax
 import numpy as np
 
 from jaxlsq.api.bounded import Bounded, bounded_fit, feasible_start, vectors
+from jaxlsq.api.curve_data import as_data, by_names, check_keywords, check_model_shape
 from jaxlsq.api.leastsq import leastsq
 from jaxlsq.constraints import check_no_sigma, not_counts
+from jaxlsq.containers import no_mask
+from jaxlsq.names import check_count, names_of
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.problem import as_array
-from jaxlsq.status import SUCCESS
+from jaxlsq.status import SUCCESS, describe
 
 __all__ = ["OptimizeWarning", "curve_fit"]
 
@@ -45,13 +49,16 @@ def curve_fit(
     f : callable
         ``f(xdata, *params) -> (m,)``, in jax.numpy, NumPy or anything else.
     xdata : array_like or object
-        The independent variable, of any shape; passed to `f`.
+        The independent variable, of any shape; passed to `f`, numbers as float64.  What has
+        labels (a Series, a DataFrame) is passed as it is to an `f` that JAX can't trace.
     ydata : (m,) array_like
-        The data.
+        The data; a number stands for as many as `f` returns.  The points that are masked in
+        `xdata`, `ydata` or `sigma` (`numpy.ma`) are left out.
     p0 : array_like
-        n starting parameters; None for ones, counted from `f`'s signature.
+        n starting parameters; None for ones, counted from `f`'s signature.  A Series or a dict
+        is taken by the names of `f`'s parameters.
     sigma : scalar, (m,) or (m, m) array_like
-        Standard deviations of the data, or their covariance C.
+        Standard deviations of the data, or their covariance C.  An infinite one is no weight.
     absolute_sigma : bool
         Whether `sigma` is in the units of the data.  If not, `pcov` is scaled so
         that the reduced chi-squared is one.
@@ -92,7 +99,7 @@ def curve_fit(
     Warns
     -----
     OptimizeWarning
-        If the covariance can't be estimated.
+        If the covariance can't be estimated; it is also SciPy's, where that is imported.
 
     Examples
     --------
@@ -104,14 +111,16 @@ def curve_fit(
     >>> popt.round(6)
     array([2.5, 1.3])
     """
-    n = _count_parameters(f) if p0 is None else np.size(p0)
+    names = names_of(f, _size(f, p0))
+    p0, bounds = by_names(names, p0, bounds)
+    n = _size(f, p0)
     lower, upper = vectors(bounds, n)
     p0 = feasible_start(lower, upper) if p0 is None else np.atleast_1d(p0)
+    check_count(f, n)
     with_terms = _with_terms(method, (lower, upper))
+    check_keywords(kwargs, with_terms)
     given = Bounded.of(kwargs) if with_terms else None
-    if "args" in kwargs:
-        raise ValueError("'args' is not a supported keyword argument of curve_fit.")
-    xdata, ydata, sigma = _as_data(xdata, ydata, sigma, check_finite, nan_policy)
+    xdata, ydata, sigma = as_data(xdata, ydata, sigma, check_finite, nan_policy)
     if not with_terms and ydata.size != 1 and p0.size > ydata.size:
         raise TypeError(
             f"The number of func parameters={p0.size} must not exceed the number of data "
@@ -123,38 +132,31 @@ def curve_fit(
     whiten = _whitening(sigma, ydata.size)
 
     def residual(params):
-        values = f(xdata, *params)
-        _check_model_shape(np.shape(values), ydata.shape)
+        values = xdata.call(f, params)
+        check_model_shape(np.shape(values), ydata.shape, xdata.axes)
         return values if counts else whiten(values - ydata)
 
     def given_jacobian(params):
-        return whiten(jac(xdata, *params))
+        return whiten(xdata.call(jac, params))
 
     Dfun = given_jacobian if callable(jac) else jac
     if with_terms:
         solution, pcov, message, ier = bounded_fit(
-            (residual, Dfun), p0, (lower, upper), ydata, given
+            (residual, Dfun), (p0, names), (lower, upper), ydata, given
         )
         popt, infodict = solution.x, {"nfev": solution.nfev, "fvec": solution.f}
         absolute = absolute_sigma or counts
         free = np.count_nonzero(lower < upper)
-        pcov = _scaled_covariance(pcov, free, ydata.size, 2.0 * solution.cost, absolute)
+        pcov = _scaled_covariance(pcov, free, solution.f.size, 2.0 * solution.cost, absolute)
         return (popt, pcov, infodict, message, ier) if full_output else (popt, pcov)
     out = leastsq(residual, p0, Dfun=Dfun, full_output=True, **kwargs)
     popt, pcov, infodict, message, ier = out
     if ier not in SUCCESS:
-        raise RuntimeError("Optimal parameters not found: " + message)
+        words = message if ier >= 0 else describe(ier, limit="maxfev")
+        raise RuntimeError("Optimal parameters not found: " + words)
     fvec = infodict["fvec"]
     pcov = _scaled_covariance(pcov, popt.size, fvec.size, np.sum(fvec**2), absolute_sigma)
     return (popt, pcov, infodict, message, ier) if full_output else (popt, pcov)
-
-
-def _check_model_shape(shape, expected):
-    if shape != expected and shape not in ((), (1,)) and expected != (1,):
-        raise ValueError(
-            f"f(xdata, ...) must have ydata's shape {expected}, got {shape}. "
-            "Do xdata and ydata have the same length?"
-        )
 
 
 def _scaled_covariance(pcov, n, m, chi2, absolute_sigma):
@@ -165,10 +167,28 @@ def _scaled_covariance(pcov, n, m, chi2, absolute_sigma):
             return pcov * (chi2 / (m - n))
     if undetermined:
         warnings.warn(
-            "Covariance of the parameters could not be estimated", OptimizeWarning, stacklevel=3
+            "Covariance of the parameters could not be estimated", _warning(), stacklevel=3
         )
         return np.full((n, n) if pcov is None else pcov.shape, np.inf)
     return pcov
+
+
+def _warning():
+    """`OptimizeWarning`, which is SciPy's too where SciPy has been imported."""
+    scipys = getattr(sys.modules.get("scipy.optimize"), "OptimizeWarning", None)
+    return OptimizeWarning if scipys is None else _both(scipys)
+
+
+@lru_cache
+def _both(other):
+    return type("OptimizeWarning", (OptimizeWarning, other), {"__doc__": OptimizeWarning.__doc__})
+
+
+def _size(f, p0):
+    """Number of parameters: those of p0, or of the signature."""
+    if p0 is None:
+        return _count_parameters(f)
+    return len(p0) if isinstance(p0, dict) else np.size(p0)
 
 
 def _count_parameters(f):
@@ -200,58 +220,11 @@ def _check_counts(ydata, sigma):
         raise ValueError("loss='poisson' needs counts, whole numbers from zero on, for ydata.")
 
 
-def _as_data(xdata, ydata, sigma, check_finite, nan_policy):
-    """Data as float64 arrays, checked for NaN as asked."""
-    if check_finite is None:
-        check_finite = nan_policy is None
-    ydata = np.asarray(ydata, float)
-    if ydata.size == 0:
-        raise ValueError("`ydata` must not be empty!")
-    if isinstance(xdata, (list, tuple, np.ndarray, jax.Array)):
-        xdata = np.asarray(xdata, float)
-    if check_finite:
-        for name, values in (("xdata", xdata), ("ydata", ydata)):
-            if isinstance(values, np.ndarray):
-                _check_finite(name, values)
-    elif nan_policy is not None:
-        return _apply_nan_policy(xdata, ydata, sigma, nan_policy)
-    return xdata, ydata, sigma
-
-
-def _check_finite(name, values):
-    bad = values.size - np.count_nonzero(np.isfinite(values))
-    if bad:
-        raise ValueError(
-            f"array must not contain infs or NaNs: {name} has {bad} of {values.size}. Remove them, "
-            "or pass check_finite=False with nan_policy='omit'."
-        )
-
-
-def _apply_nan_policy(xdata, ydata, sigma, nan_policy):
-    if nan_policy == "propagate":
-        raise ValueError("`nan_policy='propagate'` is not supported by this function.")
-    if nan_policy not in ("raise", "omit"):
-        raise ValueError(f"nan_policy must be one of {{None, 'raise', 'omit'}}, got {nan_policy!r}")
-    bad = np.isnan(ydata)
-    in_x = np.isnan(xdata)
-    bad = bad | in_x.any(axis=tuple(range(in_x.ndim - 1)))
-    if not bad.any():
-        return xdata, ydata, sigma
-    if nan_policy == "raise":
-        raise ValueError("The input contains nan values")
-    if sigma is not None:
-        sigma = np.asarray(sigma)
-        for axis in range(sigma.ndim):
-            if sigma.shape[axis] == bad.size:
-                sigma = np.compress(~bad, sigma, axis=axis)
-    return xdata[..., ~bad], ydata[~bad], sigma
-
-
 def _whitening(sigma, m):
     """The function that turns residuals, or a Jacobian's rows, into unit variance."""
     if sigma is None:
         return lambda r: r
-    sigma = np.asarray(sigma, float)
+    sigma = np.asarray(no_mask(sigma, "sigma"), float)
     if sigma.size == 1 or sigma.shape == (m,):
         if not np.all(sigma > 0):
             raise ValueError("`sigma` must be positive: it holds zero, negative or NaN values.")

@@ -2,10 +2,12 @@
 
 import warnings
 
+import jax
 import numpy as np
 
+from jaxlsq.containers import for_jax, is_masked
 from jaxlsq.numerics.jacobian import METHODS
-from jaxlsq.problem import as_start, as_tuple, check_options
+from jaxlsq.problem import as_start, as_tuple, check_options, unknown_keyword
 from jaxlsq.results.covariance import covariance
 from jaxlsq.solve import Problem, solve
 from jaxlsq.status import SUCCESS, scipy_message
@@ -28,6 +30,7 @@ def leastsq(
     factor=100,
     diag=None,
     warning=None,
+    **unknown,
 ):
     r"""Minimize the sum of squares of a set of equations; a drop-in for SciPy's.
 
@@ -42,7 +45,8 @@ def leastsq(
     x0 : scalar or array_like
         n starting parameters.
     args : tuple
-        Extra arguments of `func` and `Dfun`; a single value need not be a tuple.
+        Extra arguments of `func` and `Dfun`; a single value need not be a tuple.  A Series or
+        the like is an array for a function that JAX can trace.
     Dfun : callable, str or None
         ``Dfun(x, *args) -> (m, n)`` Jacobian; or 'jacfwd', 'jacrev', '2-point'
         (MINPACK's forward differences) or '3-point'.  None: 'jacfwd' where `func`
@@ -123,8 +127,13 @@ def leastsq(
             DeprecationWarning,
             stacklevel=2,
         )
-    x0 = as_start(x0)
-    problem = Problem(func, x0, as_tuple(args), _jacobian(Dfun, epsfcn), bool(col_deriv))
+    for name in unknown:
+        raise TypeError(unknown_keyword("leastsq", name))
+    x0, args, Dfun = as_start(x0), as_tuple(args), _jacobian(Dfun, epsfcn)
+    if not all(map(_is_usual, args)):
+        func, Dfun = (_on_arrays(f, args) if callable(f) else f for f in (func, Dfun))
+        args = ()
+    problem = Problem(func, x0, args, Dfun, bool(col_deriv))
     settings = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "factor": factor, "diag": diag}
     settings["diag"] = check_options(x0.size, **settings)
     solution = solve(problem, settings | {"max_nfev": int(maxfev), "epsfcn": epsfcn})
@@ -146,6 +155,28 @@ def _jacobian(Dfun, epsfcn):
     if callable(Dfun) or (isinstance(Dfun, str) and Dfun in METHODS):
         return Dfun
     raise TypeError(f"Dfun must be callable, None or one of {sorted(METHODS)}, got {Dfun!r}.")
+
+
+def _is_usual(arg):
+    """Whether JAX and NumPy both take an argument as it is."""
+    return not is_masked(arg) and for_jax(arg) is arg
+
+
+def _on_arrays(function, args):
+    """A function of x alone, whose labelled arguments are arrays where JAX traces it."""
+    arrays, masked = tuple(map(for_jax, args)), any(map(is_masked, args))
+
+    def on_arrays(x):
+        if isinstance(x, jax.core.Tracer):
+            if masked:
+                raise TypeError("JAX does not know the masks of masked arrays")
+            return function(x, *arrays)
+        try:
+            return function(x, *args)
+        except TypeError:  # a function of jax.numpy, which takes arrays alone
+            return function(x, *arrays)
+
+    return on_arrays
 
 
 def _infodict(solution):

@@ -14,6 +14,7 @@ from jaxlsq.batch.program import Task
 from jaxlsq.batch.readings import EACH, Leaf
 from jaxlsq.batch.shapes import shapes_of
 from jaxlsq.batch.starts import Start
+from jaxlsq.batch.untraceable import JAX_ERRORS, untraceable
 from jaxlsq.batch.whitening import is_covariance, whitening
 from jaxlsq.constraints import not_counts
 from jaxlsq.containers import as_array_like, is_masked
@@ -196,7 +197,10 @@ def guessed_start(p0, pieces, policy):
         keys.extend(params if isinstance(params, dict) else ())
         return params
 
-    shapes = shapes_of(guessed, lane, pieces.shared, wide=wide)
+    try:
+        shapes = shapes_of(guessed, lane, pieces.shared, wide=wide)
+    except JAX_ERRORS as error:
+        raise untraceable(error, "p0, as a function,") from error
     if keys:
         example = {key: np.zeros(shapes[key].shape) for key in keys}
     else:

@@ -29,6 +29,8 @@ class Predict:
         if self.expand is not None:
             params = self.expand(params)
         values = self.model(x, **params) if self.by_name else self.model(x, *_scalars(params))
+        if values is None:
+            raise TypeError("model returned None; expected an array. Is a return missing?")
         values = jnp.asarray(values)
         if jnp.iscomplexobj(values):
             raise TypeError(
@@ -187,10 +189,10 @@ def check_shape(shape, expected, x):
     if shape == expected or (shape == () and (expected == (1,) or max(map(len, shapes)) <= 1)):
         return
     of_x = shapes[0] if len(shapes) == 1 else shapes
-    hint = "Do xdata and ydata have the same length?"
     raise ValueError(
         f"model(x, ...) must return one value per point, shape {expected}, got {shape} for x of "
-        f"shape {of_x}. {hint}"
+        f"shape {of_x}. Do xdata and ydata have the same length? The points are ydata's last "
+        "axis, all of them: pass ydata.T if they are its first, images as ydata.reshape(n, -1)."
     )
 
 
@@ -250,7 +252,10 @@ class FunResidual:
     join: object
 
     def __call__(self, params, lane, shared):
-        f = jnp.asarray(self.fun(params, self.join(lane, shared)))
+        f = self.fun(params, self.join(lane, shared))
+        if f is None:
+            raise TypeError("fun returned None; expected an array. Is a return missing?")
+        f = jnp.asarray(f)
         if f.ndim != 1:
             raise ValueError(
                 f"fun must return a 1-D array of residuals, got shape {f.shape}. Flatten it with "

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.batch.untraceable import JAX_ERRORS, untraceable
 from jaxlsq.cache import PROGRAMS, program_key
 from jaxlsq.compiler import POOL_OPTIONS
 from jaxlsq.contexts import own_settings
@@ -55,19 +56,14 @@ class Task:
     loss: object = None
     extra: Callable | None = None
 
-    def lane(self, lane, shared, repair=False):
-        """``rows, columns`` as a function of the scalars."""
-        whole = self.whole(lane, shared, repair)
+    def lane(self, lane, shared):
+        """``rows, columns`` as a function of the scalars, for the pool."""
+        whole = self.whole(lane, shared)
         return lambda xs: whole(xs)[:2]
 
-    def whole(self, lane, shared, repair=False):
-        """``rows, columns, plain``: also the residual and its weight, where there is a loss.
-
-        With `repair`, derivatives that are not finite come from differences.
-        """
+    def whole(self, lane, shared):
+        """``rows, columns, plain``: also the residual and its weight, where there is a loss."""
         linear = self._linear(lane, shared)
-        if repair:
-            linear = repaired_columns(linear)
         extra = self.extra and self.extra(lane, shared)
 
         def evaluate(xs):
@@ -207,11 +203,8 @@ def _traced(function, *examples):
     """`trace` for functions that can't be called in Python instead."""
     try:
         return with_fixed_literals(trace(function, *examples))
-    except jax.errors.JAXTypeError as error:
-        raise TypeError(
-            "A function of a batch must be one that JAX can trace, and this one is not: write it "
-            "with jax.numpy instead of numpy, and with jnp.where instead of `if`."
-        ) from error
+    except JAX_ERRORS as error:
+        raise untraceable(error, "A function of a batch") from error
 
 
 def _lane_of(traced, shared, arrays):
