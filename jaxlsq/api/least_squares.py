@@ -354,12 +354,14 @@ def _result(task, x, bounds, counts):
         lower, upper = bounds
         active = jnp.where(x <= lower, -1, jnp.where(x >= upper, 1, 0)).astype(jnp.int32)
         held, free = blocked(x, grad, bounds), jnp.sum(lower < upper, dtype=jnp.int32)
-    status, history = counts["status"], counts.get("history")
+    cost, status, history = 0.5 * sum_of(rows), counts["status"], counts.get("history")
+    success = (status >= Status.FTOL) & (status <= Status.GTOL)
+    status = jnp.where(success & ~jnp.isfinite(cost), jnp.int32(Status.NONFINITE_COST), status)
     if history is not None:
         history = replace(history, x=task.unpacked(history.x))
     return LeastSquaresResult(
         x=task.unpacked(x),
-        cost=0.5 * sum_of(rows),
+        cost=cost,
         fun=f,
         jac=jac,
         grad=grad,
@@ -369,6 +371,6 @@ def _result(task, x, bounds, counts):
         nfev=counts["nfev"],
         njev=counts["njev"],
         status=status,
-        success=(status >= Status.FTOL) & (status <= Status.GTOL),
+        success=success & jnp.isfinite(cost),
         history=history,
     )

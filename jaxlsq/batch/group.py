@@ -227,7 +227,12 @@ class Group:
 
     def gram(self, x):
         """(total, n, n) J'J."""
-        return self.map(partial(_gram, self.task), x)
+        gram = self.map(partial(_gram, self.task, False), x)
+        infinite = ~np.all(np.isfinite(gram), axis=(1, 2)) & np.all(np.isfinite(x), axis=1)
+        if infinite.any():
+            some = np.flatnonzero(infinite)
+            gram[some] = self.take(some).map(partial(_gram, self.task, True), x[some])
+        return gram
 
 
 def _residual(task, x, lane, shared):
@@ -242,9 +247,10 @@ def _variation(task, x, lane, shared):
     return jnp.stack([sum_of(rows), task.residual.about_mean(task, lane, shared)])
 
 
-def _gram(task, x, lane, shared):
+def _gram(task, repair, x, lane, shared):
+    """J'J; with differences for derivatives that are not finite if it is to be repaired."""
     task = replace(task, loss=task.loss and task.loss.exact)
-    rows, columns = task.lane(lane, shared)(tuple(x))
+    rows, columns = task.lane(lane, shared, repair)(tuple(x))
     normal, _ = normal_equations(columns, rows, jnp.ones((), x.dtype))
     return normal.gram
 

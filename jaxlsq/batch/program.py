@@ -56,14 +56,19 @@ class Task:
     loss: object = None
     extra: Callable | None = None
 
-    def lane(self, lane, shared):
-        """``rows, columns`` as a function of the scalars, for the pool."""
-        whole = self.whole(lane, shared)
+    def lane(self, lane, shared, repair=False):
+        """``rows, columns`` as a function of the scalars."""
+        whole = self.whole(lane, shared, repair)
         return lambda xs: whole(xs)[:2]
 
-    def whole(self, lane, shared):
-        """``rows, columns, plain``: also the residual and its weight, where there is a loss."""
+    def whole(self, lane, shared, repair=False):
+        """``rows, columns, plain``: also the residual and its weight, where there is a loss.
+
+        With `repair`, derivatives that are not finite come from differences.
+        """
         linear = self._linear(lane, shared)
+        if repair:
+            linear = repaired_columns(linear)
         extra = self.extra and self.extra(lane, shared)
 
         def evaluate(xs):

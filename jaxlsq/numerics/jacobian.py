@@ -26,6 +26,7 @@ __all__ = [
     "linearized",
     "repair_points",
     "repaired",
+    "repaired_columns",
     "repaired_on_host",
 ]
 
@@ -231,6 +232,18 @@ def repaired(fun, x, f, jac, bounds=None):
 
     count = REPAIR_EVALUATIONS * jnp.sum(jnp.any(bad, axis=0), dtype=jnp.int32)
     return lax.cond(count > 0, by_differences, lambda: jac), count
+
+
+def repaired_columns(linear):
+    """`repaired` for ``linear(xs) -> f, columns`` of n scalars, as `linearized` gives it."""
+
+    def careful(xs):
+        f, columns = linear(xs)
+        x, jac = jnp.stack(xs), jnp.stack(columns, axis=1)
+        jac, _ = repaired(lambda x: linear(tuple(x))[0], x, f, jac)
+        return f, tuple(jac[:, j] for j in range(len(xs)))
+
+    return careful
 
 
 def repaired_on_host(fun, x, f, jac, bounds=None):
