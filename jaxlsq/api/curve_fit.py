@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxlsq.api.bounded import Bounded, bounded_fit, feasible_start, vectors
 from jaxlsq.api.leastsq import leastsq
+from jaxlsq.concrete import check_concrete
 from jaxlsq.constraints import check_no_sigma, not_counts
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.problem import as_array
@@ -104,6 +105,7 @@ def curve_fit(
     >>> popt.round(6)
     array([2.5, 1.3])
     """
+    check_concrete("curve_fit", (xdata, ydata, p0, sigma))
     n = _count_parameters(f) if p0 is None else np.size(p0)
     lower, upper = vectors(bounds, n)
     p0 = feasible_start(lower, upper) if p0 is None else np.atleast_1d(p0)

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 
+from jaxlsq.concrete import check_concrete
 from jaxlsq.numerics.jacobian import METHODS
 from jaxlsq.problem import as_start, as_tuple, check_options
 from jaxlsq.results.covariance import covariance
@@ -123,6 +124,7 @@ def leastsq(
             DeprecationWarning,
             stacklevel=2,
         )
+    check_concrete("leastsq", (x0, args))
     x0 = as_start(x0)
     problem = Problem(func, x0, as_tuple(args), _jacobian(Dfun, epsfcn), bool(col_deriv))
     settings = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "factor": factor, "diag": diag}

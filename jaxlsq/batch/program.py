@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxlsq.cache import PROGRAMS, program_key
 from jaxlsq.compiler import POOL_OPTIONS
+from jaxlsq.concrete import check_concrete
 from jaxlsq.contexts import own_settings
 from jaxlsq.numerics.jacobian import EVALUATIONS, linearized, repaired_columns
 from jaxlsq.numerics.loss import weighted
@@ -205,7 +206,9 @@ def compile_task(task, examples, shared, options, starts):
 def _traced(function, *examples):
     """`trace` for functions that can't be called in Python instead."""
     try:
-        return with_fixed_literals(trace(function, *examples))
+        traced = with_fixed_literals(trace(function, *examples))
+        check_concrete("fit or least_squares_batch", traced.arrays)
+        return traced
     except jax.errors.JAXTypeError as error:
         raise TypeError(
             "A function of a batch must be one that JAX can trace, and this one is not: write it "
