@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxlsq.cache import PROGRAMS, Memory, program_key
 from jaxlsq.compiler import COMPILER_OPTIONS
+from jaxlsq.concrete import check_concrete
 from jaxlsq.contexts import own_settings
 from jaxlsq.differences import Differences
 from jaxlsq.forked import check_not_forked
@@ -118,6 +119,8 @@ def solve(problem, settings):
     """
     check_not_forked()
     tried = try_trace(problem)
+    if tried.traced:
+        check_concrete("leastsq or curve_fit", tried.traced.arrays)
     solution = tried.traced and _solve_compiled(problem, settings, tried)
     return solution or _solve_on_host(problem, settings, tried)
 

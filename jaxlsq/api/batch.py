@@ -15,6 +15,7 @@ from jaxlsq.batch.limits import Limits
 from jaxlsq.batch.problem import Problem, Settings
 from jaxlsq.batch.program import Task
 from jaxlsq.batch.starts import as_start, as_tree_start
+from jaxlsq.concrete import check_concrete
 from jaxlsq.constraints import check_no_sigma, check_scale, loss_of
 from jaxlsq.containers import as_array_like, no_mask
 from jaxlsq.names import check_count, check_order, names_of
@@ -150,6 +151,7 @@ def fit(
     >>> result.success
     array([ True,  True,  True])
     """
+    check_concrete("fit", (xdata, ydata, () if callable(p0) else p0, sigma, mask))
     loss = loss_of(loss, counts=True)
     if not isinstance(nan_policy, str) or nan_policy not in NAN_POLICIES:
         raise ValueError(f"nan_policy must be one of {NAN_POLICIES}, got {nan_policy!r}.")
@@ -280,6 +282,7 @@ def least_squares_batch(
     _check_weights(loss, None, False, f_scale)
     _check_callable("fun", fun)
     jac = _check_jac(jac)
+    check_concrete("least_squares_batch", (x0, data))
     settings = Settings.of(
         ftol=ftol,
         xtol=xtol,

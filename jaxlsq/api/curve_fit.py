@@ -10,6 +10,7 @@ import numpy as np
 from jaxlsq.api.bounded import Bounded, bounded_fit, feasible_start, vectors
 from jaxlsq.api.curve_data import as_data, by_names, check_keywords, check_model_shape
 from jaxlsq.api.leastsq import leastsq
+from jaxlsq.concrete import check_concrete
 from jaxlsq.constraints import check_no_sigma, not_counts
 from jaxlsq.containers import no_mask
 from jaxlsq.names import check_count, names_of
@@ -111,6 +112,7 @@ def curve_fit(
     >>> popt.round(6)
     array([2.5, 1.3])
     """
+    check_concrete("curve_fit", (xdata, ydata, p0, sigma))
     names = names_of(f, _size(f, p0))
     p0, bounds = by_names(names, p0, bounds)
     n = _size(f, p0)

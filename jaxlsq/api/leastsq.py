@@ -5,6 +5,7 @@ import warnings
 import jax
 import numpy as np
 
+from jaxlsq.concrete import check_concrete
 from jaxlsq.containers import for_jax, is_masked
 from jaxlsq.numerics.jacobian import METHODS
 from jaxlsq.problem import as_start, as_tuple, check_options, unknown_keyword
@@ -129,6 +130,7 @@ def leastsq(
         )
     for name in unknown:
         raise TypeError(unknown_keyword("leastsq", name))
+    check_concrete("leastsq", (x0, args))
     x0, args, Dfun = as_start(x0), as_tuple(args), _jacobian(Dfun, epsfcn)
     if not all(map(_is_usual, args)):
         func, Dfun = (_on_arrays(f, args) if callable(f) else f for f in (func, Dfun))

@@ -11,6 +11,7 @@ import numpy as np
 from jaxlsq.batch.untraceable import JAX_ERRORS, untraceable
 from jaxlsq.cache import PROGRAMS, program_key
 from jaxlsq.compiler import POOL_OPTIONS
+from jaxlsq.concrete import check_concrete
 from jaxlsq.contexts import own_settings
 from jaxlsq.numerics.fast import with_fast_functions
 from jaxlsq.numerics.jacobian import EVALUATIONS, linearized, repaired_columns
@@ -207,9 +208,11 @@ def compile_task(task, examples, shared, options, starts):
 def _traced(function, *examples):
     """`trace` for functions that can't be called in Python instead."""
     try:
-        return with_fixed_literals(trace(function, *examples))
+        traced = with_fixed_literals(trace(function, *examples))
     except JAX_ERRORS as error:
         raise untraceable(error, "A function of a batch") from error
+    check_concrete("fit or least_squares_batch", traced.arrays)
+    return traced
 
 
 def _lane_of(traced, shared, arrays):

@@ -1,0 +1,21 @@
+"""Doors that work on numbers say so where they are given traced values."""
+
+import jax
+
+__all__ = ["check_concrete"]
+
+
+def check_concrete(door, values):
+    """Raise TypeError if any of the values is traced, or reads one that is.
+
+    Parameters
+    ----------
+    door : str
+        What the user called.
+    values : pytree
+    """
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values)):
+        raise TypeError(
+            f"{door} takes numbers, and was called with values that are traced, inside jit, vmap "
+            "or grad. Use jaxlsq.least_squares there."
+        )
