@@ -12,8 +12,9 @@ from jaxlsq.batch.given import parts_of, start_again, takes, trial_values, ydata
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.inputs import float_dtype, per_lane
 from jaxlsq.batch.limits import Limits
-from jaxlsq.batch.problem import Problem, Settings
+from jaxlsq.batch.problem import Problem
 from jaxlsq.batch.program import Task
+from jaxlsq.batch.settings import Settings
 from jaxlsq.batch.starts import as_start, as_tree_start
 from jaxlsq.concrete import check_concrete
 from jaxlsq.constraints import check_no_sigma, check_scale, loss_of

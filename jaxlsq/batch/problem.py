@@ -1,22 +1,18 @@
 """A batch of problems: groups of one shape each, and how they are solved together."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch import polish
-from jaxlsq.batch.functions import Band, Prediction, given_places
-from jaxlsq.batch.inputs import batch_options, float_dtype, in_memory
+from jaxlsq.batch.answers import Answers
+from jaxlsq.batch.inputs import batch_options
 from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.limits import Limits
-from jaxlsq.batch.polish import POLISHES
+from jaxlsq.batch.settings import Settings
 from jaxlsq.batch.starts import Spread, Start
 from jaxlsq.constraints import check_box
-from jaxlsq.containers import as_array_like
-from jaxlsq.forked import check_not_forked
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.params import Layout
 from jaxlsq.results.interrupted import Interrupted
@@ -24,55 +20,13 @@ from jaxlsq.results.result import SAME_COST, FitResult
 from jaxlsq.schedule.interruption import Interruption
 from jaxlsq.schedule.pool import Ended
 from jaxlsq.schedule.progress import reporter
-from jaxlsq.schedule.sources import converted
 from jaxlsq.status import SUCCESS, Status
 
-__all__ = ["Problem", "Settings"]
+__all__ = ["Problem"]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What may change from one solution of a problem to the next."""
-
-    ftol: float | None = None
-    xtol: float | None = None
-    gtol: float | None = 0.0
-    x_scale: object = None
-    max_nfev: int | None = None
-    starts: object = 1
-    polish: str | None = "auto"
-    progress: object = False
-
-    @classmethod
-    def of(cls, **values):
-        """With its numbers checked, before anything else happens.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For a name that is not a field, or an improper value.
-        """
-        check_not_forked()
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise TypeError(f"{unknown} can't be changed; what can is {known}.")
-        settings = cls(**values)
-        given = settings.polish
-        if not (given is None or isinstance(given, str)) or given not in POLISHES:
-            raise ValueError(f"polish must be 'auto', 'float64' or None, got {given!r}.")
-        numbers = {name: getattr(settings, name) for name in ("ftol", "xtol", "gtol", "max_nfev")}
-        batch_options(1, np.dtype(np.float64), x_scale=None, **numbers)
-        return settings
-
-    def kept(self, keeper):
-        """The same, which the caller's arrays no longer reach."""
-        arrays = {name: keeper.array(name, getattr(self, name)) for name in ("x_scale", "starts")}
-        return replace(self, **arrays)
-
-
-@dataclass(frozen=True)
-class Problem:
+class Problem(Answers):
     """Everything that a `FitResult` needs to be computed, or computed again.
 
     Attributes
@@ -315,122 +269,6 @@ class Problem:
                 last = np.where(np.all(np.isfinite(last), axis=1, keepdims=True), last, first)
             problem = replace(problem, start=replace(problem.start, array=last))
         return replace(problem, settings=settings).solve()
-
-    def _gather(self, call, x):
-        """One array from a call on every group, or a list where their shapes differ."""
-        flat = x.reshape(self.total, x.shape[-1])
-        pieces = [(index, call(group, flat[index])) for index, group in self.groups]
-        if self.lengths is not None:
-            out = [None] * self.total
-            for index, piece in pieces:
-                for i, row in zip(index, piece, strict=True):
-                    out[i] = row[: self.lengths[i]]
-            return out if self.batch else out[0]
-        out = np.empty((self.total, *pieces[0][1].shape[1:]), pieces[0][1].dtype)
-        for index, piece in pieces:
-            out[index] = piece
-        return out.reshape((*self.batch, *out.shape[1:]))
-
-    def gram(self, x):
-        """(..., n, n) J'J, in float64."""
-        single = replace(self, lengths=None)
-        return single._gather(lambda group, x: group.in_float64().gram(x), x)
-
-    def residuals(self, x):
-        """(..., m) residuals."""
-        return self._gather(lambda group, x: group.in_type_of(x).residuals(x), x)
-
-    def predict(self, x, at):
-        """(..., k) values of the model."""
-        return self._at("predict", Prediction, x, at)
-
-    def band(self, x, cov, at):
-        """(..., k) standard errors of the model's values."""
-        return self._at("band", Band, _with_cov(x, cov), at)
-
-    def _at(self, name, function, x, at):
-        if self.model is None:
-            raise ValueError(f"{name} needs a model: use fit, or evaluate your function yourself.")
-        if at is not None:
-            at = jax.tree.map(_place, at, is_leaf=lambda v: isinstance(v, list))
-            wide = float_dtype((), [np.empty(1, np.float32), *jax.tree.leaves(at)]) == np.float64
-
-        def call(group, x):
-            places, group = self.places, group.in_type_of(x)
-            if at is not None:  # in the type of the fit, or wider if that would lose digits
-                group = group.in_float64() if wide else group
-                there = jax.tree.map(lambda v: converted(v, group.dtype), at)
-                group = replace(group, shared={**group.shared, "at": there})
-                places = given_places
-            return group.map(function(self.model, group.task.layout, places), x)
-
-        return (self if at is None else replace(self, lengths=None))._gather(call, x)
-
-    def data_of_one(self):
-        """x, y, sigma or None, and which points count, of a problem that is one data set."""
-        if self.model is None:
-            raise ValueError("plots need data that are fitted by a model: use fit.")
-        _, group = self.groups[0]
-        lane = {key: values[0] for key, values in group.block(0, 1, 1).items()}
-        y = lane["y"]
-        live = group.task.residual.policy.live(lane, group.shared)
-        live = np.ones(y.size, bool) if live is None else np.asarray(live)
-        sigma = _sigma_of(lane | group.shared, y)
-        x = self.places(lane, group.shared)
-        if self.lengths is not None:
-            m = int(np.ravel(self.lengths)[0])
-            x = jax.tree.map(lambda v: v[..., :m], x)
-            y, live = y[:m], live[:m]
-            sigma = sigma if sigma is None else sigma[:m]
-        return x, y, sigma, live & np.isfinite(y)
-
-    def variation(self, x):
-        """(..., 2) variation of the data about the model, and about their mean."""
-        if self.model is None:
-            raise ValueError("r2 needs data that are fitted by a model: use fit.")
-        single = replace(self, lengths=None)
-        return single._gather(lambda group, x: group.in_type_of(x).variation(x), x)
-
-    def derived(self, x, cov, function):
-        """Values of a function of the parameters, and their standard errors, as it returns them."""
-        example = self.layout.unpack(np.zeros(self.layout.n))
-        tree = jax.eval_shape(function, example)
-        layout = Layout.of(jax.tree.map(lambda s: np.zeros(s.shape), tree))
-
-        def values(params, _):
-            leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(function(params))]
-            return jnp.concatenate(leaves)
-
-        def places(lane, shared):
-            return None
-
-        single = replace(self, lengths=None)
-        out = []
-        for evaluate, at in ((Prediction, x.astype(np.float64)), (Band, _with_cov(x, cov))):
-            of = evaluate(values, self.layout, places)
-            out.append(single._gather(lambda g, at, of=of: g.in_type_of(at).map(of, at), at))
-        return tuple(layout.unpack(values) for values in out)
-
-
-def _with_cov(x, cov):
-    """Parameters and their covariances, in one vector of float64, as `Band` reads them.
-
-    A variance, a square, may be below what float32 holds.
-    """
-    return np.concatenate([x, cov.reshape(*cov.shape[:-2], -1)], axis=-1, dtype=np.float64)
-
-
-def _place(x):
-    """Where the model is evaluated, as an array."""
-    return in_memory(as_array_like(x, "x"))
-
-
-def _sigma_of(data, y):
-    """Standard deviations of one data set's points, or None."""
-    if "whitening" in data:
-        factor = np.linalg.inv(data["whitening"])
-        return np.sqrt(np.sum(factor * factor, axis=1))
-    return np.broadcast_to(data["sigma"], y.shape) if "sigma" in data else None
 
 
 def _unless_asked(interrupts, call, *arguments):
