@@ -67,7 +67,7 @@ class _Walk:
             if value is None or isinstance(value, jax.core.Tracer):
                 return None
             dtype = getattr(value, "dtype", np.dtype(type(value)))
-            few = np.size(value) <= _MOST and getattr(dtype, "kind", "") in "iub"
+            few = np.size(value) <= _MOST and getattr(dtype, "kind", "O") in "iub"
             return np.asarray(value) if few else None
 
         for eqn in jaxpr.eqns:

@@ -118,7 +118,8 @@ def test_parameters_are_counted_from_the_signature_and_start_at_one(f):
     starts = []
     curve_fit(lambda x, a, b: (starts.append((a, b)), f(np.asarray(x), a, b))[1], X, Y)
     real = [s for s in starts if isinstance(s[0], float)]
-    assert not real or real[0] == (1.0, 1.0)
+    # Compiled, the function is called in Python only to be compared, at other points.
+    assert hasattr(f, "lower") or real[0] == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("f", [lambda x, *p: p[0] * x, lambda x: x, lambda *a: a[0], lambda: 1])
