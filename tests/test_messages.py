@@ -42,11 +42,11 @@ CASES = {
     ),
     "none": (TypeError, "model returned None.*return missing", lambda t, a, k: None, {}),
     "numpy": (TypeError, r"jax\.numpy instead.*curve_fit", lambda t, a, k: np.exp(-k * t), {}),
-    "if": (TypeError, r"`if`.*jnp\.where", branching, {}),
+    "if": (TypeError, r"`if`.*numpy\.where", branching, {}),
     "boolean index": (TypeError, r"x\[x > 1\].*mask=", lambda t, a, k: a * t[t > 1], {}),
     "if in a guess": (
         TypeError,
-        r"p0, as a function, must .*`if`.*jnp\.where",
+        r"p0, as a function, must .*`if`.*numpy\.where",
         two,
         {"p0": lambda t, y: (1.0, 1.0) if y[0] > 0 else (2.0, 1.0)},
     ),

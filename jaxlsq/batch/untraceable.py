@@ -18,11 +18,11 @@ _CAUSES = (
     ),
     (
         jax.errors.TracerBoolConversionError,
-        "decides with `if` (or `and`, `max`, ...) by a value: use jnp.where(condition, a, b)",
+        "decides with `if` (or `and`, `max`, ...) by a value: use jax.numpy.where(condition, a, b)",
     ),
     (
         jax.errors.NonConcreteBooleanIndexError,
-        "picks elements by a condition, x[x > 1]: use jnp.where(condition, a, b) or mask=",
+        "picks elements by a condition, x[x > 1]: use jax.numpy.where(condition, a, b) or mask=",
     ),
 )
 
