@@ -57,7 +57,8 @@ def least_squares(
         ``fun(x, *args, **kwargs) -> (m,)``, in jax.numpy; may close over anything, traced
         values too.
     x0 : array or pytree of arrays
-        Starting parameters, n numbers in all.
+        Starting parameters, n numbers in all.  What is narrower than float32 is computed in it,
+        and rounded in the result's `x` only.
     jac : str or callable
         'jacfwd', 'jacrev', '2-point', '3-point', or ``jac(x, *args, **kwargs) -> (m, n)``.
     ftol, xtol, gtol : float, optional
@@ -244,7 +245,8 @@ def _flat_start(x0):
 
 def _wide_enough(dtype):
     """A type, float32 in the place of a narrower one: half as many digits do not do for a fit."""
-    return jnp.promote_types(dtype, jnp.float32)
+    is_narrow = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+    return jnp.dtype(jnp.float32) if is_narrow else dtype
 
 
 def _all_integers(leaves):
@@ -354,7 +356,10 @@ def _result(task, x, bounds, counts):
         lower, upper = bounds
         active = jnp.where(x <= lower, -1, jnp.where(x >= upper, 1, 0)).astype(jnp.int32)
         held, free = blocked(x, grad, bounds), jnp.sum(lower < upper, dtype=jnp.int32)
-    cost, status, history = 0.5 * sum_of(rows), counts["status"], counts.get("history")
+    history = counts.pop("history", None)
+    # Without a weak type, with which the next step of a loop would compile anew.
+    counts = {name: count.astype(jnp.int32) for name, count in counts.items()}
+    cost, status = 0.5 * sum_of(rows), counts["status"]
     success = (status >= Status.FTOL) & (status <= Status.GTOL)
     status = jnp.where(success & ~jnp.isfinite(cost), jnp.int32(Status.NONFINITE_COST), status)
     if history is not None:
