@@ -10,9 +10,11 @@ from jaxlsq.compiler import in_many_kernels
 from jaxlsq.contexts import own_settings
 from jaxlsq.numerics.bounds import status_of
 from jaxlsq.numerics.iteration import final_status, judge, propose, relinearize, start
+from jaxlsq.numerics.jacobian import repaired
 from jaxlsq.numerics.loss import scaled
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import Normal, normal_equations
+from jaxlsq.schedule.equations import lane_of_outputs
 from jaxlsq.status import Status
 from jaxlsq.tracing import evaluate
 
@@ -54,13 +56,28 @@ def remembering(traced, evaluations, length):
     def solve(x0, data, bounds, options):
         n, dtype = x0.shape[0], x0.dtype
 
+        def evaluated(xs, data):
+            return evaluate(traced, tuple(in_many_kernels(jnp.stack(xs))), data[:-1], data[-1])
+
+        of_lane, plain = lane_of_outputs(evaluated)
+
+        def finite(x, rows, columns):
+            """Columns with differences for what is not finite."""
+            f, weight = plain(tuple(x), data)
+            jac = jnp.stack(columns, axis=1)
+            fun = lambda x: plain(tuple(x), data)[0]  # noqa: E731
+            weights = weight[:, None]
+            raw, _ = repaired(fun, x, f, jac / jnp.where(weights == 0, 1.0, weights), bounds)
+            jac = jnp.where(jnp.isfinite(jac), jac, raw * weights)
+            return tuple(jac[:, j] for j in range(n))
+
         def lane(x):
-            out = evaluate(traced, tuple(in_many_kernels(x)), data[:-1], data[-1])
-            rows = tuple(out[:-n])
+            rows, columns = of_lane(tuple(x), data)
+            columns = columns if evaluations else finite(x, rows, columns)
             unit = power_of_two(
                 jnp.sqrt(jnp.max(rows[1])) if rows[1:] else jnp.max(jnp.abs(rows[0]))
             )
-            return normal_equations([c / unit for c in out[-n:]], scaled(rows, 1.0 / unit), unit)
+            return normal_equations([c / unit for c in columns], scaled(rows, 1.0 / unit), unit)
 
         def round_(carry):
             state, history = carry

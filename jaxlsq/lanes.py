@@ -11,6 +11,7 @@ from jaxlsq.compiler import POOL_OPTIONS, in_many_kernels
 from jaxlsq.contexts import own_settings
 from jaxlsq.numerics.bounds import status_of
 from jaxlsq.schedule.devices import choose_width
+from jaxlsq.schedule.equations import lane_of_outputs
 from jaxlsq.schedule.pool import Queue, run_pool
 from jaxlsq.tracing import evaluate
 
@@ -97,21 +98,22 @@ def _run(traced, per_lane, evaluations, arguments):
         n = x0.shape[1]
         own = tuple(v for v, own in zip(data, per_lane, strict=True) if own)
 
-        def lane(xs, mine):
+        def evaluated(xs, mine):
             mine = iter(mine)
             arrays = [next(mine) if own else v for v, own in zip(data, per_lane, strict=True)]
             if len(x0) == 1:
                 xs = tuple(in_many_kernels(jnp.stack(xs)))
-            out = evaluate(traced, xs, arrays[:-1], arrays[-1])
-            return tuple(out[:-n]), tuple(out[-n:])
+            return evaluate(traced, xs, arrays[:-1], arrays[-1])
 
+        lane, plain = lane_of_outputs(evaluated)
         m = traced.outputs[0].shape[0]
         one = [jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for v in own]
         width = choose_width(n, m, one, x0.dtype)
         queue = Queue.of(x0, own, bounds)
         lanes_last = jax.tree.map(jnp.transpose, bounds)
         queue = replace(queue, status=status_of(lanes_last, queue.status))
-        ended = run_pool(lane, queue, options, width, evaluations)
+        plain = None if evaluations else plain
+        ended = run_pool(lane, queue, options, width, evaluations, plain)
         counts = {"status": ended.status, "nfev": ended.nfev, "njev": ended.njev}
         return ended.x, counts
 

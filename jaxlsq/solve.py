@@ -23,7 +23,7 @@ from jaxlsq.host import (
     packed_start,
 )
 from jaxlsq.numerics.iteration import Options, Terms, minimize
-from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate
+from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate, repaired, repaired_on_host
 from jaxlsq.numerics.loss import Robust, sum_of
 from jaxlsq.problem import check_jacobian_shape, check_lengths
 from jaxlsq.signature import Signature
@@ -311,10 +311,14 @@ def _program(form, packed, f, options, terms, data, rounds):
             jac = evaluate(traced, [x], *arrays)[1]
             return jac.reshape(n, -1).T if form.col_deriv else jac.reshape(-1, n)
 
-    evaluations = form.evaluations
-    how = {"evaluations": evaluations, "terms": terms, "rounds": rounds}
+    how = {"evaluations": form.evaluations, "terms": terms, "rounds": rounds}
     state, f = minimize(residual, jacobian, (state, f), options, **how)
-    return _result_fields(state, f, jacobian, terms), pack_state(state)
+
+    def finite_jacobian(x, f):
+        return repaired(residual, x, f, jacobian(x, f), terms.bounds)[0]
+
+    last = jacobian if form.evaluations else finite_jacobian
+    return _result_fields(state, f, last, terms), pack_state(state)
 
 
 def _result_fields(state, f, jacobian, terms):
@@ -378,7 +382,12 @@ def _solve_on_host(problem, settings, tried):
         jacobian.is_looking = settings["epsfcn"] is None
     begin = problem.x0, f0
     state, f = minimize_on_host(residual, jacobian, begin, options, evaluations, terms)
-    last = np.asarray(jacobian(state.point.x.copy(), f)) if terms is not None else None
+    last = None
+    if terms is not None:
+        x = state.point.x.copy()
+        last = np.asarray(jacobian(x.copy(), f))
+        if not evaluations:
+            last, _ = repaired_on_host(residual, x, f, last, tuple(map(np.asarray, terms.bounds)))
     with in_our_settings():
         fields = _result_fields(state, f, lambda x, f: last, terms)
         return _solution(fields, options, evaluations)

@@ -265,3 +265,46 @@ def test_success_is_finite_in_least_squares():
     near = least_squares(lambda p: p[0] * residual - 2 * residual[0], jnp.ones(1, jnp.float32))
     assert not bool(near.success)
     assert near.status in (Status.NONFINITE_COST, Status.SINGULAR_JACOBIAN)
+
+
+# --- least_squares -----------------------------------------------------------------------
+
+
+def test_least_squares_and_its_vmap_repair_too():
+    x = np.linspace(0, 200, 100)
+    centres = np.array([90.0, 95.0, 108.0])
+    y = jnp.asarray(np.stack([sigmoid(x, 3, 0.2, c, np) for c in centres]))
+    with jax.enable_x64(True):
+        y = jnp.asarray(y, jnp.float64)
+
+        def solve(y, **options):
+            start = jnp.array([1.0, 8.0, 100.0])
+            return least_squares(lambda p: sigmoid(x, *p) - y, start, **options)
+
+        mapped = jax.vmap(solve)(y)
+        single = [solve(row) for row in y]
+        robust = jax.vmap(lambda row: solve(row, loss="huber"))(y)
+        followed = solve(y[0], return_history=5)
+    expected = np.column_stack([np.full(3, 3.0), np.full(3, 0.2), centres])
+    np.testing.assert_allclose(mapped.x, expected, rtol=1e-6)
+    np.testing.assert_allclose([s.x for s in single], expected, rtol=1e-6)
+    np.testing.assert_allclose(robust.x, expected, rtol=1e-5)
+    np.testing.assert_allclose(followed.x, expected[0], rtol=1e-6)
+    assert mapped.success.all()
+
+
+@pytest.mark.parametrize("jac", ["2-point", "3-point"])
+def test_differences_of_least_squares_stay_inside_bounds(jac):
+    x = jnp.linspace(0, 1, 20)
+    slopes = jnp.array([1.2, 0.5, -0.3])
+
+    def solve(slope):
+        def residual(p):
+            inside = (p[0] >= 0) & (p[0] <= 1)
+            return jnp.where(inside, p[0], jnp.nan) * x + p[1] - slope * x - 0.3
+
+        return least_squares(residual, jnp.array([0.5, 0.0]), jac=jac, bounds=([0, -5], [1, 5]))
+
+    result = jax.vmap(solve)(slopes)
+    np.testing.assert_allclose(result.x[:, 0], np.clip(slopes, 0, 1), atol=1e-3)
+    assert result.success.all()

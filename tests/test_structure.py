@@ -24,7 +24,7 @@ ALLOWED = {
     "containers": {"schedule"},
     "names": set(),
     "implicit": {"jaxprs", "numerics", "status", "tracing"},
-    "history": {"compiler", "numerics", "status", "tracing"},
+    "history": {"compiler", "contexts", "numerics", "schedule", "status", "tracing"},
     "lanes": {"cache", "compiler", "numerics", "schedule", "status", "tracing"},
     "constraints": {"numerics"},
     "problem": {"containers", "status"},

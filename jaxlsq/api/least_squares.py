@@ -141,7 +141,8 @@ def least_squares(
         bounds = _as_bounds(bounds, layout, x0, start.dtype)
         rule = Rule(hessian, on_singular, loss_of(loss))
         scale = rule.loss and jnp.asarray(f_scale, start.dtype)
-    task = _Task(fun, jac, layout, args, kwargs or {}, dtypes, rule.loss, scale)
+    inside = bounds if jac in ("2-point", "3-point") else None
+    task = _Task(fun, jac, layout, args, kwargs or {}, dtypes, rule.loss, scale, inside)
     traced = _traced(task, start)
     if convolves(traced.jaxpr):
         task = replace(task, convolves=True)
@@ -265,6 +266,7 @@ class _Task:
     dtypes: list
     loss: object
     scale: object
+    bounds: tuple | None = None  # of finite differences
     convolves: bool = False  # then `vmap` would make it slow
 
     def unpacked(self, x):
@@ -302,10 +304,11 @@ class _Task:
         return (f,) if self.loss is None else (f, self.scale)
 
     def lane(self, *xs):
-        """What the pool evaluates: rows and columns."""
+        """What the pool evaluates, as `jaxlsq.schedule.equations.lane_of_outputs` reads it."""
         f, columns = self.linear(*xs)
         rows, columns = weighted(self.loss, f, columns, self.scale)
-        return (*rows, *columns)
+        plain = () if self.loss is None else (f, self.loss(f, self.scale)[1])
+        return (*rows, *columns, *plain)
 
     def linear(self, *xs):
         """Residual and columns."""
@@ -314,7 +317,7 @@ class _Task:
                 raise ValueError(
                     f"jac must be callable or one of {sorted(METHODS)}, got {self.jac!r}."
                 )
-            return linearized(unstacked(self._residual), self.jac, 0.0)(xs)
+            return linearized(unstacked(self._residual), self.jac, 0.0, self.bounds)(xs)
         rows = jnp.asarray(self.jac(self._params(xs), *self.args, **self.kwargs))
         f = self.of_scalars(*xs)
         if rows.shape != (f.shape[0], self.layout.n):
