@@ -4,7 +4,7 @@ from contextlib import ExitStack, contextmanager
 
 import jax
 
-__all__ = ["own_settings"]
+__all__ = ["contexts_to_enter", "own_settings"]
 
 
 def _allow(_):
@@ -33,7 +33,11 @@ def own_settings():
     is of a user is traced, or called in Python, outside of it.
     """
     with ExitStack() as stack:
-        for name, own, context in _OWN:
-            if getattr(jax.config, name) != own:
-                stack.enter_context(context(own))
+        for context, own in contexts_to_enter():
+            stack.enter_context(context(own))
         yield
+
+
+def contexts_to_enter():
+    """What `own_settings` changes of the settings as they are: contexts and their values."""
+    return [(context, own) for name, own, context in _OWN if getattr(jax.config, name) != own]

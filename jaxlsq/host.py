@@ -7,7 +7,7 @@ number of parameters alone: neither a new function nor a new data length compile
 """
 
 import math
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -17,14 +17,14 @@ import numpy as np
 from jax import lax
 
 from jaxlsq.compiler import COMPILER_OPTIONS
-from jaxlsq.contexts import own_settings
+from jaxlsq.contexts import contexts_to_enter
 from jaxlsq.numerics.factor import BLOCK_ROWS, qr
 from jaxlsq.numerics.iteration import Options, judge, propose, relinearize, start
 from jaxlsq.numerics.jacobian import repaired_on_host
 from jaxlsq.numerics.norm import norm2
 from jaxlsq.status import Status
 
-__all__ = ["StateLayout", "in_our_settings", "minimize_on_host", "pack_state", "packed_start"]
+__all__ = ["OwnSettings", "StateLayout", "minimize_on_host", "pack_state", "packed_start"]
 
 _SCALAR_OPTIONS = ("ftol", "xtol", "gtol", "max_nfev", "factor", "epsfcn")
 
@@ -57,11 +57,12 @@ def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None
     form = x0.size, terms is not None
     bounds = terms and tuple(map(np.asarray, terms.bounds))
     f = trial_f = f0
-    with in_our_settings():
+    settings = OwnSettings()
+    with settings:
         packed = packed_start(x0, form)
         options = jax.device_put(_pack_options(options, terms))
     while True:
-        with in_our_settings():
+        with settings:
             norm = _norm(trial_f) if terms is None else _loss_norm(terms, trial_f)
             packed, head = _after_residual(form, packed, options, norm)
         x, status, accepted = _read(head)
@@ -70,7 +71,7 @@ def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None
             if not evaluations:
                 jac, more = repaired_on_host(residual, x, trial_f, jac, bounds)
             count = np.int32(evaluations + more)
-            with in_our_settings():
+            with settings:
                 triangle = _reduce(*_weighted(terms, jac, trial_f))
                 packed, head = _after_jacobian(form, packed, options, triangle, count)
             x, status, accepted = _read(head)
@@ -81,16 +82,30 @@ def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None
         trial_f = residual(x.copy())
 
 
-@own_settings()
 def _loss_norm(terms, f):
     return float(terms.norm(f))
 
 
-@contextmanager
-def in_our_settings():
-    """float64 on a CPU, for what is ours; the user's functions run in the user's settings."""
-    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        yield
+class OwnSettings:
+    """float64 on a CPU and JAX's defaults, for what is ours, again and again.
+
+    The user's functions run between, in the user's settings, which are looked at once.
+    """
+
+    def __init__(self):
+        self._cpu = jax.local_devices(backend="cpu")[0]
+        self._contexts = contexts_to_enter()
+        self._stack = None
+
+    def __enter__(self):
+        self._stack = ExitStack()
+        self._stack.enter_context(jax.enable_x64(True))
+        self._stack.enter_context(jax.default_device(self._cpu))
+        for context, value in self._contexts:
+            self._stack.enter_context(context(value))
+
+    def __exit__(self, *error):
+        self._stack.close()
 
 
 def _read(head):
@@ -106,7 +121,6 @@ def _norm(f):
         return math.sqrt(squares) if 1e-200 < squares < 1e200 else float(norm2(f, xp=np))
 
 
-@own_settings()
 def _weighted(terms, jac, f):
     """The Jacobian and residual of which the normal equations are made."""
     if terms is None or terms.loss is None:
@@ -118,7 +132,7 @@ def _weighted(terms, jac, f):
 def _reduce(jac, f):
     """R of a QR factorization of the Jacobian with the residual as last column."""
     m, n = jac.shape
-    both = np.zeros((n + 1, max(m, n))).T  # a column is contiguous, as LAPACK wants it
+    both = np.zeros((n + 1, max(m, n + 1))).T  # a column is contiguous, as LAPACK wants it
     both[:m, :n], both[:m, n] = jac, f
     whole = m - m % BLOCK_ROWS
     if whole > BLOCK_ROWS:  # blocks that stay in a core's cache, then their triangles
@@ -128,7 +142,6 @@ def _reduce(jac, f):
     return np.linalg.qr(both, mode="r")
 
 
-@own_settings()
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
 def _after_residual(form, packed, options, trial_norm):
     """Judge the trial; after a rejection, propose the next one."""
@@ -140,7 +153,6 @@ def _after_residual(form, packed, options, trial_norm):
     return pack_state(state), _head(state, jnp.where(again, state.trial.x, state.point.x))
 
 
-@own_settings()
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
 def _after_jacobian(form, packed, options, triangle, evaluations):
     """Take in the Jacobian at an accepted point and propose the next trial."""
@@ -214,7 +226,6 @@ def _unpack_options(vector, form):
 
 
 @lru_cache(maxsize=64)
-@own_settings()
 def _zero_start(form):
     n, bounded = form
     with jax.ensure_compile_time_eval():

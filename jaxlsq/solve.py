@@ -16,8 +16,8 @@ from jaxlsq.contexts import own_settings
 from jaxlsq.differences import Differences
 from jaxlsq.forked import check_not_forked
 from jaxlsq.host import (
+    OwnSettings,
     StateLayout,
-    in_our_settings,
     minimize_on_host,
     pack_state,
     packed_start,
@@ -388,7 +388,7 @@ def _solve_on_host(problem, settings, tried):
         last = np.asarray(jacobian(x.copy(), f))
         if not evaluations:
             last, _ = repaired_on_host(residual, x, f, last, tuple(map(np.asarray, terms.bounds)))
-    with in_our_settings():
+    with OwnSettings():
         fields = _result_fields(state, f, lambda x, f: last, terms)
         return _solution(fields, options, evaluations)
 
