@@ -12,9 +12,11 @@ def check_concrete(door, values):
     ----------
     door : str
         What the user called.
-    values : pytree
+    values : sequence of pytrees
     """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values)):
+    # A dict as a list: its keys may not be ones that JAX can sort, which others say better.
+    leaves = jax.tree.leaves([list(v.values()) if isinstance(v, dict) else v for v in values])
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         raise TypeError(
             f"{door} takes numbers, and was called with values that are traced, inside jit, vmap "
             "or grad. Use jaxlsq.least_squares there."

@@ -12,6 +12,7 @@ from jaxlsq.containers import is_real, no_mask
 
 __all__ = [
     "as_array",
+    "as_jacobian",
     "as_residual",
     "as_start",
     "as_tuple",
@@ -99,6 +100,20 @@ def as_array(value):
     """An array, a number or a nested list of them as an array, traced if any of it is."""
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
     return jnp.asarray(value) if traced else np.asarray(value)
+
+
+def as_jacobian(value, name):
+    """What a function returned for a Jacobian, as an array, traced or not.
+
+    Raises
+    ------
+    TypeError
+        If it is complex or not numeric.
+    """
+    array = as_array(value)
+    if array.dtype.kind not in "fiubV":
+        raise TypeError(f"{name} must return an array of real numbers, got dtype {array.dtype}.")
+    return array
 
 
 def check_lengths(n, m):

@@ -25,7 +25,7 @@ from jaxlsq.host import (
 from jaxlsq.numerics.iteration import Options, Terms, minimize
 from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate, repaired, repaired_on_host
 from jaxlsq.numerics.loss import Robust, sum_of
-from jaxlsq.problem import check_jacobian_shape, check_lengths
+from jaxlsq.problem import as_jacobian, check_jacobian_shape, check_lengths
 from jaxlsq.signature import Signature
 from jaxlsq.status import Status
 from jaxlsq.tracing import Traced, evaluate
@@ -394,12 +394,7 @@ def _solve_on_host(problem, settings, tried):
 
 
 def _given_jacobian(problem, m, x, f):
-    jac = np.asarray(problem.jac(x, *problem.args))
-    if jac.dtype.kind not in "fiub":
-        raise TypeError(
-            f"{_name(problem.jac)} must return an array of real numbers, got dtype {jac.dtype}."
-        )
-    jac = np.atleast_2d(jac)
+    jac = np.atleast_2d(np.asarray(as_jacobian(problem.jac(x, *problem.args), _name(problem.jac))))
     check_jacobian_shape(jac.shape, m, x.size, problem.col_deriv, _name(problem.jac))
     return jac.T if problem.col_deriv else jac
 

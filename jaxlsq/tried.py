@@ -11,7 +11,7 @@ from jaxlsq.cache import Memory, remembering
 from jaxlsq.indices import check_indices
 from jaxlsq.numerics.jacobian import EVALUATIONS
 from jaxlsq.numerics.loss import RHOS, Robust
-from jaxlsq.problem import as_residual
+from jaxlsq.problem import as_jacobian, as_residual
 from jaxlsq.signature import Signature
 from jaxlsq.structure import has_own_derivatives
 from jaxlsq.tracing import Traced, trace
@@ -137,9 +137,8 @@ def _with_jacobian(problem, residual, x):
     """What is traced: the residual and, unless by finite differences, its Jacobian."""
     method = problem.jac or "jacfwd"
     if callable(method):
-        jac = jnp.asarray(method(x, *problem.args))
-        if jnp.iscomplexobj(jac):
-            raise TypeError("complex Jacobian")  # told to the user by `_given_jacobian`
+        name = getattr(method, "__name__", type(method).__name__)
+        jac = as_jacobian(method(x, *problem.args), name)
         return residual(x), jac.astype(np.float64)
 
     def twice(x):

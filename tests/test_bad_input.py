@@ -101,7 +101,7 @@ def test_bad_tolerance_raises_before_any_compile(compiles, func, name, value, fu
     [
         ([], "x0 is empty"),
         (np.empty((0, 2)), "x0 is empty"),
-        ((1.0, 1.0j), "x0 must be real, got dtype complex128"),
+        ((1.0, 1.0j), "x0 must be real, got dtype complex"),
         (np.ones(2, np.complex64), "x0 must be real, got dtype complex64"),
         ("ab", "x0 must be an array of real numbers"),
         (["1", "2"], "x0 must be an array of real numbers"),
@@ -156,7 +156,7 @@ def returned(xp, kind):
     ("kind", "error", "match"),
     [
         ("none", TypeError, "func returned None"),
-        ("complex", TypeError, "func must return an array of real numbers, got dtype complex128"),
+        ("complex", TypeError, "func must return an array of real numbers, got dtype complex"),
         ("2-d", ValueError, r"func must return a 1-D array of residuals, got shape \(2, 1\)"),
         ("2-d square", ValueError, r"func must return a 1-D array .* got shape \(2, 50\)"),
     ],
@@ -227,7 +227,7 @@ def test_dfun_of_wrong_shape_raises_and_names_it(xp, col_deriv, shape):
 @pytest.mark.parametrize(
     ("value", "match"),
     [
-        (np.ones((50, 2), complex), "bad must return .* got dtype complex128"),
+        (np.ones((50, 2), complex), "bad must return .* got dtype complex"),
         (None, "bad must return .* got dtype object"),
         ("text", "bad must return"),
     ],
@@ -296,7 +296,8 @@ def test_func_not_finite_at_the_start_is_ier_minus_1(xp, value, dfun):
     assert ier == -1
     assert "function returned a NaN or an infinity at the starting parameters" in message
     assert info["nfev"] == 1
-    assert len(calls) == (1 if xp is np else 0)
+    # Before a new program is used, it is compared with the function in Python.
+    assert len(calls) in ([1] if xp is np else [0, 2])
     np.testing.assert_array_equal(x, START)
     assert cov_x is None
     assert info["fvec"].shape == (50,)
@@ -363,27 +364,47 @@ def test_nan_everywhere_but_at_the_start_ends(xp):
 
 @pytest.mark.parametrize("value", [NAN, INF])
 @pytest.mark.parametrize(("func", "dfun"), [(decay, rows), (decay_jnp, rows_jnp)])
-def test_given_jacobian_not_finite_is_ier_minus_2(func, dfun, value):
+def test_given_jacobian_not_finite_is_taken_by_differences(func, dfun, value):
     def bad(p):
         return dfun(p) * np.where(X > 2.0, value, 1.0)[:, None]
 
-    x, cov_x, info, message, ier = leastsq(func, START, Dfun=bad, full_output=True)
+    x, cov_x, info, _, ier = leastsq(func, START, Dfun=bad, full_output=True)
+    assert ier in (1, 2, 3)
+    best, best_cov = leastsq(func, START, full_output=True)[:2]
+    np.testing.assert_allclose(x, best, rtol=1e-6)
+    np.testing.assert_allclose(cov_x, best_cov, rtol=1e-5)
+    assert info["nfev"] >= info["njev"] * 3
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+@pytest.mark.parametrize(
+    ("func", "dfun", "xp"), [(decay, rows, np), (decay_jnp, rows_jnp, jnp)], ids=["numpy", "jax"]
+)
+def test_jacobian_without_differences_is_ier_minus_2(func, dfun, xp, value):
+    """The function is finite at the start and nowhere beside it."""
+
+    def alone(p):
+        return func(p) * xp.where(xp.all(p == xp.asarray(START)), 1.0, NAN)
+
+    def bad(p):
+        return dfun(p) * np.where(X > 2.0, value, 1.0)[:, None]
+
+    x, cov_x, info, message, ier = leastsq(alone, START, Dfun=bad, full_output=True)
     assert ier == -2
     assert "Jacobian has a NaN or an infinity" in message
     assert cov_x is None
     np.testing.assert_array_equal(x, START)
-    assert info["nfev"] == 1
+    assert (info["nfev"], info["njev"]) == (5, 1)
     with pytest.warns(RuntimeWarning, match="Jacobian has a NaN"):
-        leastsq(func, START, Dfun=bad)
+        leastsq(alone, START, Dfun=bad)
 
 
-def test_automatic_derivative_not_finite_is_ier_minus_2():
-    x, _, info, message, ier = leastsq(
-        lambda p: jnp.sqrt(p) * np.ones(2) - 2.0, 0.0, full_output=True
-    )
-    assert (ier, info["nfev"], info["njev"]) == (-2, 1, 1)
-    assert "Dfun='2-point'" in message
-    np.testing.assert_array_equal(x, 0.0)
+def test_automatic_derivative_not_finite_is_taken_by_differences():
+    """To the side where the function is finite."""
+    x, _, info, _, ier = leastsq(lambda p: jnp.sqrt(p) * np.ones(2) - 2.0, 0.0, full_output=True)
+    assert ier in (1, 2, 3)
+    np.testing.assert_allclose(x, 4.0, rtol=1e-7)
+    assert info["nfev"] > info["njev"]
 
 
 @pytest.mark.parametrize("xp", [np, jnp])
@@ -398,15 +419,14 @@ def test_finite_difference_not_finite_is_ier_minus_2(xp):
 
 
 @pytest.mark.parametrize("func", [decay, decay_jnp])
-def test_jacobian_not_finite_later_leaves_the_last_accepted_parameters(func):
+def test_jacobian_not_finite_later_is_taken_by_differences(func):
     def bad(p):
         xp = np if isinstance(p, np.ndarray) else jnp
         return rows(p, xp) * xp.where(p[0] == 1.0, 1.0, NAN)
 
     x, _, info, _, ier = leastsq(func, START, Dfun=bad, full_output=True)
-    assert ier == -2
-    assert info["njev"] == 2
-    assert np.sum(decay(x) ** 2) < np.sum(decay(np.array(START)) ** 2)
+    assert ier in (1, 2, 3)
+    np.testing.assert_allclose(x, leastsq(func, START)[0], rtol=1e-6)
     np.testing.assert_allclose(info["fvec"], decay(x), atol=1e-14)
 
 

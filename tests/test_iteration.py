@@ -149,9 +149,14 @@ def test_infinite_residual_at_the_start_ends_after_one_evaluation(x64):
 
 
 def test_nonfinite_jacobian_at_the_start_keeps_the_start(x64):
-    state, f = small_fit(lambda x: jnp.stack([jnp.sqrt(x[0]) - 1.0, x[0] + x[1]]), [0.0, 2.0])
+    def residual(x):
+        """Finite at the start, and nowhere beside it."""
+        here = jnp.where(x[0] == 0.0, 1.0, jnp.nan)
+        return here * jnp.stack([jnp.sqrt(x[0]) - 1.0, x[0] + x[1]])
+
+    state, f = small_fit(residual, [0.0, 2.0])
     assert state.status == Status.NONFINITE_JACOBIAN
-    assert (state.nfev, state.njev) == (1, 1)
+    assert (state.nfev, state.njev) == (5, 1)  # two for each column
     np.testing.assert_array_equal(state.point.x, [0.0, 2.0])
     np.testing.assert_array_equal(f, [-1.0, 2.0])
 
@@ -159,11 +164,21 @@ def test_nonfinite_jacobian_at_the_start_keeps_the_start(x64):
 def test_nonfinite_jacobian_later_keeps_the_last_accepted_parameters(x64):
     x0 = np.array(STARTS[0])
 
-    def residual(p):
+    def clean(p):
         return decay(p, Y)
 
     def jacobian(p, f):
-        return jnp.where(jnp.all(p == x0), jax.jacfwd(residual)(p), jnp.nan)
+        return jnp.where(jnp.all(p == x0), jax.jacfwd(clean)(p), jnp.nan)
+
+    once, _ = jax.jit(partial(minimize, clean, lambda p, f: jax.jacfwd(clean)(p)))(
+        x0, options(max_nfev=2)
+    )
+    second = once.point.x
+    assert once.nit == 1
+
+    def residual(p):
+        """Finite at the first two points alone."""
+        return jnp.where(jnp.all(p == x0) | jnp.all(p == second), clean(p), jnp.nan)
 
     state, f = jax.jit(partial(minimize, residual, jacobian))(x0, options())
     assert state.status == Status.NONFINITE_JACOBIAN

@@ -122,7 +122,7 @@ def test_a_loaded_result_knows_that_it_is_of_counts(result, tmp_path):
     both = type(result).concat([result, result])
     np.testing.assert_array_equal(both.bic[: len(COUNTS)], result.bic)
     squares = fit(decay_on, T, COUNTS, (20.0, 1.0, 1.0))
-    with pytest.raises(ValueError, match="same parameters and kind of loss"):
+    with pytest.raises(ValueError, match="same parameters, kind of loss"):
         type(result).concat([result, squares])
 
 

@@ -222,6 +222,7 @@ class Keeper:
         kind = type(value)
         is_plain = (
             kind.__module__ == (module or kind.__module__)
+            and kind.__module__.split(".")[0] != OURS
             and hasattr(value, "__dict__")
             and kind.__new__ is object.__new__
             and not hasattr(kind, "__del__")

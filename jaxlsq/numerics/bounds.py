@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.numerics.norm import total
-from jaxlsq.numerics.sweep import floor_of, independence, quadratic_form, sweep
+from jaxlsq.numerics.sweep import floor_of, inflation, quadratic_form, sweep
 from jaxlsq.numerics.trust_region import norm
 from jaxlsq.status import Status
 
@@ -129,8 +129,8 @@ class GramBox:
         return jnp.sqrt(jnp.maximum(-quadratic_form(solved, q), 0.0))
 
     def rank(self, solved, counts):
-        """`independence`."""
-        return independence(solved, self._diagonal, counts)
+        """The reciprocal of the largest variance inflation."""
+        return 1.0 / inflation(solved, self._diagonal, counts)
 
 
 def box_steps(problem, box, idle=False):

@@ -404,7 +404,7 @@ def final_status(state):
 
 
 def least_rank(dtype, x):
-    """How small `jaxlsq.numerics.sweep.independence` is that of a singular matrix.
+    """How small the reciprocal of `jaxlsq.numerics.sweep.inflation` is of a singular matrix.
 
     n times the pivots' floor: of which covariances, from eigenvalues, have all finite.
     """

@@ -191,6 +191,11 @@ def difference_of(values, steps, xp=jnp):
         (..., m) arrays, the residual at three places.
     steps : (back, forward)
         (..., 1) arrays, from the middle to the others; zero where a bound leaves no room.
+
+    Returns
+    -------
+    (..., m) array
+        NaN where the function is finite to neither side, zero where there is no room for one.
     """
     behind, here, ahead = values
     back, forward = steps
@@ -198,7 +203,8 @@ def difference_of(values, steps, xp=jnp):
     backwards = xp.isfinite(behind) & (back > 0)
     high, low = xp.where(forth, ahead, here), xp.where(backwards, behind, here)
     run = xp.where(forth, forward, 0.0) + xp.where(backwards, back, 0.0)
-    return xp.where(run > 0, (high - low) / xp.where(run > 0, run, 1.0), 0.0)
+    nowhere = xp.where((forward > 0) | (back > 0), xp.nan, 0.0)
+    return xp.where(run > 0, (high - low) / xp.where(run > 0, run, 1.0), nowhere)
 
 
 def repaired(fun, x, f, jac, bounds=None):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxlsq.numerics.bounds import GramBox, box_steps
 from jaxlsq.numerics.loss import sum_of
 from jaxlsq.numerics.norm import total
-from jaxlsq.numerics.sweep import floor_of, independence, quadratic_form, sweep
+from jaxlsq.numerics.sweep import floor_of, inflation, quadratic_form, sweep
 from jaxlsq.numerics.trust_region import levenberg_parameter, norm
 
 __all__ = ["Normal", "normal_equations"]
@@ -210,6 +210,6 @@ def _damped_steps(gram, gradient):
         slope = jnp.sqrt(jnp.maximum(-quadratic_form(swept[:n, :n], q), 0.0)) / jnp.where(
             length == 0, 1.0, length
         )
-        return q, length, slope, independence(swept[:n, :n], diagonal)
+        return q, length, slope, 1.0 / inflation(swept[:n, :n], diagonal)
 
     return attempt

@@ -12,7 +12,7 @@ from jax import lax
 
 from jaxlsq.numerics.norm import total
 
-__all__ = ["floor_of", "independence", "quadratic_form", "sweep", "symmetric_inverse"]
+__all__ = ["floor_of", "inflation", "quadratic_form", "sweep", "symmetric_inverse"]
 
 
 def floor_of(n, dtype):
@@ -24,12 +24,12 @@ def floor_of(n, dtype):
     return 4 * n * jnp.finfo(dtype).eps
 
 
-def independence(swept, diagonal, counts=True):
-    r"""The smallest part of a parameter's column that the other columns do not span.
+def inflation(swept, diagonal, counts=True):
+    r"""The largest variance inflation: how far a matrix is from singular.
 
-    .. math:: \min_j \frac{1}{A_{jj} (A^{-1})_{jj}} = \min_j (1 - R_j^2)
+    .. math:: \max_j A_{jj} (A^{-1})_{jj} = \max_j \frac{1}{1 - R_j^2}
 
-    Regression calls it the tolerance, and its reciprocal the largest variance inflation.
+    where the other columns span :math:`R_j^2` of column j.
 
     Parameters
     ----------
@@ -43,12 +43,11 @@ def independence(swept, diagonal, counts=True):
     Returns
     -------
     (...) array
-        From 0, where a row that counts was not usable, to 1.
+        At least one; infinite where a row that counts was not usable.
     """
-    inflation = -jnp.stack([swept[j, j] for j in range(diagonal.shape[0])]) * diagonal
-    usable = inflation > 0
-    part = jnp.where(usable, 1.0 / jnp.where(usable, inflation, 1.0), 0.0)
-    return jnp.clip(jnp.min(jnp.where(counts, part, 1.0), axis=0), 0.0, 1.0)
+    values = -jnp.stack([swept[j, j] for j in range(diagonal.shape[0])]) * diagonal
+    values = jnp.where(values > 0, values, jnp.inf)
+    return jnp.maximum(jnp.max(jnp.where(counts, values, 1.0), axis=0), 1.0)
 
 
 def quadratic_form(matrix, q):

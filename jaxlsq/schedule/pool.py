@@ -48,7 +48,7 @@ class Ended:
     fnorm : (B,) array
         The square root of twice the cost, which does not leave the range of the type.
     rank : (B,) array
-        How far from singular the last Jacobian is, see `jaxlsq.numerics.sweep.independence`.
+        How far from singular the last Jacobian is, see `jaxlsq.numerics.sweep.inflation`.
     damping : (B,) array
         Of the last step: zero where it was that of the whole model.
     status, nfev, njev, nit : (B,) int32 arrays
