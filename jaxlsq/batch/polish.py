@@ -20,7 +20,7 @@ _UNDECIDED = (
     Status.GTOL_TOO_SMALL,
 )
 # Where the others span all but this part of a column, float32 has less than three digits of a step.
-LEAST_RANK = 1e-4
+LEAST_CERTAINTY = 1e-4
 # Residuals of fewer epsilons of the data than this are as much rounding as they are noise.
 NEAR_EPS = 16.0
 
@@ -49,9 +49,9 @@ def chosen(polish, arrays, seen):
     if polish == "float64":
         return np.arange(status.size)
     spacing = NEAR_EPS * np.finfo(np.float32).eps * seen.size
-    doubtful = (arrays["rank"] < LEAST_RANK) | (arrays["fnorm"] < spacing)
-    # On a plateau short steps gain little, which is not to be at its lowest point.
-    doubtful |= arrays["damping"] > 0
+    # On a plateau short steps gain little, which is not to be at its lowest point: there the
+    # certainty is zero too.
+    doubtful = (arrays["certainty"] < LEAST_CERTAINTY) | (arrays["fnorm"] < spacing)
     converged = np.isin(status, sorted(SUCCESS))
     return np.flatnonzero(np.isin(status, _UNDECIDED) | (converged & doubtful))
 

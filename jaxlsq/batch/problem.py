@@ -140,7 +140,7 @@ class Problem(Answers):
                 given = start and start(0, len(index))
                 again = self._in_float64(group, arrays, some, given, watch[0])
                 arrays = polish.polished(arrays, again, some) if again else arrays
-        arrays = {k: v for k, v in arrays.items() if k not in ("fnorm", "rank", "damping")}
+        arrays = {k: v for k, v in arrays.items() if k not in ("fnorm", "certainty")}
         arrays["dof"] = seen.live - (limits.varying() if limits else n)
         nothing = np.broadcast_to(np.int8(0), arrays["x"].shape)
         active = limits.active(arrays["x"], group.dtype) if limits else nothing

@@ -8,7 +8,7 @@ of which the step needs R, P, the first n elements of :math:`Q^T f` and the norm
 of J's columns.  `jaxlsq.numerics.normal` has the other form, for many lanes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -61,11 +61,6 @@ class Factor:
         unit = power_of_two(jnp.max(jnp.abs(self.qtf)))
         return jnp.sum(self.r * (self.qtf / unit)[:, None], axis=0)[inverse(self.perm)]
 
-    def without(self, ignored):
-        """With columns of zero for some of the parameters, (n,) bool."""
-        r = jnp.where(ignored[self.perm][None, :], 0.0, self.r)
-        return replace(self, r=r, column_norms=jnp.where(ignored, 0.0, self.column_norms))
-
     def cosines(self, fnorm):
         """Between the residual and each column; zero for a zero column."""
         norms = self.column_norms[self.perm]
@@ -80,7 +75,7 @@ class Factor:
         Parameters
         ----------
         scale : (n,) array
-            D, positive.
+            D, positive; infinite for a parameter whose column counts as zero.
         fnorm : scalar
             Norm of the residual.
         step_bound, damping : scalar
@@ -103,13 +98,19 @@ class Factor:
         # All lengths in a unit near the norm of the residual, so that no square leaves
         # the range of the type.
         unit = power_of_two(fnorm)
-        r, fnorm = self.r / unit, fnorm / unit
-        scale = scale[self.perm] / unit
+        r, scale = self._moving(scale)
+        r, scale, fnorm = r / unit, scale / unit, fnorm / unit
         attempt, gradient = damped_steps(r, self.qtf / unit, scale)
         damping, p, rank = levenberg_parameter(attempt, gradient, step_bound / unit, damping, idle)
         step_norm = jnp.sqrt(jnp.sum(jnp.square(scale * p))) * unit
         model = jnp.sum(jnp.square(jnp.sum(r * p[None, :], axis=1) / fnorm))
         return damping, p[inverse(self.perm)], step_norm, model, rank
+
+    def _moving(self, scale):
+        """R with columns of zero where the scale is infinite, and the scale, in pivoted order."""
+        scale = scale[self.perm]
+        still = jnp.isinf(scale)
+        return jnp.where(still[None, :], 0.0, self.r), jnp.where(still, 1.0, scale)
 
     def step_in_box(self, box, scale, fnorm, step_bound, damping, idle=False):
         """`step` with p between the two ends of a box, and half the slope along it too.
@@ -124,8 +125,9 @@ class Factor:
             Of the parameters that are not at an end of the box.
         """
         unit, back = power_of_two(fnorm), inverse(self.perm)
-        fnorm, scale = fnorm / unit, scale[self.perm] / unit
-        triangle = TriangleBox(self.r / unit / scale[None, :], self.qtf / unit)
+        r, scale = self._moving(scale)
+        fnorm, scale = fnorm / unit, scale / unit
+        triangle = TriangleBox(r / unit / scale[None, :], self.qtf / unit)
         low, high = (end[self.perm] * scale for end in box)
         attempt, sides = box_steps(triangle, (low, high), idle)
         gradient = triangle.gradient

@@ -135,7 +135,8 @@ class Point:
     factor: Factor | Normal  # of the Jacobian and residual there
     scale: jax.Array  # (n,) D
     gnorm: jax.Array  # largest cosine between the residual and a column of J
-    # (n,) norms of columns that are rounding, as far as is known, and zero for the others
+    # (n,) norms of columns that are rounding, as far as is known, zero for the others, and
+    # infinite before the first Jacobian
     faint: jax.Array
     before: Before | None  # with bounds
 
@@ -190,10 +191,10 @@ def start(x0, empty=Factor.empty, bounded=False):
     lanes = x0.shape[1:]
     zero, zeros = jnp.zeros(lanes, x0.dtype), jnp.zeros_like(x0)
     count, no = jnp.zeros(lanes, jnp.int32), jnp.zeros(lanes, bool)
-    infinite = jnp.full_like(zero, jnp.inf)
+    infinite, unknown = jnp.full_like(zero, jnp.inf), jnp.full_like(zeros, jnp.inf)
     before = Before(x0, infinite, zero, count) if bounded else None
     return State(
-        point=Point(x0, infinite, zero, empty(x0), zeros, zero, zeros, before),
+        point=Point(x0, infinite, zero, empty(x0), zeros, zero, unknown, before),
         trial=Trial(x0, zero, zero, zero, zero, zero, jnp.ones_like(zero)),
         nfev=count,
         njev=count,
@@ -308,10 +309,9 @@ def relinearize(state, factor, options, evaluations, bounds=None):
     first = begins | state.probing
     norms = factor.column_norms
     safe_fnorm = jnp.where(point.fnorm == 0, 1.0, point.fnorm)
-    faint, proven = faint_columns(state, norms, safe_fnorm, options)
-    factor = factor.without(faint > 0)
-    blank = begins & ((norms == 0) | (faint > 0))
-    adaptive = jnp.where(blank, 1.0, jnp.where(proven, norms, jnp.maximum(point.scale, norms)))
+    faint = faint_columns(state, norms, safe_fnorm)
+    blank = jnp.where(begins, norms == 0, faint > 0)
+    adaptive = jnp.where(blank, 1.0, jnp.maximum(point.scale, norms))
     scale = jnp.where(options.diag > 0, options.diag, adaptive)
     xnorm = jnp.where(first, _scaled_norm(scale * point.x, safe_fnorm), point.xnorm)
     bound = jnp.where(xnorm == 0, options.factor, options.factor * xnorm)
@@ -358,7 +358,9 @@ def propose(state, bounds=None):
     State
     """
     point, trial = state.point, state.trial
-    region = point.scale, point.fnorm, trial.step_bound, trial.damping
+    # Columns that are rounding count as zero.
+    scale = jnp.where(point.faint > 0, jnp.inf, point.scale)
+    region = scale, point.fnorm, trial.step_bound, trial.damping
     idle = state.status != Status.RUNNING
     if bounds is None:
         damping, p, step_norm, model, rank = point.factor.step(*region, idle)

@@ -10,7 +10,7 @@ Lanes are the *last* axis here, so that the algebra of size n is done for all la
 one lane alone has no such axis.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -71,12 +71,6 @@ class Normal:
         """The gradient J'f, but for positive factors."""
         return self.gradient
 
-    def without(self, ignored):
-        """With columns of zero for some of the parameters, (n, ...) bool."""
-        kept = ~ignored
-        gram = jnp.where(kept[:, None] & kept[None, :], self.gram, 0.0)
-        return replace(self, gram=gram, gradient=jnp.where(kept, self.gradient, 0.0))
-
     def largest_gradient(self, held):
         """The largest element of the gradient, but for parameters that are held."""
         gradient = jnp.where(held, 0.0, jnp.abs(self.gradient)) * self.unit / self.sizes
@@ -90,7 +84,8 @@ class Normal:
     def step(self, scale, fnorm, step_bound, damping, idle=False):
         """The Levenberg-Marquardt step, as `jaxlsq.numerics.factor.Factor.step`.
 
-        Lanes that are `idle` wait for none of it; what they get is meaningless.
+        Lanes that are `idle` wait for none of it; what they get is meaningless.  A parameter of
+        infinite scale has a column of zero.
         """
         scale, gram, gradient = self._scaled(scale)
         damping, q, rank = levenberg_parameter(
@@ -114,7 +109,8 @@ class Normal:
         """
         sizes = self.sizes
         scale, gram, gradient = self._scaled(scale)
-        low, high = (end / sizes * scale for end in box)
+        finite = jnp.where(jnp.isinf(scale), 1.0, scale)
+        low, high = (end / sizes * finite for end in box)
         attempt, sides = box_steps(GramBox(gram, gradient), (low, high), idle)
         damping, q, rank = levenberg_parameter(
             attempt, gradient, step_bound / self.unit, damping, idle, sides

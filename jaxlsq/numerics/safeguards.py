@@ -27,8 +27,8 @@ TURNS = 6
 TURN_SHRINK = 0.1
 
 
-def faint_columns(state, norms, fnorm, options):
-    r"""Columns that may be nothing but rounding, and those of which the start proves more.
+def faint_columns(state, norms, fnorm):
+    r"""Norms of columns that may be nothing but rounding, and zero for the others.
 
     A column is faint where its parameter, changed by all of itself, would change the residual by
     no more than rounding does:
@@ -43,15 +43,13 @@ def faint_columns(state, norms, fnorm, options):
     column of zeros, until it is no longer faint.
     """
     point, eps = state.point, jnp.finfo(norms.dtype).eps
-    begins = state.njev == 0
-    size = jnp.where(point.x == 0, 1.0, jnp.abs(point.x))
-    effect = norms * size
+    effect = norms * jnp.where(point.x == 0, 1.0, jnp.abs(point.x))
     largest = jnp.maximum(fnorm, jnp.max(effect, axis=0))
-    small = (norms > 0) & (effect <= NOISE_EPS * eps * largest) & (options.diag == 0)
-    suspect = point.faint > 0
+    is_small = effect <= NOISE_EPS * eps * largest
     steady = jnp.abs(norms - point.faint) <= jnp.sqrt(eps) * point.faint
-    proven = suspect & state.probing & steady
-    return jnp.where(small & ~proven & (begins | suspect), norms, 0.0), proven
+    # Infinite before the first Jacobian, which is where a column may begin to be faint.
+    suspect = (point.faint > 0) & ~(state.probing & steady)
+    return jnp.where(is_small & suspect, norms, 0.0)
 
 
 def turned_back(state, taken, norms, bounds):
@@ -108,8 +106,9 @@ def moved_start(x, bounds):
     """Each parameter moved by a few of its epsilons, differently, inside the bounds."""
     n = x.shape[0]
     number = jnp.arange(1, n + 1, dtype=x.dtype).reshape(n, *(1,) * (x.ndim - 1))
-    step = MOVED_EPS * jnp.finfo(x.dtype).eps * number * jnp.abs(x)
+    part = MOVED_EPS * jnp.finfo(x.dtype).eps * number
     if bounds is None:
-        return x + step
+        return x * (1.0 + part)
     lower, upper = bounds
+    step = part * jnp.abs(x)
     return jnp.clip(jnp.where(x + step <= upper, x + step, x - step), lower, upper)

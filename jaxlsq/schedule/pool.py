@@ -47,10 +47,9 @@ class Ended:
         The largest element of the gradient J'f there, but for those that a bound holds.
     fnorm : (B,) array
         The square root of twice the cost, which does not leave the range of the type.
-    rank : (B,) array
-        How far from singular the last Jacobian is, see `jaxlsq.numerics.sweep.inflation`.
-    damping : (B,) array
-        Of the last step: zero where it was that of the whole model.
+    certainty : (B,) array
+        The reciprocal of `jaxlsq.numerics.sweep.inflation` at the last Jacobian; zero where that
+        is singular, or where the trust region kept the last step short.
     status, nfev, njev, nit : (B,) int32 arrays
     """
 
@@ -58,8 +57,7 @@ class Ended:
     cost: jax.Array
     optimality: jax.Array
     fnorm: jax.Array
-    rank: jax.Array
-    damping: jax.Array
+    certainty: jax.Array
     status: jax.Array
     nfev: jax.Array
     njev: jax.Array
@@ -264,7 +262,7 @@ def advance(lane, pool, queue, options, drain, place, evaluations=0, plain=None)
         units = _units(lane, queue, equations, place)
         rows = size + width
         results = (
-            jnp.zeros((rows, n + 5), queue.x0.dtype),
+            jnp.zeros((rows, n + 3), queue.x0.dtype),
             jnp.full((rows, 4), Status.RUNNING, jnp.int32),
         )
 
@@ -284,7 +282,9 @@ def advance(lane, pool, queue, options, drain, place, evaluations=0, plain=None)
         carry = replace(pool, problem=old), results, place.issued, place.rounds
         carry = lax.while_loop(unfinished, body, carry)
         pool, (reals, counts), issued, rounds = carry
-    scalars = (reals[:, n + j] for j in range(5))
+    optimality, fnorm, certainty = (reals[:, n + j] for j in range(3))
+    cost = 0.5 * jnp.square(fnorm)
+    scalars = cost, optimality, fnorm, certainty
     ended = Ended(reals[:, :n], *scalars, *(counts[:, j] for j in range(4)))
     return pool, ended, Place(issued, rounds, place.units and units)
 
@@ -384,11 +384,9 @@ def _write(pool, results):
     begun = jnp.isfinite(fnorm)
     new_reals = [
         state.point.x,
-        jnp.where(begun, 0.5 * jnp.square(fnorm), jnp.nan)[None],
         jnp.where(begun, factor.largest_gradient(held), jnp.nan)[None],
         jnp.where(begun, fnorm, jnp.nan)[None],
-        state.trial.rank[None],
-        state.trial.damping[None],
+        jnp.where(state.trial.damping > 0, 0.0, state.trial.rank)[None],
     ]
     new_counts = jnp.stack([final_status(state), state.nfev, state.njev, state.nit], axis=1)
 

@@ -24,8 +24,8 @@ GRACE_S = 0.3
 
 _COUNTS = ("status", "nfev", "njev", "nit")
 # What is reported of a problem that has not ended.
-_EMPTY = Ended(*(np.nan,) * 6, Status.INTERRUPTED, 0, 0, 0)
-_REALS = ("x", "cost", "optimality", "fnorm", "rank", "damping")
+_EMPTY = Ended(*(np.nan,) * 5, Status.INTERRUPTED, 0, 0, 0)
+_REALS = ("x", "cost", "optimality", "fnorm", "certainty")
 
 
 class Pace:
