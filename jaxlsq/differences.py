@@ -1,10 +1,16 @@
-"""Finite differences on the host, with steps for the type that the function really computes in."""
+"""Differences on the host, with steps for the type that the function really computes in."""
 
 import numpy as np
 
 from jaxlsq.numerics.jacobian import forward_step, inside
 
-__all__ = ["Differences"]
+__all__ = ["EVALUATIONS", "ComplexStep", "Differences"]
+
+# Evaluations of the residual that one Jacobian costs, per parameter.
+EVALUATIONS = {"2-point": 1, "3-point": 2, "cs": 1}
+
+# Of a parameter: so small that no error of truncation is left, of order its square.
+COMPLEX_STEP = 1e-20
 
 # A function in float32 does not move at most of its points by a step of float64's size.
 _STILL = 0.25
@@ -46,6 +52,40 @@ class Differences:
 
     def _with(self, epsfcn, x, f):
         return difference(self._residual, self._method, epsfcn, self._bounds, x, f)
+
+
+class ComplexStep:
+    r"""The derivative of an analytic function, :math:`\operatorname{Im} f(x + i h e_j) / h`.
+
+    Parameters
+    ----------
+    func : callable
+        ``func(x) -> (m,)`` of complex parameters.
+
+    References
+    ----------
+    W. Squire, G. Trapp, "Using complex variables to estimate derivatives of real functions",
+    SIAM Review 40 (1998).
+    """
+
+    def __init__(self, func):
+        self._func = func
+
+    def __call__(self, x, f):
+        jac = np.empty((x.size, f.size)).T
+        steps = COMPLEX_STEP * np.where(x == 0, 1.0, np.abs(x))
+        for j, h in enumerate(steps):
+            moved = x.astype(np.complex128)
+            moved[j] += 1j * h
+            value = np.asarray(self._func(moved))
+            if value.dtype.kind != "c" or value.shape != f.shape:
+                raise TypeError(
+                    "jac='cs' (the complex step) needs a function that returns complex values for "
+                    f"complex parameters: expected {f.size} of them, got dtype {value.dtype} and "
+                    f"shape {value.shape}. Use '2-point'."
+                )
+            jac[:, j] = value.imag / h
+        return jac
 
 
 def difference(residual, method, epsfcn, bounds, x, f):

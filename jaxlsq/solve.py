@@ -13,7 +13,8 @@ from jaxlsq.cache import PROGRAMS, Memory, program_key
 from jaxlsq.compiler import COMPILER_OPTIONS
 from jaxlsq.concrete import check_concrete
 from jaxlsq.contexts import own_settings
-from jaxlsq.differences import Differences
+from jaxlsq.differences import EVALUATIONS as EVALUATIONS_ON_HOST
+from jaxlsq.differences import ComplexStep, Differences
 from jaxlsq.forked import check_not_forked
 from jaxlsq.host import (
     OwnSettings,
@@ -252,7 +253,7 @@ def _certain(problem, tried, agreed, solution_from, options):
 
 def _no_derivative(problem):
     """None, for the host's differences, unless the derivative was asked for."""
-    if problem.jac is None:
+    if problem.jac in (None, "cs"):
         return None
     raise TypeError(
         f"Dfun={problem.jac!r} needs a derivative that JAX does not have for this function; "
@@ -371,9 +372,11 @@ def _solve_on_host(problem, settings, tried):
             )
         return f
 
-    evaluations = 0 if callable(method) else n * EVALUATIONS[method]
+    evaluations = 0 if callable(method) else n * EVALUATIONS_ON_HOST[method]
     options = _complete(settings, n, evaluations == 0, dtypes[0])
-    if callable(method):
+    if method == "cs":
+        jacobian = ComplexStep(lambda x: problem.func(x, *problem.args))
+    elif callable(method):
         jacobian = partial(_given_jacobian, problem, m)
         jacobian(problem.x0.copy(), f0)  # its errors come before the first compile
     else:

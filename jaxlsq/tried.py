@@ -22,7 +22,7 @@ __all__ = ["UNTRACEABLE", "Tried", "in_float64", "remember_untraceable", "residu
 # not pay for a trace that fails each time; and whether JAX could at least call them.
 UNTRACEABLE = remembering(Memory(size=1024))
 
-_DERIVATIVES = {"jacfwd": jax.jacfwd, "jacrev": jax.jacrev}
+_DERIVATIVES = {"jacfwd": jax.jacfwd, "cs": jax.jacfwd, "jacrev": jax.jacrev}
 
 # Ours that call a function of the user's and say what is wrong with what it returns.
 _FRONTS = ("jaxlsq.problem", "jaxlsq.api.curve_fit")

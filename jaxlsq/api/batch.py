@@ -106,7 +106,8 @@ def fit(
     f_scale : float or array_like
         C, from which on a residual is an outlier; broadcasts to `ydata`.
     jac : str or callable
-        'jacfwd', 'jacrev', '2-point', '3-point', or ``jac(x, *params) -> (m, n)`` of the model.
+        'jacfwd', 'jacrev', '2-point', '3-point', or ``jac(x, *params) -> (m, n)`` of the model;
+        'cs' is 'jacfwd', which is exact.
     ftol, xtol, gtol : float, optional
         Tolerances, as for `leastsq`; None for 1.5e-8 in float64 and 1e-5 in float32.
     x_scale : (n,) array_like, optional
@@ -255,7 +256,7 @@ def least_squares_batch(
     loss, f_scale
         As for `fit`, but for 'poisson'; `f_scale` is a number, (m,), or (B, 1) or (B, m).
     jac : str or callable
-        'jacfwd', 'jacrev', '2-point', '3-point', or ``jac(params, data_of_one) -> (m, n)``.
+        As for `fit`, or ``jac(params, data_of_one) -> (m, n)``.
     ftol, xtol, gtol, x_scale, max_nfev, starts, polish, progress
         As for `fit`.
 

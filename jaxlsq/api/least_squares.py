@@ -60,7 +60,8 @@ def least_squares(
         Starting parameters, n numbers in all.  What is narrower than float32 is computed in it,
         and rounded in the result's `x` only.
     jac : str or callable
-        'jacfwd', 'jacrev', '2-point', '3-point', or ``jac(x, *args, **kwargs) -> (m, n)``.
+        'jacfwd', 'jacrev', '2-point', '3-point', or ``jac(x, *args, **kwargs) -> (m, n)``;
+        'cs' is 'jacfwd', which is exact.
     ftol, xtol, gtol : float, optional
         Tolerances, as for `leastsq`; None for 1.5e-8 in float64 and 1e-5 in float32.
     x_scale : (n,) array_like, optional

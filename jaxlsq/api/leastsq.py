@@ -50,7 +50,8 @@ def leastsq(
         the like is an array for a function that JAX can trace.
     Dfun : callable, str or None
         ``Dfun(x, *args) -> (m, n)`` Jacobian; or 'jacfwd', 'jacrev', '2-point'
-        (MINPACK's forward differences) or '3-point'.  None: 'jacfwd' where `func`
+        (MINPACK's forward differences), '3-point' or 'cs', the complex step (where
+        `func` is traceable, 'jacfwd').  None: 'jacfwd' where `func`
         is traceable and `epsfcn` is not given, else '2-point'.
     full_output : bool
         Return everything.

@@ -195,10 +195,10 @@ def compile_task(task, examples, shared, options, starts):
     def compile_():
         program = partial(_advance, traced, task.check, sizes, m)
         begin = jax.jit(partial(_begin, traced, sizes, examples), **POOL_OPTIONS)
-        begin = begin.lower(shared, *closure).compile()
+        begin = begin.lower(shared, *closure)
         pool = jax.eval_shape(partial(_begin, traced, sizes, examples), shared, *closure)
         run = jax.jit(program, **POOL_OPTIONS).lower(pool, *arguments)
-        return answered(run.compile), begin, Pace()
+        return answered(run.compile), answered(begin.compile), Pace()
 
     with own_settings():
         run, begin, pace = PROGRAMS.get(key, compile_)
