@@ -4,11 +4,11 @@ from jaxlsq.api.batch import fit, least_squares_batch
 from jaxlsq.api.curve_fit import OptimizeWarning, curve_fit
 from jaxlsq.api.least_squares import least_squares
 from jaxlsq.api.leastsq import leastsq
-from jaxlsq.cache import clear_cache
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import FitResult
 from jaxlsq.results.solution import LeastSquaresResult
 from jaxlsq.status import Status
+from jaxlsq.tracing.cache import clear_cache
 
 __all__ = [
     "FitResult",

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxlsq.solve
+import jaxlsq.single.solve
 from jaxlsq import leastsq
 
 X = np.linspace(0.0, 4.0, 50)
@@ -16,7 +16,7 @@ INF, NAN = float("inf"), float("nan")
 @pytest.fixture(autouse=True)
 def nothing_known_untraceable():
     """Tests build NumPy and jax.numpy functions from the same code."""
-    jaxlsq.solve._UNTRACEABLE.clear()
+    jaxlsq.single.tried.UNTRACEABLE.clear()
 
 
 def decay(p):

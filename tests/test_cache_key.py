@@ -10,9 +10,9 @@ import pytest
 
 import jaxlsq
 from jaxlsq import curve_fit, fit, least_squares, leastsq
-from jaxlsq.cache import PROGRAMS, ProgramCache, program_key
-from jaxlsq.structure import Unkeyable, _frozen
-from jaxlsq.tracing import trace, with_fixed_literals
+from jaxlsq.tracing.cache import PROGRAMS, ProgramCache, program_key
+from jaxlsq.tracing.structure import Unkeyable, _frozen
+from jaxlsq.tracing.trace import trace, with_fixed_literals
 
 T = np.linspace(0.1, 4.0, 30)
 

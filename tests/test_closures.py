@@ -10,8 +10,8 @@ import scipy.optimize
 
 import jaxlsq
 from jaxlsq import curve_fit, fit, least_squares, least_squares_batch, leastsq
-from jaxlsq.signature import Signature
-from jaxlsq.tried import UNTRACEABLE
+from jaxlsq.single.tried import UNTRACEABLE
+from jaxlsq.tracing.signature import Signature
 
 T = np.linspace(0.1, 4.0, 30)
 Y = 2.5 * np.exp(-1.3 * T)

@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import curve_fit
 
 from jaxlsq import fit, least_squares
-from jaxlsq.numerics.fast import with_fast_functions
+from jaxlsq.tracing.fast import with_fast_functions
 
 RNG = np.random.default_rng(0)
 MODES = pytest.mark.parametrize("mode", ["full", "same", "valid"])

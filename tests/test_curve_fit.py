@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-import jaxlsq.solve
+import jaxlsq.single.solve
 from jaxlsq import OptimizeWarning, curve_fit
 
 X = np.linspace(0.0, 4.0, 50)
@@ -31,7 +31,7 @@ SIGMAS = {
 @pytest.fixture(autouse=True)
 def nothing_known_untraceable():
     """Tests build NumPy and jax.numpy functions from the same code."""
-    jaxlsq.solve._UNTRACEABLE.clear()
+    jaxlsq.single.tried.UNTRACEABLE.clear()
 
 
 def decay(x, a, b):

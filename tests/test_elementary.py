@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlsq.numerics.fast import with_fast_functions
+from jaxlsq.tracing.fast import with_fast_functions
 
 SIN = jax.jit(with_fast_functions(lambda x: jax.lax.sin(x)))
 COS = jax.jit(with_fast_functions(lambda x: jax.lax.cos(x)))

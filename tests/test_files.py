@@ -263,9 +263,9 @@ def test_an_empty_selection_of_ragged_fits():
 
 def counted(monkeypatch):
     calls = []
-    gram = jaxlsq.batch.problem.Problem.gram
+    gram = jaxlsq.batch.run.Problem.gram
     monkeypatch.setattr(
-        jaxlsq.batch.problem.Problem, "gram", lambda self, x: (calls.append(1), gram(self, x))[1]
+        jaxlsq.batch.run.Problem, "gram", lambda self, x: (calls.append(1), gram(self, x))[1]
     )
     return calls
 

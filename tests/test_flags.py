@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxlsq.solve
+import jaxlsq.single.solve
 from jaxlsq import curve_fit, leastsq
 
 X = np.linspace(0.0, 4.0, 50)
@@ -31,8 +31,8 @@ def jnp_model(x, a, b):
 @pytest.fixture(autouse=True)
 def empty_cache():
     """A program compiled under other flags would hide a mistake."""
-    jaxlsq.solve.PROGRAMS.clear()
-    jaxlsq.solve._UNTRACEABLE.clear()
+    jaxlsq.single.solve.PROGRAMS.clear()
+    jaxlsq.single.tried.UNTRACEABLE.clear()
 
 
 class UserError(Exception):

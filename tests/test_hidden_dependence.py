@@ -9,7 +9,7 @@ import scipy.optimize
 
 import jaxlsq
 from jaxlsq import curve_fit, leastsq
-from jaxlsq.cache import PROGRAMS
+from jaxlsq.tracing.cache import PROGRAMS
 
 T = np.linspace(0.0, 4.0, 40)
 Y = 2.0 * np.exp(-0.8 * T) + 0.1 * np.sin(5 * T)

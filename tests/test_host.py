@@ -8,7 +8,7 @@ import pytest
 import scipy.optimize
 import scipy.special
 
-import jaxlsq.solve
+import jaxlsq.single.solve
 from jaxlsq import curve_fit, leastsq
 
 X = np.linspace(0.0, 4.0, 50)
@@ -21,7 +21,7 @@ START = (1.0, 1.0)
 @pytest.fixture(autouse=True)
 def nothing_known_untraceable():
     """Each test's functions are tried with a tracer first."""
-    jaxlsq.solve._UNTRACEABLE.clear()
+    jaxlsq.single.tried.UNTRACEABLE.clear()
 
 
 def decay(p, x=X, y=Y):
@@ -403,7 +403,7 @@ def test_evaluations_are_at_scipys_points():
 def test_new_lambda_and_new_length_do_not_compile(compiles):
     leastsq(lambda p: decay(p), START)
     before = compiles()
-    assert before > 0 or jaxlsq.host._after_residual._cache_size() > 0
+    assert before > 0 or jaxlsq.single.host_loop._after_residual._cache_size() > 0
     for m in (2, 3, 50, 51, 400):
         x = np.linspace(0.0, 4.0, m)
         y = 2.5 * np.exp(-1.3 * x)

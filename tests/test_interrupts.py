@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlsq.schedule.interruption import Interruption
+from jaxlsq.batch.interruption import Interruption
+from jaxlsq.batch.stream import CALL_S, FIRST_ROUNDS, Pace
 from jaxlsq.schedule.pool import Place
-from jaxlsq.schedule.stream import CALL_S, FIRST_ROUNDS, Pace
 from tests.problems.lanes import fit, options, problems
 from tests.test_pool import ADVANCE, assert_equal, begin, queue_of
 

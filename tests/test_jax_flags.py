@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import jaxlsq.batch.program
-import jaxlsq.lanes
-import jaxlsq.solve
+import jaxlsq.single.solve
+import jaxlsq.transforms.vmap
 from jaxlsq import curve_fit, fit, least_squares, least_squares_batch, leastsq
 
 T = np.linspace(0.0, 3.0, 16)
@@ -97,7 +97,7 @@ def doors():
 
 def cleared():
     """A program compiled under other settings would hide a mistake."""
-    for module in (jaxlsq.solve, jaxlsq.lanes, jaxlsq.batch.program):
+    for module in (jaxlsq.single.solve, jaxlsq.transforms.vmap, jaxlsq.batch.program):
         module.PROGRAMS.clear()
 
 

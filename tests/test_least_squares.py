@@ -119,7 +119,7 @@ def test_vmap_reaches_the_pool(y, transform, monkeypatch):
         shapes.append(queue.x0.shape)
         return run_pool(lane, queue, *rest)
 
-    monkeypatch.setattr("jaxlsq.lanes.run_pool", spy)
+    monkeypatch.setattr("jaxlsq.transforms.vmap.run_pool", spy)
     jax.make_jaxpr(transform(lambda row: solve(row).x))(y)
     assert (LANES, 2) in shapes
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-import jaxlsq.solve
+import jaxlsq.single.solve
 from jaxlsq import leastsq
 
 X = np.linspace(0.0, 4.0, 50)
@@ -19,7 +19,7 @@ START = (1.0, 1.0)
 @pytest.fixture(autouse=True)
 def nothing_known_untraceable():
     """Tests build NumPy and jax.numpy functions from the same code."""
-    jaxlsq.solve._UNTRACEABLE.clear()
+    jaxlsq.single.tried.UNTRACEABLE.clear()
 
 
 def decay(p, x, y):

@@ -5,8 +5,8 @@ import pytest
 from scipy.optimize import leastsq as scipy_leastsq
 
 from jaxlsq import leastsq
-from jaxlsq.__main__ import KNOWN_MISSES, agreed_digits, fit_problem
 from jaxlsq.datasets import NIST_NAMES, load_nist
+from jaxlsq.demo.nist_table import KNOWN_MISSES, agreed_digits, fit_problem
 
 
 @pytest.mark.parametrize("name", NIST_NAMES)

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlsq.compiler import POOL_OPTIONS
 from jaxlsq.schedule.pool import Ended, Place, Queue, advance, empty_pool
 from jaxlsq.status import SUCCESS, Status
+from jaxlsq.tracing.compiler import POOL_OPTIONS
 from tests.problems.lanes import SIZE, WIDTH, decay, fit, lane_of, options, problems
 
 LANE = lane_of(decay)

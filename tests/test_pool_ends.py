@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from jax import export
 
-from jaxlsq.compiler import COMPILER_OPTIONS
 from jaxlsq.numerics.iteration import minimize
 from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate
 from jaxlsq.schedule.pool import Queue, run_pool
 from jaxlsq.status import SUCCESS, Status
+from jaxlsq.tracing.compiler import COMPILER_OPTIONS
 from tests.problems.lanes import SIZE, compiled, decay, fit, lane_of, options, problems
 
 

@@ -9,7 +9,7 @@ import pytest
 import jaxlsq.batch.group
 import jaxlsq.batch.kept
 from jaxlsq import fit, least_squares_batch
-from jaxlsq.schedule.sources import Source, rectangles
+from jaxlsq.problem.sources import Source, rectangles
 from tests.decays import P0, T, Y, decay
 
 ROW = np.dtype(np.float64)

@@ -15,65 +15,20 @@ import jaxlsq.datasets
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "jaxlsq"
 
-# What each part of the package may import of ours.
-ALLOWED = {
-    "status": set(),
-    "numerics": {"status", "numerics"},
-    "schedule": {"numerics", "schedule", "status"},
-    "params": set(),
-    "containers": {"schedule"},
-    "names": set(),
-    "implicit": {"jaxprs", "numerics", "status", "tracing"},
-    "history": {"compiler", "contexts", "numerics", "schedule", "status", "tracing"},
-    "lanes": {"cache", "compiler", "numerics", "schedule", "status", "tracing"},
-    "constraints": {"numerics"},
-    "problem": {"containers", "status"},
-    "forked": set(),
-    "differences": {"numerics"},
-    "callbacks": set(),
-    "jaxprs": {"callbacks", "signature"},
-    "indices": {"jaxprs"},
-    "structure": {"jaxprs"},
-    "signature": set(),
-    "tracing": {"cache", "jaxprs", "structure"},
-    "tried": {"cache", "indices", "numerics", "problem", "signature", "structure", "tracing"},
-    "unseen": {"numerics"},
-    "unstacked": {"indices", "jaxprs", "structure", "tracing"},
-    "cache": {"structure"},
-    "compiler": set(),
-    "host": {"compiler", "numerics", "status"},
-    "solve": {
-        *("cache", "compiler", "differences", "forked", "host", "numerics", "problem"),
-        *("signature", "status", "tracing", "tried", "unseen"),
-    },
-    "batch": {
-        *("batch", "cache", "compiler", "constraints", "containers", "forked", "jaxprs", "names"),
-        *("numerics", "params", "results"),
-        *("schedule", "status", "tracing", "unstacked"),
-    },
-    "results": {"history", "numerics", "params", "results", "status"},
-    "api": {
-        *(
-            "forked",
-            "api",
-            "batch",
-            "constraints",
-            "containers",
-            "history",
-            "implicit",
-            "lanes",
-            "names",
-        ),
-        *("numerics", "params"),
-        *("problem", "results", "schedule", "solve", "status", "tracing", "unstacked"),
-    },
-    "datasets": {"datasets"},
-    "__init__": {"api", "cache", "results", "status"},
-    "bootstrap": {"api", "datasets"},
-    "__main__": {"api", "__init__", "bootstrap", "datasets", "results", "status"},
-}
-# What imports nothing of ours, and any part may import.
-ANYWHERE = {"concrete", "contexts"}
+# The rooms, each of which may import those above it.
+ROOMS = (
+    "status",
+    "numerics",
+    "tracing",
+    "problem",
+    ("single", "schedule", "results"),
+    ("transforms", "batch"),
+    "api",
+    "datasets",
+    "__init__",
+    "demo",
+    "__main__",
+)
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -93,18 +48,32 @@ def imports_of(path):
                 assert not alias.name.startswith("jaxlsq"), path
 
 
+def rank_of(part):
+    return next(i for i, rooms in enumerate(ROOMS) if part == rooms or part in rooms)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_are_allowed(path):
-    assert set(imports_of(path)) <= ALLOWED.get(part_of(path), set()) | ANYWHERE
+def test_imports_go_up_the_list(path):
+    own = part_of(path)
+    others = set(imports_of(path)) - {own}
+    assert all(rank_of(other) < rank_of(own) for other in others), others
 
 
-def test_imports_go_one_way():
-    assert set(ALLOWED) | ANYWHERE == {part_of(path) for path in FILES}
-    graph = {part: allowed - {part} for part, allowed in ALLOWED.items()}
-    order = list(TopologicalSorter(graph).static_order())  # raises on a cycle
-    assert order.index("numerics") < order.index("schedule") < order.index("api")
-    fronts = {part for part, allowed in graph.items() if "api" in allowed}
-    assert fronts == {"__init__", "__main__", "bootstrap"}
+def test_numerics_stand_alone():
+    imports = {part for path in (PACKAGE / "numerics").glob("*.py") for part in imports_of(path)}
+    assert imports <= {"status", "numerics"}
+    imports = {part for path in (PACKAGE / "tracing").glob("*.py") for part in imports_of(path)}
+    assert imports == {"tracing"}
+
+
+@pytest.mark.parametrize("room", [*sorted({part_of(f) for f in FILES if f.parent != PACKAGE})])
+def test_imports_in_a_room_have_no_cycle(room):
+    graph = {}
+    for path in (PACKAGE / room).rglob("*.py"):
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        nodes = ast.walk(ast.parse(path.read_text()))
+        graph[name] = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    list(TopologicalSorter(graph).static_order())  # raises on a cycle
 
 
 def test_readme_lists_what_all_lists():

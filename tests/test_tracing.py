@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from jaxlsq import leastsq
-from jaxlsq.cache import ProgramCache
-from jaxlsq.solve import PROGRAMS
-from jaxlsq.tracing import evaluate, trace
+from jaxlsq.tracing.cache import PROGRAMS, ProgramCache
+from jaxlsq.tracing.trace import evaluate, trace
 
 X = np.linspace(0.0, 4.0, 50)
 

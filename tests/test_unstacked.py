@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxlsq import least_squares, least_squares_batch
-from jaxlsq.unstacked import unstacked
+from jaxlsq.tracing.unstack import unstacked
 from tests.decays import T
 
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.optimize
 
 from jaxlsq import Status, fit
-from jaxlsq.batch.whitening import is_covariance, whitening
+from jaxlsq.problem.covariance import is_covariance, whitening
 from tests.decays import P0, B, T, Y, decay, decay_np
 
 M = T.size

@@ -5,24 +5,24 @@ from functools import partial
 import jax
 import numpy as np
 
-from jaxlsq.batch.data import Pieces, check_counts, guessed_start
-from jaxlsq.batch.dims import Dims
-from jaxlsq.batch.functions import FunJacobian, FunResidual, Predict, all_points, scale_of
-from jaxlsq.batch.given import parts_of, start_again, takes, trial_values, ydata_of
 from jaxlsq.batch.group import Group
-from jaxlsq.batch.inputs import float_dtype, per_lane
-from jaxlsq.batch.limits import Limits
-from jaxlsq.batch.problem import Problem
-from jaxlsq.batch.program import Task
-from jaxlsq.batch.settings import Settings
-from jaxlsq.batch.starts import as_start, as_tree_start
-from jaxlsq.concrete import check_concrete
-from jaxlsq.constraints import check_no_sigma, check_scale, loss_of
-from jaxlsq.containers import as_array_like, no_mask
-from jaxlsq.names import check_count, check_order, names_of
+from jaxlsq.batch.run import Problem
 from jaxlsq.numerics.jacobian import METHODS
 from jaxlsq.numerics.loss import POISSON
-from jaxlsq.schedule.sources import Source, check_open
+from jaxlsq.problem.constraints import check_no_sigma, check_scale, loss_of
+from jaxlsq.problem.containers import as_array_like, no_mask
+from jaxlsq.problem.data import Pieces, check_counts, guessed_start
+from jaxlsq.problem.dims import Dims
+from jaxlsq.problem.functions import FunJacobian, FunResidual, Predict, all_points, scale_of
+from jaxlsq.problem.given import parts_of, start_again, takes, trial_values, ydata_of
+from jaxlsq.problem.inputs import float_dtype, per_lane
+from jaxlsq.problem.limits import Limits
+from jaxlsq.problem.names import check_count, check_order, names_of
+from jaxlsq.problem.settings import Settings
+from jaxlsq.problem.sources import Source, check_open
+from jaxlsq.problem.starts import as_start, as_tree_start
+from jaxlsq.problem.task import Task
+from jaxlsq.tracing.concrete import check_concrete
 
 __all__ = ["fit", "least_squares_batch"]
 
@@ -200,7 +200,7 @@ def fit(
     names = names or start.layout.names
     return Problem(
         groups=tuple(
-            (index, piece.group(predict, policy, jac, start.layout, loss))
+            (index, Group.of(piece, piece.task(predict, policy, jac, start.layout, loss)))
             for index, piece in pieces
         ),
         batch=batch,

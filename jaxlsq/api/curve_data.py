@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from jaxlsq.api.bounded import Bounded
-from jaxlsq.batch.dims import Dims
-from jaxlsq.batch.readings import Leaf
-from jaxlsq.constraints import pair
-from jaxlsq.containers import by_name, for_jax, is_table, no_mask, plain
-from jaxlsq.names import in_order
-from jaxlsq.problem import unknown_keyword
+from jaxlsq.problem.checks import unknown_keyword
+from jaxlsq.problem.constraints import pair
+from jaxlsq.problem.containers import by_name, for_jax, is_table, no_mask, plain
+from jaxlsq.problem.dims import Dims
+from jaxlsq.problem.names import in_order
+from jaxlsq.problem.readings import Leaf
+from jaxlsq.single.bounded import Bounded
 
 __all__ = ["Places", "as_data", "by_names", "check_keywords", "check_model_shape"]
 

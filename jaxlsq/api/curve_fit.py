@@ -7,16 +7,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from jaxlsq.api.bounded import Bounded, bounded_fit, feasible_start, vectors
 from jaxlsq.api.curve_data import as_data, by_names, check_keywords, check_model_shape
 from jaxlsq.api.leastsq import leastsq
-from jaxlsq.concrete import check_concrete
-from jaxlsq.constraints import check_no_sigma, not_counts
-from jaxlsq.containers import no_mask
-from jaxlsq.names import check_count, names_of
 from jaxlsq.numerics.loss import POISSON
-from jaxlsq.problem import as_array
+from jaxlsq.problem.checks import as_array
+from jaxlsq.problem.constraints import check_no_sigma, not_counts
+from jaxlsq.problem.containers import no_mask
+from jaxlsq.problem.names import check_count, names_of
+from jaxlsq.single.bounded import Bounded, bounded_fit, feasible_start, vectors
 from jaxlsq.status import SUCCESS, describe
+from jaxlsq.tracing.concrete import check_concrete
 
 __all__ = ["OptimizeWarning", "curve_fit"]
 

@@ -8,22 +8,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.batch.inputs import batch_options
-from jaxlsq.constraints import check_box, check_scale, inward, loss_of, pair
-from jaxlsq.contexts import own_settings
-from jaxlsq.forked import check_not_forked
-from jaxlsq.history import remembering
-from jaxlsq.implicit import HESSIANS, POLICIES, Rule, with_derivatives
-from jaxlsq.lanes import solver
 from jaxlsq.numerics.bounds import blocked
-from jaxlsq.numerics.fast import convolves, with_fast_convolutions
 from jaxlsq.numerics.jacobian import EVALUATIONS, METHODS, linearized
 from jaxlsq.numerics.loss import sum_of, weighted
-from jaxlsq.params import Layout
+from jaxlsq.problem.constraints import check_box, check_scale, inward, loss_of, pair
+from jaxlsq.problem.inputs import batch_options
+from jaxlsq.problem.parameters import Layout
 from jaxlsq.results.solution import LeastSquaresResult
 from jaxlsq.status import Status
-from jaxlsq.tracing import trace, with_fixed_literals
-from jaxlsq.unstacked import unstacked
+from jaxlsq.tracing.fast import convolves, with_fast_convolutions
+from jaxlsq.tracing.forked import check_not_forked
+from jaxlsq.tracing.settings import own_settings
+from jaxlsq.tracing.trace import trace, with_fixed_literals
+from jaxlsq.tracing.unstack import unstacked
+from jaxlsq.transforms.grad import HESSIANS, POLICIES, Rule, with_derivatives
+from jaxlsq.transforms.history import remembering
+from jaxlsq.transforms.vmap import solver
 
 __all__ = ["least_squares"]
 

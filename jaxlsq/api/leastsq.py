@@ -5,13 +5,13 @@ import warnings
 import jax
 import numpy as np
 
-from jaxlsq.concrete import check_concrete
-from jaxlsq.containers import for_jax, is_masked
 from jaxlsq.numerics.jacobian import METHODS
-from jaxlsq.problem import as_start, as_tuple, check_options, unknown_keyword
+from jaxlsq.problem.checks import as_start, as_tuple, check_options, unknown_keyword
+from jaxlsq.problem.containers import for_jax, is_masked
 from jaxlsq.results.covariance import covariance
-from jaxlsq.solve import Problem, solve
+from jaxlsq.single.solve import Problem, solve
 from jaxlsq.status import SUCCESS, scipy_message
+from jaxlsq.tracing.concrete import check_concrete
 
 __all__ = ["leastsq"]
 

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.batch.program import Task, compile_map, compile_task
-from jaxlsq.batch.shapes import shapes_of
+from jaxlsq.batch.program import compile_map, compile_task
+from jaxlsq.batch.stream import stream
 from jaxlsq.numerics.loss import POISSON, sum_of
 from jaxlsq.numerics.normal import normal_equations
+from jaxlsq.problem.sources import check_open
+from jaxlsq.problem.task import Task
 from jaxlsq.schedule.devices import usable_cores
-from jaxlsq.schedule.sources import check_open
-from jaxlsq.schedule.stream import stream
+from jaxlsq.tracing.shapes import shapes_of
 
 __all__ = ["Group"]
 
@@ -49,6 +50,12 @@ class Group:
     shared: dict
     total: int
     dtype: np.dtype
+
+    @classmethod
+    def of(cls, pieces, task):
+        """A task for the data of `Pieces`."""
+        total = int(np.prod(pieces.batch))
+        return cls(task, pieces.lanes, pieces.shared, total, pieces.dtype)
 
     @property
     def wide(self):

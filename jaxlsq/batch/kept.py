@@ -12,8 +12,8 @@ from types import CellType, CodeType, FunctionType, MethodType
 import jax
 import numpy as np
 
-from jaxlsq.containers import View
-from jaxlsq.schedule.sources import Source, check_open
+from jaxlsq.problem.containers import View
+from jaxlsq.problem.sources import Source, check_open
 
 __all__ = ["Keeper"]
 

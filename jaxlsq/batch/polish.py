@@ -4,9 +4,7 @@ import numpy as np
 
 from jaxlsq.status import SUCCESS, Status
 
-__all__ = ["POLISHES", "chosen", "continued", "polished"]
-
-POLISHES = ("auto", "float64", None)
+__all__ = ["chosen", "continued", "polished"]
 
 # Ends that are the arithmetic's, or may be.
 _UNDECIDED = (

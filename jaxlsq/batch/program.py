@@ -8,102 +8,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.batch.untraceable import JAX_ERRORS, untraceable
-from jaxlsq.cache import PROGRAMS, program_key
-from jaxlsq.compiler import POOL_OPTIONS
-from jaxlsq.concrete import check_concrete
-from jaxlsq.contexts import own_settings
-from jaxlsq.numerics.fast import with_fast_functions
-from jaxlsq.numerics.jacobian import EVALUATIONS, linearized, repaired_columns
-from jaxlsq.numerics.loss import weighted
-from jaxlsq.params import Layout
+from jaxlsq.batch.interruption import answered
+from jaxlsq.batch.stream import Pace
 from jaxlsq.schedule.devices import choose_width
 from jaxlsq.schedule.equations import lane_of_outputs
-from jaxlsq.schedule.interruption import answered
 from jaxlsq.schedule.pool import Place, Queue, advance, empty_pool
-from jaxlsq.schedule.stream import Pace
 from jaxlsq.status import Status
-from jaxlsq.tracing import evaluate, trace, with_fixed_literals
-from jaxlsq.unstacked import unstacked
+from jaxlsq.tracing.cache import PROGRAMS, program_key
+from jaxlsq.tracing.compiler import POOL_OPTIONS
+from jaxlsq.tracing.concrete import check_concrete
+from jaxlsq.tracing.fast import with_fast_functions
+from jaxlsq.tracing.settings import own_settings
+from jaxlsq.tracing.trace import evaluate, trace, with_fixed_literals
+from jaxlsq.tracing.untraceable import JAX_ERRORS, untraceable
 
-__all__ = ["PROGRAMS", "Program", "Task", "compile_map", "compile_task"]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is fitted, one data set at a time; every function is traceable.
-
-    Attributes
-    ----------
-    layout : Layout
-        Of the parameters.
-    residual : callable
-        ``residual(params, lane, shared) -> (m,)``.
-    jac : str or callable
-        A method of `jaxlsq.numerics.jacobian`, or ``jac(params, lane, shared) -> (m, n)``.
-    check : callable
-        ``check(lane, shared, m) -> Seen, finite``: what is seen of the data set, and whether
-        what counts is finite.
-    loss : Robust, Poisson or None
-        See `jaxlsq.numerics.loss`; the residual is Poisson's model.
-    extra : callable or None
-        ``extra(lane, shared)``: what the loss needs.
-    """
-
-    layout: Layout
-    residual: Callable
-    jac: object
-    check: Callable
-    loss: object = None
-    extra: Callable | None = None
-
-    def lane(self, lane, shared, repair=False):
-        """``rows, columns`` as a function of the scalars."""
-        whole = self.whole(lane, shared, repair)
-        return lambda xs: whole(xs)[:2]
-
-    def whole(self, lane, shared, repair=False):
-        """``rows, columns, plain``: also the residual and its weight, where there is a loss.
-
-        With `repair`, derivatives that are not finite come from differences.
-        """
-        linear = self._linear(lane, shared)
-        if repair:
-            linear = repaired_columns(linear)
-        extra = self.extra and self.extra(lane, shared)
-
-        def evaluate(xs):
-            f, columns = linear(xs)
-            plain = () if self.loss is None else (f, self.loss(f, extra)[1])
-            return (*weighted(self.loss, f, columns, extra), plain)
-
-        return evaluate
-
-    def _linear(self, lane, shared):
-        """Residual and columns; finite differences stay in the lane's bounds, if it has any."""
-
-        def residual(*xs):
-            return self.residual(self.layout.from_scalars(xs), lane, shared)
-
-        residual = unstacked(residual)
-
-        if callable(self.jac):
-
-            def given(xs):
-                jac, f = self.jac(self.layout.from_scalars(xs), lane, shared), residual(*xs)
-                if jac.shape != (*f.shape, len(xs)):
-                    raise ValueError(
-                        f"jac must return shape {(*f.shape, len(xs))}, got {jac.shape}."
-                    )
-                return f, tuple(jac[:, j] for j in range(len(xs)))
-
-            return given
-        return linearized(residual, self.jac, 0.0, lane.get("bounds"))
-
-    @property
-    def evaluations(self):
-        """Evaluations of the residual that one Jacobian takes."""
-        return 0 if callable(self.jac) else self.layout.n * EVALUATIONS[self.jac]
+__all__ = ["Program", "compile_map", "compile_task"]
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,39 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from jaxlsq.contexts import own_settings
-from jaxlsq.history import History
 from jaxlsq.numerics.sweep import symmetric_inverse
 from jaxlsq.status import describe
+from jaxlsq.tracing.settings import own_settings
 
-__all__ = ["LeastSquaresResult"]
+__all__ = ["History", "LeastSquaresResult"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class History:
+    """The last k accepted points of a fit, the newest last.
+
+    Rows before the start are NaN, and zero in `nfev`.
+
+    Attributes
+    ----------
+    x : pytree of (k, ...) arrays
+        Parameters.
+    cost : (k,) array
+        Half the sum of squares.
+    step_bound, damping : (k,) arrays
+        Radius of the trust region, in scaled parameters, and the Levenberg-Marquardt parameter
+        with which the next trial was found.
+    nfev : (k,) int array
+        Evaluations of the residual until then: where it rises by more than one, trials were
+        rejected.
+    """
+
+    x: object
+    cost: jax.Array
+    step_bound: jax.Array
+    damping: jax.Array
+    nfev: jax.Array
 
 
 @jax.tree_util.register_dataclass

@@ -12,7 +12,7 @@ from dataclasses import fields
 import jax
 import numpy as np
 
-from jaxlsq.params import Layout
+from jaxlsq.problem.parameters import Layout
 
 __all__ = ["ARRAYS", "joined", "portable", "read", "restored", "written"]
 

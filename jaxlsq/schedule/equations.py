@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Literal
 
-from jaxlsq.numerics.fast import with_fast_functions
 from jaxlsq.numerics.jacobian import REPAIR_EVALUATIONS, difference_of, repair_points
 from jaxlsq.numerics.loss import scaled as rescaled
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import Normal, normal_equations
+from jaxlsq.tracing.fast import with_fast_functions
 
 __all__ = ["Equations", "lane_of_outputs", "squares_are_safe"]
 

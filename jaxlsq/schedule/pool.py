@@ -24,7 +24,7 @@ from jaxlsq.numerics.normal import Normal
 from jaxlsq.schedule.equations import Equations, squares_are_safe
 from jaxlsq.status import Status
 
-__all__ = ["Ended", "Place", "Pool", "Queue", "Seen", "advance", "empty_pool", "run_pool"]
+__all__ = ["Ended", "Place", "Pool", "Queue", "advance", "empty_pool", "run_pool"]
 
 
 ALL_ROUNDS = jnp.iinfo(jnp.int32).max
@@ -62,23 +62,6 @@ class Ended:
     nfev: jax.Array
     njev: jax.Array
     nit: jax.Array
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Seen:
-    """What was seen of each data set before its fits.
-
-    Attributes
-    ----------
-    live : (D,) int32 array
-        Points that count.
-    size : (D,) array
-        About the norm of the data, in the units of the residual; zero where it is not known.
-    """
-
-    live: jax.Array
-    size: jax.Array
 
 
 @jax.tree_util.register_dataclass

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.compiler import POOL_OPTIONS
 from jaxlsq.numerics.iteration import Options
 from jaxlsq.numerics.jacobian import linearized
 from jaxlsq.schedule.pool import Queue, run_pool
+from jaxlsq.tracing.compiler import POOL_OPTIONS
 
 T = np.linspace(0.0, 4.0, 20)
 WIDTH = 8

@@ -1,0 +1,135 @@
+"""What a result asks of its problem: the model, its derivatives and errors, at its parameters."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlsq.problem.containers import as_array_like
+from jaxlsq.problem.functions import Band, Prediction, given_places
+from jaxlsq.problem.inputs import float_dtype, in_memory
+from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.sources import converted
+
+__all__ = ["Answers"]
+
+
+class Answers:
+    """The answers of a `Problem`; each is of all fits, whose parameters it is given."""
+
+    def _gather(self, call, x):
+        """One array from a call on every group, or a list where their shapes differ."""
+        flat = x.reshape(self.total, x.shape[-1])
+        pieces = [(index, call(group, flat[index])) for index, group in self.groups]
+        if self.lengths is not None:
+            out = [None] * self.total
+            for index, piece in pieces:
+                for i, row in zip(index, piece, strict=True):
+                    out[i] = row[: self.lengths[i]]
+            return out if self.batch else out[0]
+        out = np.empty((self.total, *pieces[0][1].shape[1:]), pieces[0][1].dtype)
+        for index, piece in pieces:
+            out[index] = piece
+        return out.reshape((*self.batch, *out.shape[1:]))
+
+    def gram(self, x):
+        """(..., n, n) J'J, in float64."""
+        single = replace(self, lengths=None)
+        return single._gather(lambda group, x: group.in_float64().gram(x), x)
+
+    def residuals(self, x):
+        """(..., m) residuals."""
+        return self._gather(lambda group, x: group.in_type_of(x).residuals(x), x)
+
+    def predict(self, x, at):
+        """(..., k) values of the model."""
+        return self._at("predict", Prediction, x, at)
+
+    def band(self, x, cov, at):
+        """(..., k) standard errors of the model's values."""
+        return self._at("band", Band, _with_cov(x, cov), at)
+
+    def _at(self, name, function, x, at):
+        if self.model is None:
+            raise ValueError(f"{name} needs a model: use fit, or evaluate your function yourself.")
+        if at is not None:
+            at = jax.tree.map(_place, at, is_leaf=lambda v: isinstance(v, list))
+            wide = float_dtype((), [np.empty(1, np.float32), *jax.tree.leaves(at)]) == np.float64
+
+        def call(group, x):
+            places, group = self.places, group.in_type_of(x)
+            if at is not None:  # in the type of the fit, or wider if that would lose digits
+                group = group.in_float64() if wide else group
+                there = jax.tree.map(lambda v: converted(v, group.dtype), at)
+                group = replace(group, shared={**group.shared, "at": there})
+                places = given_places
+            return group.map(function(self.model, group.task.layout, places), x)
+
+        return (self if at is None else replace(self, lengths=None))._gather(call, x)
+
+    def data_of_one(self):
+        """x, y, sigma or None, and which points count, of a problem that is one data set."""
+        if self.model is None:
+            raise ValueError("plots need data that are fitted by a model: use fit.")
+        _, group = self.groups[0]
+        lane = {key: values[0] for key, values in group.block(0, 1, 1).items()}
+        y = lane["y"]
+        live = group.task.residual.policy.live(lane, group.shared)
+        live = np.ones(y.size, bool) if live is None else np.asarray(live)
+        sigma = _sigma_of(lane | group.shared, y)
+        x = self.places(lane, group.shared)
+        if self.lengths is not None:
+            m = int(np.ravel(self.lengths)[0])
+            x = jax.tree.map(lambda v: v[..., :m], x)
+            y, live = y[:m], live[:m]
+            sigma = sigma if sigma is None else sigma[:m]
+        return x, y, sigma, live & np.isfinite(y)
+
+    def variation(self, x):
+        """(..., 2) variation of the data about the model, and about their mean."""
+        if self.model is None:
+            raise ValueError("r2 needs data that are fitted by a model: use fit.")
+        single = replace(self, lengths=None)
+        return single._gather(lambda group, x: group.in_type_of(x).variation(x), x)
+
+    def derived(self, x, cov, function):
+        """Values of a function of the parameters, and their standard errors, as it returns them."""
+        example = self.layout.unpack(np.zeros(self.layout.n))
+        tree = jax.eval_shape(function, example)
+        layout = Layout.of(jax.tree.map(lambda s: np.zeros(s.shape), tree))
+
+        def values(params, _):
+            leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(function(params))]
+            return jnp.concatenate(leaves)
+
+        def places(lane, shared):
+            return None
+
+        single = replace(self, lengths=None)
+        out = []
+        for evaluate, at in ((Prediction, x.astype(np.float64)), (Band, _with_cov(x, cov))):
+            of = evaluate(values, self.layout, places)
+            out.append(single._gather(lambda g, at, of=of: g.in_type_of(at).map(of, at), at))
+        return tuple(layout.unpack(values) for values in out)
+
+
+def _with_cov(x, cov):
+    """Parameters and their covariances, in one vector of float64, as `Band` reads them.
+
+    A variance, a square, may be below what float32 holds.
+    """
+    return np.concatenate([x, cov.reshape(*cov.shape[:-2], -1)], axis=-1, dtype=np.float64)
+
+
+def _place(x):
+    """Where the model is evaluated, as an array."""
+    return in_memory(as_array_like(x, "x"))
+
+
+def _sigma_of(data, y):
+    """Standard deviations of one data set's points, or None."""
+    if "whitening" in data:
+        factor = np.linalg.inv(data["whitening"])
+        return np.sqrt(np.sum(factor * factor, axis=1))
+    return np.broadcast_to(data["sigma"], y.shape) if "sigma" in data else None

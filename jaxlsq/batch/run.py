@@ -1,0 +1,317 @@
+"""A batch of problems: groups of one shape each, and how they are solved together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from jaxlsq.batch import polish
+from jaxlsq.batch.evaluate import Answers
+from jaxlsq.batch.interruption import Interruption
+from jaxlsq.batch.kept import Keeper
+from jaxlsq.batch.progress import reporter
+from jaxlsq.numerics.loss import POISSON
+from jaxlsq.problem.constraints import check_box
+from jaxlsq.problem.inputs import batch_options
+from jaxlsq.problem.limits import Limits
+from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.settings import Settings
+from jaxlsq.problem.starts import Spread, Start
+from jaxlsq.results.interrupted import Interrupted
+from jaxlsq.results.result import SAME_COST, FitResult
+from jaxlsq.schedule.pool import Ended
+from jaxlsq.status import SUCCESS, Status
+
+__all__ = ["Problem"]
+
+
+@dataclass(frozen=True)
+class Problem(Answers):
+    """Everything that a `FitResult` needs to be computed, or computed again.
+
+    Attributes
+    ----------
+    groups : tuple of (index, Group)
+        Problems of one shape, and their places in the batch, flat.
+    batch : tuple of int
+    start : Start
+    layout : Layout
+        Of the parameters as the caller sees them.
+    names : tuple of str
+        Of the parameters.
+    read_start : callable
+        ``read_start(p0, batch) -> Start``.
+    settings : Settings
+    absolute_sigma : bool
+    lengths : (total,) int array, optional
+        Of the data sets, where they differ.
+    model : callable, optional
+        ``model(params, x)``, for predictions.
+    places : Callable
+        ``places(lane, shared) -> x``, the data's own.
+    limits : Limits, optional
+    watched : tuple, optional
+        What a result reads and was not copied, each with a method `check`; None before anything
+        was.
+    """
+
+    groups: tuple
+    batch: tuple
+    start: Start
+    layout: Layout
+    names: tuple
+    read_start: Callable
+    settings: Settings
+    absolute_sigma: bool = False
+    lengths: np.ndarray | None = None
+    model: Callable | None = None
+    places: Callable | None = None
+    limits: Limits | None = None
+    watched: tuple | None = None
+
+    @property
+    def loss(self):
+        """Of `jaxlsq.numerics.loss`, None for squares."""
+        return self.groups[0][1].task.loss
+
+    @property
+    def is_narrow(self):
+        """Whether some of it is computed in float32, before any polish."""
+        return not all(group.wide for _, group in self.groups)
+
+    @property
+    def total(self):
+        """Number of problems."""
+        return int(np.prod(self.batch))
+
+    def solve(self):
+        """Fit all.
+
+        Returns
+        -------
+        FitResult
+
+        Raises
+        ------
+        Interrupted
+            On Ctrl-C, with what is done.
+        """
+        n, settings = self.layout.n, self.settings
+        spread = Spread.of(settings.starts, n, self.batch)
+        kept = self.kept()
+        with Interruption() as interrupts:
+            parts, before = [], 0
+            with reporter(settings.progress, self.total) as report:
+                for (index, group), (_, given) in zip(kept.groups, self.groups, strict=True):
+                    group = replace(group, task=given.task)  # one that was traced before
+                    watch = interrupts, _offset(report, before)
+                    part = _unless_asked(interrupts, self._solve_group, index, group, spread, watch)
+                    parts.append((index, part or _not_begun(len(index), n, group.dtype)))
+                    before += len(index)
+            result = kept.result_of(parts)
+            interrupts.settle()
+            if interrupts.asked:
+                raise Interrupted(result)
+        return result
+
+    def _solve_group(self, index, group, spread, watch):
+        """Arrays of one group's fits, by name."""
+        n, settings = self.layout.n, self.settings
+        if not len(index):
+            return _not_begun(0, n, group.dtype)
+        options = self._options(group.dtype)
+        start = None
+        if self.start.array is not None:
+            rows = self.start.array if self.start.array.ndim == 1 else self.start.array[index]
+
+            def start(first, last):
+                return replace(self.start, array=rows).read(first, last)
+
+        given = spread.given
+        if given is not None and given.ndim == 3:
+            spread = replace(spread, given=given[index])
+        limits = self.limits and self.limits.take(index)
+        begin = start, self.start.guess
+        ended, seen = group.solve(begin, options, spread, watch, limits)
+        arrays = _best(ended, spread.starts)
+        if not group.wide:
+            some = polish.chosen(settings.polish, arrays, seen)
+            if some.size:
+                given = start and start(0, len(index))
+                again = self._in_float64(group, arrays, some, given, watch[0])
+                arrays = polish.polished(arrays, again, some) if again else arrays
+        arrays = {k: v for k, v in arrays.items() if k not in ("fnorm", "certainty")}
+        arrays["dof"] = seen.live - (limits.varying() if limits else n)
+        nothing = np.broadcast_to(np.int8(0), arrays["x"].shape)
+        active = limits.active(arrays["x"], group.dtype) if limits else nothing
+        arrays["active_mask"] = active
+        return arrays
+
+    def _in_float64(self, group, arrays, some, given, interrupts):
+        """Arrays of some of a group's fits, gone on with in float64; None if interrupted."""
+        wide, n = group.take(some).in_float64(), self.layout.n
+        limits = self.limits and self.limits.take(some)
+        x = polish.continued(arrays, given, some)
+        if limits and given is not None:  # what is fixed, as it was given
+            x = np.where(limits.fixed, given[some], x)
+        begin = (lambda first, last: x[first:last]), self.start.guess
+        options, spread = self._options(wide.dtype, True), Spread.of(1, n, self.batch)
+        watch = interrupts, None
+        again = _unless_asked(interrupts, wide.solve, begin, options, spread, watch, limits)
+        return again and _best(again[0], 1)
+
+    def _options(self, dtype, polishing=False):
+        s = self.settings
+        names = ("x_scale", "max_nfev") if polishing else ("ftol", "xtol", "x_scale", "max_nfev")
+        values = dict.fromkeys(("ftol", "xtol")) | {name: getattr(s, name) for name in names}
+        # A float32 solution that is exact in float64 too ends at its first Jacobian.
+        gtol = max(s.gtol or 0.0, 1e-8) if polishing else s.gtol
+        return batch_options(self.layout.n, dtype, gtol=gtol, loss=self.loss, **values)
+
+    def kept(self):
+        """The same problem, which later changes of the caller's data and functions don't reach."""
+        if self.watched is not None:
+            return self
+        keeper = Keeper()
+        groups = tuple((index, group.kept(keeper)) for index, group in self.groups)
+        return replace(
+            self,
+            groups=groups,
+            model=keeper.function(self.model),
+            start=replace(self.start, guess=keeper.function(self.start.guess)),
+            limits=self.limits and self.limits.kept(keeper),
+            settings=self.settings.kept(keeper),
+            watched=tuple(keeper.watched),
+        )
+
+    def check(self):
+        """Raise RuntimeError where what was fitted has changed."""
+        for watched in self.watched or ():
+            watched.check()
+
+    def result_of(self, parts):
+        """The `FitResult` of the arrays of all groups."""
+        arrays = dict(parts[0][1]) if len(parts) == 1 else {}
+        for index, part in parts if len(parts) > 1 else ():
+            for name, values in part.items():
+                if name not in arrays:
+                    widest = np.result_type(*(p[name].dtype for _, p in parts))
+                    arrays[name] = np.empty((self.total, *values.shape[1:]), widest)
+                arrays[name][index] = values
+        shaped = {k: v.reshape((*self.batch, *v.shape[1:])) for k, v in arrays.items()}
+        everywhere = (*self.batch, self.layout.n)
+        fixed = np.zeros(self.layout.n, bool) if self.limits is None else self.limits.fixed
+        fixed = np.broadcast_to(fixed, (self.total, self.layout.n)) if fixed.ndim == 1 else fixed
+        shaped["fixed"] = fixed.reshape(everywhere)
+        return FitResult(
+            **shaped,
+            layout=self.layout,
+            names=self.names,
+            problem=self,
+            of_counts=self.loss is POISSON,
+            absolute_sigma=self.absolute_sigma,
+        )
+
+    # --- for results -------------------------------------------------------------
+
+    def take(self, index, batch):
+        """The problem of some of the fits, with a batch shape of their own."""
+        groups = []
+        for members, group in self.groups:
+            place = np.full(self.total, -1)
+            place[members] = np.arange(len(members))
+            chosen = np.flatnonzero(place[index] >= 0)
+            groups.append((chosen, group.take(place[index[chosen]])))
+        groups = [pair for pair in groups if pair[0].size] or groups[:1]
+        array = self.start.array
+        if array is not None and array.ndim == 2:
+            array = array[index]
+        start = replace(self.start, array=array)
+        lengths = None if self.lengths is None else self.lengths[index]
+        settings, starts = self.settings, self.settings.starts
+        if np.ndim(starts) > 2:
+            each = np.asarray(starts).reshape(self.total, *np.shape(starts)[-2:])[index]
+            settings = replace(settings, starts=each.reshape(*batch, *each.shape[-2:]))
+        return replace(
+            self,
+            groups=tuple(groups),
+            batch=tuple(batch),
+            start=start,
+            lengths=lengths,
+            settings=settings,
+            limits=self.limits and self.limits.take(index),
+        )
+
+    def changed_settings(self, changes):
+        """The settings with some of them changed, checked."""
+        return Settings.of(**(vars(self.settings) | changes))
+
+    def again(self, index, x, p0, settings):
+        """Fit some of them again; see `FitResult.refit`."""
+        problem = self.take(index, (len(index),))
+        if p0 is not None:
+            start = self.read_start(p0, self.batch)
+            if start.layout != self.layout:
+                raise ValueError(
+                    f"p0 must have the parameters of the first fit, {self.names}; got "
+                    f"{start.layout.names}."
+                )
+            if start.array is not None and start.array.ndim == 2:
+                start = replace(start, array=start.array[index])
+            problem = replace(problem, start=start)
+            limits = problem.limits
+            if limits and start.array is not None:
+                check_box(limits.lower, limits.upper, start.array, "p0", self.names)
+        else:
+            last = x.reshape(self.total, self.layout.n)[index]
+            first = problem.start.array
+            if first is not None:
+                last = np.where(np.all(np.isfinite(last), axis=1, keepdims=True), last, first)
+            problem = replace(problem, start=replace(problem.start, array=last))
+        return replace(problem, settings=settings).solve()
+
+
+def _unless_asked(interrupts, call, *arguments):
+    """``call(*arguments)``, and None where an interrupt came before it had anything."""
+    if interrupts.asked:
+        return None
+    try:
+        return call(*arguments)
+    except KeyboardInterrupt:
+        interrupts.ask()
+        return None
+
+
+def _offset(report, before):
+    return report and (lambda done: report(done + before))
+
+
+def _not_begun(size, n, dtype):
+    """Arrays of fits that an interruption left out."""
+    real, whole = np.full(size, np.nan), np.zeros(size, np.int32)
+    status = np.full(size, Status.INTERRUPTED, np.int32)
+    counts = dict.fromkeys(("nfev", "njev", "nit", "dof", "agreed"), whole)
+    x = np.full((size, n), np.nan, dtype)
+    reals = {"x": x, "cost": real, "optimality": real.astype(dtype)}
+    return reals | counts | {"status": status, "active_mask": np.zeros((size, n), np.int8)}
+
+
+def _best(ended: Ended, starts):
+    """Of each problem's starts the best one: converged before not, then the smallest cost."""
+    arrays = vars(ended).copy()
+    # In float64: the square of what float32 holds may leave its range.
+    arrays["cost"] = 0.5 * np.square(arrays["fnorm"].astype(np.float64))
+    if starts == 1:
+        return arrays | {"agreed": np.isfinite(arrays["cost"]).astype(np.int32)}
+    cost, status = (arrays[k].reshape(-1, starts) for k in ("cost", "status"))
+    rank = np.where(np.isnan(cost), np.inf, cost)
+    good = np.isin(status, sorted(SUCCESS))
+    some = good.any(axis=1, keepdims=True)
+    rank = np.where(good | ~some, rank, np.inf)
+    best = np.argmin(rank, axis=1)
+    lowest = np.take_along_axis(rank, best[:, None], axis=1)
+    with np.errstate(invalid="ignore"):
+        agreed = np.count_nonzero(rank <= lowest * (1 + SAME_COST), axis=1)
+    rows = np.arange(len(best)) * starts + best
+    arrays = {name: values[rows] for name, values in arrays.items()}
+    return arrays | {"agreed": np.where(np.isfinite(lowest[:, 0]), agreed, 0).astype(np.int32)}

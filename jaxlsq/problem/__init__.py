@@ -1,0 +1,1 @@
+"""What is to be solved: starts, bounds, losses, weights and data, read and checked."""

@@ -1,0 +1,193 @@
+"""Arrays as users hold them: masked arrays, Series and tables, arrays with named dims.
+
+None of the libraries that make them is imported: what counts is what an object offers.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlsq.problem.sources import check_open
+
+__all__ = [
+    "View",
+    "as_array_like",
+    "by_name",
+    "is_masked",
+    "is_real",
+    "is_table",
+    "no_mask",
+    "plain",
+]
+
+
+def is_real(dtype):
+    """Whether a NumPy dtype is of real numbers, those of `ml_dtypes` among them."""
+    return np.dtype(dtype).kind in "fiub" or bool(jnp.issubdtype(dtype, jnp.floating))
+
+
+def as_array_like(value, name):
+    """What has a shape, a NumPy dtype and slices by position as it is; all else as an array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no array of real numbers.
+    """
+    check_open(value, name)
+    if isinstance(value, View):
+        return value
+    if not _reads_by_position(value):
+        value = _in_memory(value, name)
+    elif not isinstance(value, (np.ndarray, jax.Array)) and value.shape and value.shape[0]:
+        value = MaskedView(value) if _is_ma(value[0:1]) else value
+    if not is_real(value.dtype):
+        raise TypeError(f"{name} must be an array of real numbers, got dtype {value.dtype}.")
+    return value
+
+
+def _reads_by_position(value):
+    if isinstance(value, (np.ndarray, jax.Array)):
+        return True
+    if not all(hasattr(value, name) for name in ("shape", "dtype", "__getitem__")):
+        return False
+    if hasattr(value, "iloc"):  # pandas: slices by label, perhaps
+        return False
+    try:
+        np.dtype(value.dtype)
+    except TypeError:  # polars, torch: a dtype of their own
+        return False
+    return True
+
+
+def _in_memory(value, name):
+    try:
+        if isinstance(value, (list, tuple)) and any(map(_is_ma, value)):
+            return np.ma.array(value)
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise type(error)(f"{name} must be an array: {reason}") from None
+    if array.dtype == object and hasattr(value, "to_numpy"):  # missing values of a Series
+        try:
+            return value.to_numpy(dtype=float, na_value=np.nan)
+        except (TypeError, ValueError):
+            return array
+    return array
+
+
+# --- masks -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class View:
+    """An array-like that is computed from another, block by block, as that is read."""
+
+    array: object
+
+    @property
+    def shape(self):
+        """Of the array."""
+        return tuple(self.array.shape)
+
+    @property
+    def dtype(self):
+        """Of the array."""
+        return np.dtype(self.array.dtype)
+
+
+class MaskedView(View):
+    """What is read in blocks that are masked arrays (a netCDF4 variable)."""
+
+    def __getitem__(self, index):
+        return np.ma.asarray(self.array[index])
+
+
+def is_masked(value):
+    """Whether an array, or a block of one that `as_array_like` gave, has a mask."""
+    return isinstance(value, (np.ma.MaskedArray, MaskedView))
+
+
+def _is_ma(value):
+    return isinstance(value, np.ma.MaskedArray)
+
+
+def no_mask(value, name):
+    """Raise ValueError for a masked array with masked elements, where those mean nothing."""
+    if isinstance(value, (list, tuple)) and any(map(_is_ma, value)):
+        value = np.ma.array(value)
+    if isinstance(value, MaskedView):
+        value = value[0 : value.shape[0]]
+    count = np.count_nonzero(np.ma.getmaskarray(value)) if _is_ma(value) else 0
+    if count:
+        raise ValueError(
+            f"{name} has {count} masked elements of {value.size}; fill them, {name}.filled(value)."
+        )
+    return value
+
+
+# --- names -------------------------------------------------------------------
+
+
+def is_table(value):
+    """Whether a value is a DataFrame: columns with names, and rows."""
+    return hasattr(value, "columns") and hasattr(value, "__getitem__") and _ndim(value) == 2
+
+
+def by_name(value):
+    """A Series whose index are names, or a DataFrame whose columns are, as a dict of arrays.
+
+    Anything else is returned as it is.
+    """
+    if is_table(value):
+        names = list(value.columns)
+        if names and all(isinstance(name, str) for name in names):
+            return {name: np.asarray(value[name]) for name in names}
+    elif hasattr(value, "iloc") and hasattr(value, "index") and _ndim(value) == 1:
+        names = list(value.index)
+        if names and all(isinstance(name, str) for name in names):
+            return dict(zip(names, np.asarray(value), strict=True))
+    return value
+
+
+def _ndim(value):
+    return len(getattr(value, "shape", ()))
+
+
+# --- one value for one call of a user's function ------------------------------
+
+
+def plain(value):
+    """A Series, DataArray or the like of numbers as a NumPy array; anything else as it is.
+
+    JAX takes no such objects.  Tables are left: their columns have names that a model may use.
+    """
+    if isinstance(value, (np.ndarray, jax.Array, np.generic)) or is_table(value):
+        return value
+    if not all(hasattr(value, name) for name in ("__array__", "shape", "dtype")):
+        return value
+    array = _in_memory(value, "the argument")
+    return array if is_real(array.dtype) else value
+
+
+def for_jax(value):
+    """A user's argument as JAX takes it: `plain`, and a table by its columns."""
+    return Columns(value) if is_table(value) else plain(value)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A table whose columns are arrays, and in all else itself."""
+
+    table: object
+
+    def __getitem__(self, key):
+        return plain(self.table[key])
+
+    def __getattr__(self, name):
+        return plain(getattr(self.table, name))
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.table, dtype)

@@ -1,0 +1,128 @@
+"""Arrays whose dims have names (xarray's): aligned with ydata by name, never by position."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from jaxlsq.problem.readings import EACH, SHARED, Leaf
+
+__all__ = ["Dims"]
+
+
+@dataclass(frozen=True)
+class Dims:
+    """The names of ydata's dims.
+
+    Attributes
+    ----------
+    names : tuple of str, or None
+        The batch's, then that of the points; None where ydata has no names, and everything
+        else is taken by position.
+    sizes : tuple of int
+    """
+
+    names: tuple | None
+    sizes: tuple
+
+    @classmethod
+    def of(cls, ydata):
+        """Those of an array-like."""
+        names = tuple(ydata.dims) if _is_named(ydata) else None
+        return cls(names, tuple(getattr(ydata, "shape", ())))
+
+    def _names_of(self, value):
+        """The dims of a value that has some in common with ydata; None for any other."""
+        if self.names is None or not _is_named(value):
+            return None
+        return tuple(value.dims) if set(value.dims) & set(self.names) else None
+
+    def like_ydata(self, value, name):
+        """What broadcasts to ydata, with its axes in ydata's order.
+
+        Raises
+        ------
+        ValueError
+            For a dim that ydata does not have.
+        """
+        own = self._names_of(value)
+        if own is None:
+            return value
+        self._refuse([d for d in own if d not in self.names], name)
+        return self._ordered(value, self.names)
+
+    def of_parameters(self, value, name):
+        """Values for each parameter: the batch's axes in order, then one that ydata has not."""
+        if isinstance(value, dict):
+            return {key: self._of_one(v, f"{name}[{key!r}]") for key, v in value.items()}
+        own = self._names_of(value)
+        if own is None:
+            return value
+        batch, extra = self.names[:-1], [d for d in own if d not in self.names]
+        if self.names[-1] in own or len(extra) != 1:
+            self._refuse([d for d in own if d not in batch], f"{name}, but for one of parameters,")
+        array = np.asarray(self._ordered(value, (*batch, extra[0])))
+        array = np.broadcast_to(array, (*self.sizes[:-1], array.shape[-1]))
+        labels = getattr(value, "coords", {}).get(extra[0], [])
+        labels = np.asarray(labels).tolist()
+        if labels and all(isinstance(label, str) for label in labels):
+            return dict(zip(labels, np.moveaxis(array, -1, 0), strict=True))
+        return array
+
+    def of_bounds(self, bounds):
+        """Both sides, each as `of_parameters`."""
+        if isinstance(bounds, (tuple, list)):
+            return type(bounds)(self.of_parameters(side, "bounds") for side in bounds)
+        return self.of_parameters(bounds, "bounds") if isinstance(bounds, dict) else bounds
+
+    def _of_one(self, value, name):
+        """Values for one parameter: a number, or one for each data set."""
+        if isinstance(value, (tuple, list)):  # bounds
+            return type(value)(self._of_one(v, name) for v in value)
+        own = self._names_of(value)
+        if own is None:
+            return value
+        self._refuse([d for d in own if d not in self.names[:-1]], name)
+        array = np.asarray(self._ordered(value, self.names[:-1]))
+        return np.broadcast_to(array, self.sizes[:-1])
+
+    def of_x(self, xdata):
+        """Leaves that have names as `Leaf`: shared, or with the batch's axes in front."""
+        if self.names is None:
+            return xdata
+        return jax.tree.map(self._of_x, xdata)
+
+    def _of_x(self, value):
+        own = self._names_of(value)
+        if own is None:
+            return value
+        batch, points = self.names[:-1], self.names[-1:]
+        others = tuple(d for d in own if d not in self.names)
+        last = points if points[0] in own else ()
+        if not set(own) & set(batch):
+            return Leaf(value.transpose(*others, *last), SHARED)
+        array = self._ordered(value, (*batch, *others, *last))
+        if not set(batch) <= set(own):
+            array = np.asarray(array)
+            array = np.broadcast_to(array, (*self.sizes[:-1], *array.shape[len(batch) :]))
+        return Leaf(array, EACH)
+
+    def _ordered(self, value, names):
+        """A value's axes in the order of names, of length one where it has none."""
+        own = [d for d in names if d in value.dims]
+        value = value.transpose(*own)
+        if len(own) == len(names):
+            return value
+        sizes = dict(zip(own, value.shape, strict=True))
+        return np.asarray(value).reshape([sizes.get(d, 1) for d in names])
+
+    def _refuse(self, unknown, name):
+        if unknown:
+            raise ValueError(
+                f"{name} has the dims {unknown}, which ydata, with {list(self.names)}, does not "
+                "have; rename them, or pass .values for an alignment by position."
+            )
+
+
+def _is_named(value):
+    return hasattr(value, "dims") and hasattr(value, "transpose") and hasattr(value, "coords")

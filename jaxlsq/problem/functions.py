@@ -1,0 +1,323 @@
+"""What is fitted, as functions of one problem: models and general functions, masks and weights."""
+
+from dataclasses import dataclass
+from functools import reduce
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxlsq.numerics.jacobian import linearized
+from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.task import Seen
+
+__all__ = [
+    *("Band", "Counts", "FunJacobian", "FunResidual", "ModelJacobian", "ModelResidual", "Policy"),
+    *("Predict", "Prediction", "all_points", "given_places", "scale_of"),
+]
+
+
+@dataclass(frozen=True)
+class Predict:
+    """The model as a function of ``(params, x)``; `expand` makes its parameters of ours."""
+
+    model: object
+    by_name: bool
+    expand: object = None
+
+    def __call__(self, params, x):
+        if self.expand is not None:
+            params = self.expand(params)
+        values = self.model(x, **params) if self.by_name else self.model(x, *_scalars(params))
+        if values is None:
+            raise TypeError("model returned None; expected an array. Is a return missing?")
+        values = jnp.asarray(values)
+        if jnp.iscomplexobj(values):
+            raise TypeError(
+                f"model and jac must return real numbers, got dtype {values.dtype}. Fit real and "
+                "imaginary parts as two halves of ydata."
+            )
+        return values
+
+
+def _scalars(params):
+    """A vector's elements, or a tuple as it is."""
+    return params if isinstance(params, tuple) else tuple(params)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which points of a data set count.
+
+    Two of them are equal where they do the same, so that it may be part of a program's key.
+
+    Attributes
+    ----------
+    omit : bool
+        Whether NaN in x, y or sigma leaves a point out.
+    masked : bool
+        Whether there may be masks: entries of the data that are called ``mask...``.
+    """
+
+    omit: bool
+    masked: bool
+
+    @property
+    def some(self):
+        """Whether there may be points that do not count."""
+        return self.omit or self.masked
+
+    def live(self, lane, shared):
+        """(m,) bool, or None for all."""
+        if not self.some:
+            return None
+        y, sigma = lane["y"], _find("sigma", lane, shared)
+        parts = _of_points("mask", lane, shared)
+        if self.omit:
+            parts += [~jnp.isnan(y), *_of_points("known", lane, shared)]
+            parts += [] if sigma is None else [~jnp.isnan(sigma)]
+        if not parts:
+            return None
+        return jnp.broadcast_to(reduce(jnp.logical_and, parts), y.shape)
+
+    def __call__(self, lane, shared, m):
+        """`Task.check`: how many points count, and whether those are finite.
+
+        A sigma may be infinite, which is no weight.
+        """
+        live, sigma = self.live(lane, shared), _find("sigma", lane, shared)
+        good = jnp.isfinite(lane["y"])
+        for known in _of_points("known", lane, shared) if self.some else _known_x(lane, shared):
+            good = good & known
+        if sigma is not None:
+            good = good & (sigma > 0)
+        whitening = _find("whitening", lane, shared)
+        if whitening is not None:
+            good = good & jnp.all(jnp.isfinite(whitening))
+        size = _size(lane, shared, live)
+        if live is None:
+            return Seen(jnp.int32(m), size), jnp.all(good)
+        seen = Seen(jnp.sum(live, dtype=jnp.int32), size)
+        return seen, jnp.all(good | ~live)
+
+    def filled(self, lane, shared):
+        """y with the last value before each point that does not count in its place."""
+        y, live = lane["y"], self.live(lane, shared)
+        if live is None:
+            return y
+        places = jnp.where(live, jnp.arange(y.size), -1)
+        last = lax.cummax(places)
+        return y[jnp.where(last < 0, jnp.argmax(live), last)]
+
+
+def _size(lane, shared, live):
+    """About the norm of the data over sigma: of the largest, which can't overflow."""
+    y = lane["y"]
+    y = y if live is None else jnp.where(live, y, jnp.zeros((), y.dtype))
+    largest = jnp.max(jnp.abs(_weighted(y, lane, shared, live)))
+    return largest * jnp.sqrt(jnp.asarray(y.size, y.dtype))
+
+
+def _find(key, lane, shared):
+    return lane.get(key, shared.get(key))
+
+
+def _of_points(kind, lane, shared):
+    """(m,) bool from each entry of a kind, over all variables of a point."""
+    entries = {**shared, **lane}
+    names = sorted(name for name in entries if name.split(".")[0] == kind)
+    return [jnp.all(entries[name], axis=tuple(range(entries[name].ndim - 1))) for name in names]
+
+
+def _known_x(lane, shared):
+    """Where the points of x are not NaN, as `_of_points`."""
+    entries, m = {**shared, **lane}, lane["y"].shape[0]
+    leaves = [v for name, v in sorted(entries.items()) if name.startswith("xdata.")]
+    return [
+        jnp.all(~jnp.isnan(v), axis=tuple(range(v.ndim - 1)))
+        for v in leaves
+        if v.shape[-1:] == (m,)
+    ]
+
+
+@dataclass(frozen=True)
+class ModelResidual:
+    """``(model - y) / sigma`` where a point counts, else zero; for counts the model, else one."""
+
+    predict: Predict
+    policy: Policy
+    x: object
+    counts: bool = False
+
+    def __call__(self, params, lane, shared):
+        y = lane["y"]
+        x = self.x(lane, shared)
+        values = self.predict(params, x)
+        check_shape(values.shape, y.shape, x)
+        live = self.policy.live(lane, shared)
+        if self.counts:
+            values = jnp.broadcast_to(values, y.shape).astype(y.dtype)
+            return values if live is None else jnp.where(live, values, jnp.ones((), y.dtype))
+        if live is not None:
+            y = jnp.where(live, y, jnp.zeros((), y.dtype))
+        residual = _weighted(values - y, lane, shared, live)
+        return residual.astype(y.dtype)
+
+    def about_mean(self, task, lane, shared):
+        """The weighted sum of squares of the data about their mean, or the deviance of counts."""
+        y, live = lane["y"], self.policy.live(lane, shared)
+        y = y if live is None else jnp.where(live, y, jnp.zeros((), y.dtype))
+        ones = _weighted(jnp.ones_like(y), lane, shared, live)
+        scaled = _weighted(y, lane, shared, live)
+        mean = jnp.sum(ones * scaled) / jnp.sum(ones * ones)
+        if not self.counts:
+            return jnp.sum(jnp.square(scaled - mean * ones))
+        means = mean * ones if live is None else jnp.where(live, mean, jnp.ones((), y.dtype))
+        return jnp.sum(task.loss(means, task.extra(lane, shared))[2])
+
+
+def check_shape(shape, expected, x):
+    """Raise ValueError unless a model gave a value per point, or one for all where x has no more.
+
+    Parameters
+    ----------
+    shape, expected : tuple of int
+    x : pytree of arrays
+        What the model was given.
+    """
+    shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(x)]
+    if shape == expected or (shape == () and (expected == (1,) or max(map(len, shapes)) <= 1)):
+        return
+    of_x = shapes[0] if len(shapes) == 1 else shapes
+    raise ValueError(
+        f"model(x, ...) must return one value per point, shape {expected}, got {shape} for x of "
+        f"shape {of_x}. Do xdata and ydata have the same length? The points are ydata's last "
+        "axis, all of them: pass ydata.T if they are its first, images as ydata.reshape(n, -1)."
+    )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Poisson's counts: y, and one where a point does not count."""
+
+    policy: Policy
+
+    def __call__(self, lane, shared):
+        y, live = lane["y"], self.policy.live(lane, shared)
+        return y if live is None else jnp.where(live, y, jnp.ones((), y.dtype))
+
+
+def scale_of(lane, shared):
+    """The scale of a robust loss."""
+    return _find("f_scale", lane, shared)
+
+
+def _weighted(rows, lane, shared, live):
+    """Rows, one per point, over sigma, and zero where the point does not count."""
+    column = (slice(None),) + (None,) * (rows.ndim - 1)
+    whitening = _find("whitening", lane, shared)
+    if whitening is not None:
+        return jnp.matmul(whitening, rows, precision="highest")
+    sigma = _find("sigma", lane, shared)
+    if sigma is not None:
+        if live is not None:  # derivatives of what does not count are finite too
+            sigma = jnp.where(live, sigma, jnp.ones((), sigma.dtype))
+        rows = rows / sigma[column]
+    return rows if live is None else jnp.where(live[column], rows, jnp.zeros((), rows.dtype))
+
+
+@dataclass(frozen=True)
+class ModelJacobian:
+    """The user's Jacobian of the model, weighted as the residual is."""
+
+    jac: object
+    by_name: bool
+    policy: Policy
+    x: object
+
+    def __call__(self, params, lane, shared):
+        rows = Predict(self.jac, self.by_name)(params, self.x(lane, shared))
+        expected = (*lane["y"].shape, len(jax.tree.leaves(params)))
+        if rows.shape != expected:
+            raise ValueError(f"jac must return shape {expected}, got {rows.shape}.")
+        live = self.policy.live(lane, shared)
+        return _weighted(rows, lane, shared, live).astype(lane["y"].dtype)
+
+
+@dataclass(frozen=True)
+class FunResidual:
+    """A general residual on one problem's data."""
+
+    fun: object
+    join: object
+
+    def __call__(self, params, lane, shared):
+        f = self.fun(params, self.join(lane, shared))
+        if f is None:
+            raise TypeError("fun returned None; expected an array. Is a return missing?")
+        f = jnp.asarray(f)
+        if f.ndim != 1:
+            raise ValueError(
+                f"fun must return a 1-D array of residuals, got shape {f.shape}. Flatten it with "
+                ".ravel()."
+            )
+        if jnp.iscomplexobj(f):
+            raise TypeError(
+                f"fun must return real numbers, got dtype {f.dtype}. Return real and imaginary "
+                "parts, one after the other."
+            )
+        return f.astype(jnp.result_type(*jax.tree.leaves(params)))
+
+
+@dataclass(frozen=True)
+class FunJacobian:
+    """A general Jacobian on one problem's data."""
+
+    jac: object
+    join: object
+
+    def __call__(self, params, lane, shared):
+        return jnp.asarray(self.jac(params, self.join(lane, shared)))
+
+
+def all_points(lane, shared, m):
+    """`Task.check` of a general residual, of whose data nothing is known."""
+    return Seen(jnp.int32(m), jnp.zeros(())), jnp.bool_(True)
+
+
+# --- the model elsewhere ------------------------------------------------------------
+
+
+def given_places(lane, shared):
+    """Places that are not the data's own."""
+    return shared["at"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The model at the parameters x."""
+
+    model: object
+    layout: Layout
+    places: object
+
+    def __call__(self, x, lane, shared):
+        return self.model(self.layout.from_vector(x), self.places(lane, shared))
+
+
+@dataclass(frozen=True)
+class Band(Prediction):
+    """Its standard error by the delta method, of parameters that their covariance follows."""
+
+    def __call__(self, both, lane, shared):
+        n = self.layout.n
+        x, cov = both[:n], both[n:].reshape(n, n)
+
+        def values(*xs):
+            return self.model(self.layout.from_scalars(xs), self.places(lane, shared))
+
+        _, rows = linearized(values, "jacfwd", 0.0)(tuple(x))
+        rows = jnp.stack([jnp.ravel(row) for row in rows])
+        known = jnp.all(jnp.isfinite(cov))
+        variance = jnp.sum(rows * (jnp.where(known, cov, 0.0) @ rows), axis=0)
+        return jnp.where(known, jnp.sqrt(jnp.maximum(variance, 0.0)), jnp.inf)

@@ -1,0 +1,123 @@
+"""What `fit` and `least_squares_batch` are given, as parts of one number of points each."""
+
+import jax
+import numpy as np
+
+from jaxlsq.problem.containers import as_array_like, is_masked, no_mask
+from jaxlsq.problem.covariance import is_covariance
+from jaxlsq.problem.data import as_params, check_nan, guessed_start
+from jaxlsq.problem.functions import Policy, Predict
+from jaxlsq.problem.inputs import float_dtype
+from jaxlsq.problem.ragged import is_ragged, ragged_parts
+from jaxlsq.problem.readings import Outcome, read_x
+from jaxlsq.problem.starts import Start, as_start
+from jaxlsq.tracing.shapes import floats, shapes_of
+
+__all__ = ["parts_of", "start_again", "takes", "trial_values", "ydata_of"]
+
+
+def ydata_of(ydata):
+    """The data, as a list where their lengths differ, and the shape of the batch."""
+    if is_ragged(ydata):
+        return list(ydata), (len(ydata),)
+    ydata = as_array_like(ydata, "ydata")
+    if len(ydata.shape) == 0 or ydata.shape[-1] == 0:
+        raise ValueError(
+            f"ydata must have shape (..., m) with m of at least 1, got {tuple(ydata.shape)}."
+        )
+    return ydata, tuple(ydata.shape[:-1])
+
+
+def parts_of(xdata, ydata, points, nan_policy, trial):
+    """Data sets of one number of points each, and which points count.
+
+    Parameters
+    ----------
+    xdata : pytree
+    ydata : (data, lists)
+        As `ydata_of` gives them, and whether they came as a list.
+    points : (sigma, mask)
+    nan_policy : str
+    trial : callable
+        ``trial(x, y)``, the model at a start.
+
+    Returns
+    -------
+    parts : list of (index, (leaves, structure), ydata, sigma, mask)
+        As `Pieces.of` takes them; `index` are the places in the batch, flat.
+    policy : Policy
+    """
+    (ydata, lists), (sigma, mask) = ydata, points
+    if isinstance(ydata, list):
+        parts = ragged_parts(xdata, ydata, sigma, mask)
+        masked = True
+    else:
+        batch, m = tuple(ydata.shape[:-1]), ydata.shape[-1]
+        no_mask(mask, "mask")
+        leaves, structure = read_x(
+            xdata, lists, batch, Outcome(trial, m, _may_be_wide(xdata, ydata, sigma))
+        )
+        sigma = _weights(sigma, ydata.shape)
+        arrays = [ydata, sigma, *(leaf.array for leaf in leaves)]
+        masked = mask is not None or any(map(is_masked, arrays))
+        if is_covariance(sigma, ydata.shape) and (masked or nan_policy == "omit"):
+            raise ValueError(
+                "a covariance matrix as sigma goes with neither mask nor nan_policy='omit': leave "
+                "the points out of xdata, ydata and sigma, or give them a large variance."
+            )
+        index = np.arange(int(np.prod(batch)))
+        parts = [(index, (leaves, structure), ydata, sigma, mask)]
+    if nan_policy == "raise":
+        check_nan(parts)
+    return parts, Policy(nan_policy == "omit", masked)
+
+
+def _weights(sigma, shape):
+    """Standard deviations as an array-like; covariances, and None, as they are."""
+    if sigma is None or is_covariance(sigma, shape):
+        return sigma
+    return as_array_like(sigma, "sigma")
+
+
+def _may_be_wide(xdata, ydata, sigma):
+    """Whether it is computed in float64, if not every array turns out to be shared."""
+    leaves = [getattr(leaf, "array", leaf) for leaf in jax.tree.leaves(xdata)]
+    arrays = [as_array_like(leaf, "xdata") for leaf in leaves]
+    arrays += [] if sigma is None else [as_array_like(sigma, "sigma")]
+    return float_dtype([ydata, *arrays]) == np.float64
+
+
+def trial_values(model, expand, start, x, y):
+    """The model at starting parameters, of one data set: what `Outcome` asks for its shape."""
+    if isinstance(start, Start):
+        params = start.layout.from_vector(np.ones(start.layout.n, y.dtype))
+    else:
+        params = as_params(start(x, y))
+    params = params if expand is None else expand(params)
+    return Predict(model, isinstance(params, dict))(params, x)
+
+
+def start_again(layout, pieces, policy, p0, batch):
+    """`Start` of a later fit, with its parameters in the order of the first."""
+    if callable(p0):
+        start = guessed_start(p0, pieces, policy)
+    else:
+        start = as_start(p0, batch)
+    if start.layout != layout and set(start.layout.keys) == set(layout.keys) != set():
+        return start.in_order_of(layout)
+    return start
+
+
+def takes(fun, join, lanes, dtype, layout):
+    """Whether a general function takes parameters of a layout, by shapes alone."""
+    wide = dtype == np.float64
+    data = {key: floats(source.tail, wide) for key, source in lanes.items()}
+
+    def residual(x, data):
+        return fun(layout.from_vector(x), join(data, {}))
+
+    try:
+        f = shapes_of(residual, floats((layout.n,), wide), data, wide=wide)
+    except Exception:  # the user's code on shapes that it may not be meant for
+        return False
+    return getattr(f, "ndim", None) == 1

@@ -1,0 +1,189 @@
+"""The front door of batches: what comes in, checked and laid out as problems."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from jaxlsq.numerics.iteration import Options
+from jaxlsq.numerics.loss import first_factor
+from jaxlsq.problem.containers import as_array_like, is_masked, is_real
+from jaxlsq.problem.readings import EACH, STRIPPED, Leaf
+from jaxlsq.problem.sources import Source, converted
+
+__all__ = [
+    "batch_options",
+    "broadcast_source",
+    "float_dtype",
+    "in_memory",
+    "per_lane",
+    "split_data",
+    "whole",
+]
+
+INT32_MAX = np.iinfo(np.int32).max
+SMALLEST_TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1.49012e-8}
+
+
+def float_dtype(each, shared=()):
+    """The type of a computation in which nothing that is given is lost.
+
+    Parameters
+    ----------
+    each : sequence of array-likes
+        Data of every problem, which are judged by their type alone.
+    shared : sequence of arrays
+        Data of all, which may have a wider type if float32 holds each of their values.
+
+    Returns
+    -------
+    dtype
+        float32 if there is one of 32 bits or less among the arrays of floating point, and
+        float32 holds all arrays; else float64.
+    """
+    arrays = [a for a in (*each, *shared) if len(a.shape)]
+    some = any(_is_float(a.dtype) and np.dtype(a.dtype).itemsize <= 4 for a in arrays)
+    narrow = all(_is_narrow(a.dtype) for a in each if len(a.shape)) and all(
+        _is_narrow(a.dtype) or _fits_float32(a) for a in shared if len(a.shape)
+    )
+    return np.dtype(np.float32 if some and narrow else np.float64)
+
+
+def _is_float(dtype):
+    return is_real(dtype) and np.dtype(dtype).kind not in "iub"
+
+
+def _is_narrow(dtype):
+    return np.dtype(dtype).itemsize <= (4 if _is_float(dtype) else 2)
+
+
+def _fits_float32(array):
+    """Whether float32 holds every value of an array exactly."""
+    values = np.ma.filled(in_memory(array), 0)
+    with np.errstate(all="ignore"):
+        back = values.astype(np.float32).astype(values.dtype)
+    return bool(np.all((back == values) | (values != values)))
+
+
+def split_data(leaves, structure, batch, dtype, name):
+    """Leaves that are read in blocks, and leaves that all problems share.
+
+    Parameters
+    ----------
+    leaves : list of Leaf
+    structure : PyTreeDef
+    batch : tuple of int
+    dtype : dtype
+        Of the computation.
+    name : str
+        Leaf k is the entry ``name.k``.
+
+    Returns
+    -------
+    lanes : dict of Source
+    shared : dict of arrays
+    join : callable
+        ``join(lanes, shared)`` gives the tree again, of one problem.
+    """
+    lanes, shared = {}, {}
+    keys = [f"{name}.{number}" for number in range(len(leaves))]
+    for key, leaf in zip(keys, leaves, strict=True):
+        if leaf.reading == EACH:
+            lanes[key] = Source(leaf.array, batch, dtype)
+        else:
+            shared[key] = converted(whole(leaf, batch), dtype)
+    return lanes, shared, Join(structure, tuple(keys))
+
+
+def in_memory(array):
+    """An array-like as a NumPy array, with its mask if it has one."""
+    if not is_masked(array):
+        return np.asarray(array)
+    return array[: array.shape[0]] if array.shape else array
+
+
+def whole(leaf, batch):
+    """A shared leaf as an array in memory, with its mask if it has one."""
+    array = in_memory(leaf.array)
+    return array[(0,) * len(batch)] if leaf.reading == STRIPPED else array
+
+
+@dataclass(frozen=True)
+class Join:
+    """A pytree of one problem's arrays, from those of the problem and those of all."""
+
+    structure: object
+    keys: tuple
+
+    def __call__(self, lane, shared):
+        leaves = [lane[key] if key in lane else shared[key] for key in self.keys]
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+def broadcast_source(value, shape, batch, dtype, name):
+    """An array that broadcasts to `shape` (the batch, then m): shared, or a Source.
+
+    Raises
+    ------
+    ValueError
+        If it does not broadcast.
+    """
+    value = as_array_like(value, name)
+    try:
+        if np.broadcast_shapes(tuple(value.shape), shape) != shape:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"{name} must broadcast to the shape of ydata, {shape}, got shape "
+            f"{tuple(value.shape)}. For one value per data set, append an axis of length one."
+        ) from None
+    front = value.shape[: -1 if value.shape else None]
+    if all(size == 1 for size in front):  # the same for every problem
+        one = converted(in_memory(value), dtype)
+        return np.broadcast_to(one.reshape(value.shape[-1:]), shape[-1:])
+    if tuple(value.shape[:-1]) != batch:  # of a part of the batch: spelled out, without copying
+        value = np.broadcast_to(converted(in_memory(value), dtype), (*batch, value.shape[-1]))
+    return Source(value, batch, dtype)
+
+
+def per_lane(leaves, structure, batch, dtype):
+    """Every leaf as a Source, and the function that makes one problem's tree of them again."""
+    lanes, _, join = split_data([Leaf(v, EACH) for v in leaves], structure, batch, dtype, "data")
+    return lanes, join
+
+
+def batch_options(n, dtype, *, ftol, xtol, gtol, x_scale, max_nfev, loss=None):
+    """`Options` with defaults by dtype.
+
+    Raises
+    ------
+    ValueError
+        For a negative tolerance, limit or scale.
+    """
+    default = SMALLEST_TOLERANCE[dtype]
+    values = {"ftol": ftol, "xtol": xtol, "gtol": gtol}
+    for name, value in values.items():
+        if value is not None and not _is_number(value, lambda v: v >= 0):
+            raise ValueError(f"{name} must be >= 0 or None, got {value!r}.")
+    values = {k: default if v is None else v for k, v in values.items()}
+    if max_nfev is not None and not _is_number(max_nfev, lambda v: v >= 1 and v == int(v)):
+        raise ValueError(f"max_nfev must be at least 1 or None, and whole, got {max_nfev!r}.")
+    scale = np.zeros(n) if x_scale is None else np.asarray(x_scale)
+    usable = scale.dtype.kind in "fiu" and scale.shape in ((), (n,))
+    if x_scale is not None:
+        if not usable or not np.all(np.isfinite(scale) & (scale > 0)):
+            raise ValueError(
+                f"x_scale must be positive and finite, one number or {n}, got {x_scale!r}."
+            )
+        scale = np.broadcast_to(1.0 / scale, (n,))
+    floats = values | {"factor": first_factor(loss), "diag": scale, "epsfcn": 0.0}
+    return Options(
+        max_nfev=np.int32(100 * (n + 1) if max_nfev is None else min(max_nfev, INT32_MAX)),
+        **{k: np.asarray(v, dtype) for k, v in floats.items()},
+    )
+
+
+def _is_number(value, holds):
+    """Whether a value is one real number for which something holds."""
+    kind = np.asarray(value).dtype.kind if np.ndim(value) == 0 else ""
+    return kind in set("fiu") and bool(holds(value))

@@ -1,0 +1,70 @@
+"""Which points of an array can be used: what is masked in it, or NaN, and what stands there."""
+
+import numpy as np
+
+from jaxlsq.problem.containers import View
+
+__all__ = ["Filled", "Known", "Unmasked", "filled", "known", "unmasked"]
+
+
+def unmasked(values):
+    """Where an array, masked or not, is not masked."""
+    return ~np.ma.getmaskarray(values)
+
+
+def known(values):
+    """Where the points of an array, along its last axis, are not NaN; masked ones are known."""
+    if np.dtype(values.dtype).kind in "iub":
+        return np.ones(values.shape, bool)
+    nan = np.isnan(np.ma.getdata(values))
+    return ~nan | np.ma.getmaskarray(values)
+
+
+def filled(values):
+    """An array whose points that are masked or NaN have the value of the first that is neither.
+
+    A model is finite there, and so are its derivatives, although they do not count.
+    """
+    good = unmasked(values) & known(values)
+    data = np.ma.getdata(values)
+    if good.all():
+        return data
+    first = np.argmax(good, axis=-1)[..., None]
+    stand_in = np.where(good.any(axis=-1)[..., None], np.take_along_axis(data, first, -1), 1)
+    return np.where(good, data, stand_in.astype(data.dtype))
+
+
+class _Computed(View):
+    """A `View` that NumPy can read whole."""
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self[: self.shape[0]] if self.shape else self[...], dtype)
+
+    def _rows(self, index):
+        rows = self.array[index]
+        return rows if isinstance(rows, np.ma.MaskedArray) else np.asarray(rows)
+
+
+class Unmasked(_Computed):
+    """`unmasked` of an array."""
+
+    dtype = np.dtype(bool)
+
+    def __getitem__(self, index):
+        return unmasked(self._rows(index))
+
+
+class Known(_Computed):
+    """`known` of an array."""
+
+    dtype = np.dtype(bool)
+
+    def __getitem__(self, index):
+        return known(self._rows(index))
+
+
+class Filled(_Computed):
+    """`filled` of an array."""
+
+    def __getitem__(self, index):
+        return filled(self._rows(index))

@@ -1,0 +1,97 @@
+"""Lists of arrays: data sets of different lengths in groups of similar length."""
+
+import jax
+import numpy as np
+
+from jaxlsq.problem.containers import as_array_like, no_mask
+from jaxlsq.problem.readings import EACH, Leaf
+from jaxlsq.problem.sources import converted
+
+__all__ = ["is_ragged", "ragged_parts"]
+
+
+def is_ragged(ydata):
+    """True for a list of 1-D arrays that do not all have the same length."""
+    if not isinstance(ydata, (list, tuple)) or not ydata:
+        return False
+    shapes = {np.shape(y) for y in ydata}
+    return len(shapes) > 1 and all(len(shape) == 1 for shape in shapes)
+
+
+def ragged_parts(xdata, ydata, sigma, mask):
+    """Groups of similar length: their places, and padded arrays with a mask.
+
+    Returns
+    -------
+    list of (index, (leaves, structure), ydata, sigma, mask)
+        As `Pieces.of` takes them.
+    """
+    ydata = [as_array_like(y, "ydata") for y in ydata]
+    lengths = np.array([len(y) for y in ydata])
+    if lengths.min() == 0:
+        raise ValueError(f"ydata[{int(lengths.argmin())}] is empty.")
+    xdata, sigma, mask = (
+        values if values is None and name != "xdata" else _checked(name, values, lengths)
+        for name, values in (("xdata", xdata), ("sigma", sigma), ("mask", mask))
+    )
+    parts = []
+    for size, index in _groups(lengths):
+        live = np.arange(size)[None, :] < lengths[index][:, None]
+        padded = []
+        for values in (xdata, ydata, sigma):
+            array = values and _stacked([values[i] for i in index], size)
+            if isinstance(array, np.ma.MaskedArray):
+                good = ~np.ma.getmaskarray(array)
+                live = live & good.reshape(len(index), -1, size).all(axis=1)
+                array = converted(array, np.result_type(array.dtype, np.float32))
+            padded.append(array)
+        if mask is not None:
+            live = live & _stacked(
+                [np.asarray(no_mask(mask[i], "mask"), bool) for i in index], size
+            )
+        x, y, s = padded
+        parts.append((index, ([Leaf(x, EACH)], jax.tree.structure(0)), y, s, live))
+    return parts
+
+
+def _checked(name, values, lengths):
+    """A list of as many arrays, each with as many points as its ydata."""
+    if not isinstance(values, (list, tuple)) or len(values) != len(lengths):
+        raise ValueError(
+            f"{name} must be a list of {len(lengths)} arrays, as ydata is; got "
+            f"{type(values).__name__}."
+        )
+    arrays = [as_array_like(value, name) for value in values]
+    for i, (array, length) in enumerate(zip(arrays, lengths, strict=True)):
+        if tuple(array.shape[-1:]) != (length,):
+            raise ValueError(
+                f"{name}[{i}] must have {length} points, as ydata[{i}]; got shape "
+                f"{tuple(array.shape)}."
+            )
+    return arrays
+
+
+def _groups(lengths):
+    """Sizes to which data sets are padded, and which ones."""
+    buckets = np.array([_bucket(length) for length in lengths])
+    return [(size, np.flatnonzero(buckets == size)) for size in np.unique(buckets)]
+
+
+def _stacked(arrays, size):
+    """Arrays of one group, padded; masked if one of them is."""
+    if any(isinstance(a, np.ma.MaskedArray) for a in arrays):
+        data = np.stack([_pad(np.ma.getdata(a), size) for a in arrays])
+        return np.ma.array(data, mask=[_pad(np.ma.getmaskarray(a), size) for a in arrays])
+    return np.stack([_pad(np.asarray(a), size) for a in arrays])
+
+
+def _bucket(length):
+    """The next of 4, 6, 8, 12, 16, 24, 32, ...: few shapes, a third of padding at most."""
+    power = 1 << max(int(length) - 1, 3).bit_length()
+    return power * 3 // 4 if length <= power * 3 // 4 else power
+
+
+def _pad(array, size):
+    """The last axis continued with its last value, at which the model is finite."""
+    widths = [(0, 0)] * (array.ndim - 1) + [(0, size - array.shape[-1])]
+    return np.pad(array, widths, mode="edge")

@@ -1,0 +1,53 @@
+"""What may change from one solution of a batch to the next."""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from jaxlsq.problem.inputs import batch_options
+from jaxlsq.tracing.forked import check_not_forked
+
+__all__ = ["POLISHES", "Settings"]
+
+POLISHES = ("auto", "float64", None)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may change from one solution of a problem to the next."""
+
+    ftol: float | None = None
+    xtol: float | None = None
+    gtol: float | None = 0.0
+    x_scale: object = None
+    max_nfev: int | None = None
+    starts: object = 1
+    polish: str | None = "auto"
+    progress: object = False
+
+    @classmethod
+    def of(cls, **values):
+        """With its numbers checked, before anything else happens.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a name that is not a field, or an improper value.
+        """
+        check_not_forked()
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise TypeError(f"{unknown} can't be changed; what can is {known}.")
+        settings = cls(**values)
+        given = settings.polish
+        if not (given is None or isinstance(given, str)) or given not in POLISHES:
+            raise ValueError(f"polish must be 'auto', 'float64' or None, got {given!r}.")
+        numbers = {name: getattr(settings, name) for name in ("ftol", "xtol", "gtol", "max_nfev")}
+        batch_options(1, np.dtype(np.float64), x_scale=None, **numbers)
+        return settings
+
+    def kept(self, keeper):
+        """The same, which the caller's arrays no longer reach."""
+        arrays = {name: keeper.array(name, getattr(self, name)) for name in ("x_scale", "starts")}
+        return replace(self, **arrays)

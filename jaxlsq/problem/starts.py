@@ -1,0 +1,227 @@
+"""Where fits start: parameters as the caller gave them, and further starts of each problem."""
+
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+
+from jaxlsq.problem.containers import by_name, is_real, no_mask
+from jaxlsq.problem.parameters import Layout
+
+__all__ = ["Spread", "Start", "as_start", "as_tree_start"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Starting parameters of all problems.
+
+    Attributes
+    ----------
+    layout : Layout
+        Of one problem, as the caller wrote it.
+    array : (n,) or (total, n) array, or None
+        None where `guess` gives them.
+    guess : callable or None
+        ``guess(lane, shared) -> (n,)`` of one problem's data.
+    """
+
+    layout: Layout
+    array: np.ndarray | None
+    guess: object = None
+
+    def read(self, first, last):
+        """(k, n) of problems `first` to `last`."""
+        if self.array.ndim == 1:
+            return np.broadcast_to(self.array, (last - first, self.array.size))
+        return self.array[first:last]
+
+    def in_order_of(self, layout):
+        """The same, with parameters of the same names in the order of another layout."""
+        if self.guess is not None:
+            return replace(self, layout=layout, guess=replace(self.guess, layout=layout))
+        columns = [self.layout.names.index(name) for name in layout.names]
+        return replace(self, layout=layout, array=self.array[..., columns])
+
+
+def as_start(p0, batch, name="p0"):
+    """Starting parameters: ``(n,)``, ``batch + (n,)``, or a dict of scalars or batches.
+
+    Parameters
+    ----------
+    p0 : array_like, or dict of them
+        Or a Series or DataFrame, which is taken for the dict of what it names.
+    batch : tuple of int
+    name : str
+        For messages.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an empty, complex, masked or misshapen one.
+    """
+    p0 = by_name(p0)
+    if isinstance(p0, dict):
+        layout, array = _of_dict(p0, batch, name)
+    else:
+        array = _vectors(p0, batch, name)
+        layout = Layout.of(np.zeros(array.shape[-1]))
+    _check_numbers([array], name)
+    array = array.astype(np.float64)
+    return Start(layout, array if array.ndim == 1 else array.reshape(-1, array.shape[-1]))
+
+
+def _of_dict(p0, batch, name):
+    if not all(isinstance(key, str) for key in p0):
+        raise TypeError(f"{name}'s keys must be the parameters' names, got {list(p0)}.")
+    leaves = {key: _as_numbers(value, f"{name}[{key!r}]") for key, value in p0.items()}
+    for key, value in leaves.items():
+        if value.shape not in ((), batch):
+            raise ValueError(
+                f"{name}[{key!r}] must be a number or have the batch shape {batch}, got shape "
+                f"{value.shape}."
+            )
+    layout = Layout.as_given(dict.fromkeys(leaves, 0.0))
+    shared = all(value.shape == () for value in leaves.values())
+    return layout, layout.pack(leaves, () if shared else batch) if leaves else np.empty(0)
+
+
+def _vectors(p0, batch, name):
+    if p0 is None:
+        raise TypeError(
+            f"{name} is None; pass one starting value per parameter, for example [1.0, 1.0]."
+        )
+    array = _as_numbers(p0, name)
+    if array.ndim == 0:
+        array = array[None]
+    if array.ndim > 1 and array.shape[:-1] != batch:
+        hint = ""
+        if array.ndim == 2 and array.shape[1:] == batch:
+            hint = f" Its transpose, {name}.T, has."
+        expected = "(" + ", ".join([*map(str, batch), "n"]) + ")"
+        raise ValueError(
+            f"{name} must have shape (n,) or {expected}: one value per parameter, for all data "
+            f"sets or for each; got shape {array.shape}.{hint}"
+        )
+    return array
+
+
+def _as_numbers(value, name):
+    no_mask(value, name)
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array: {error}") from None
+
+
+def _check_numbers(arrays, name):
+    """Raise TypeError for no parameters, and for what is not real."""
+    if not arrays or any(array.size == 0 for array in arrays):
+        raise TypeError(f"{name} is empty; expected at least one starting parameter.")
+    for array in arrays:
+        if not is_real(array.dtype):
+            raise TypeError(f"{name} must be real, got dtype {array.dtype}.")
+
+
+def as_tree_start(x0, batch, works=None):
+    """Starting parameters of a general function: a vector, or any pytree.
+
+    Parameters
+    ----------
+    x0 : array_like or pytree
+    batch : (B,)
+    works : callable, optional
+        ``works(layout) -> bool``: whether the function takes such parameters of one problem,
+        which decides where every leaf has B in front and could be per problem or shared.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `as_start`; and where both readings are possible.
+    """
+    x0 = by_name(x0)
+    if jax.tree.structure(x0) == jax.tree.structure(0):
+        return as_start(x0, batch, "x0")
+    if isinstance(x0, (list, tuple)) and all(np.ndim(leaf) == 0 for leaf in x0):
+        return as_start(x0, batch, "x0")
+    layout = Layout.as_given(x0)
+    leaves = [_as_numbers(leaf, "x0") for leaf in jax.tree.leaves(x0)]
+    _check_numbers(leaves, "x0")
+    each = all(shape[:1] == batch for shape in layout.shapes)
+    if each:
+        one = replace(layout, shapes=tuple(shape[1:] for shape in layout.shapes))
+        each = _is_each(one, layout, works)
+        layout = one if each else layout
+    array = layout.pack(x0, batch if each else ())
+    return Start(layout, array.astype(np.float64))
+
+
+def _is_each(one, whole, works):
+    """Whether leaves with B in front are per problem; what the function takes decides."""
+    if works is None or not works(whole):
+        return True
+    if works(one):
+        raise ValueError(
+            f"x0's leaves of shapes {list(whole.shapes)} can be meant per problem or shared, and "
+            "fun takes both. To share them repeat each along a new first axis, one for every "
+            "problem; for one per problem pass x0 as one array of shape (B, n)."
+        )
+    return False
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The starts of each problem.
+
+    Attributes
+    ----------
+    factors, shifts : (starts, n) arrays
+        Start k is ``p0 * factors[k]``, and ``shifts[k]`` where p0 is zero.
+    given : (k, n) or (total, k, n) array, optional
+        Starts after the first that the caller gave; then factors and shifts are not used.
+    """
+
+    factors: np.ndarray
+    shifts: np.ndarray
+    given: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, starts, n, batch):
+        """`starts` as the caller gave it: their number, or an array of further ones.
+
+        The first start is p0.  The others have each parameter multiplied by a number from
+        1/2 to 2, or, where it is zero, moved by one from -1 to 1: the same for all problems.
+        """
+        if isinstance(starts, (int, np.integer)):
+            if starts < 1:
+                raise ValueError(f"starts must be at least 1, got {starts}.")
+            u = np.random.default_rng(0).uniform(-1.0, 1.0, (starts, n))
+            u[0] = 0.0
+            return cls(2.0**u, u)
+        given = np.asarray(no_mask(starts, "starts"))
+        if (
+            given.dtype.kind not in "fiu"
+            or given.ndim < 2
+            or given.shape[-1] != n
+            or given.shape[:-2] not in ((), batch)
+        ):
+            raise ValueError(
+                f"starts must be a number, or an array of shape (k, {n}) or {(*batch, 'k', n)}; "
+                f"got {given.dtype} of shape {given.shape}."
+            )
+        given = given.astype(np.float64)
+        return cls(None, None, given if given.ndim == 2 else given.reshape(-1, *given.shape[-2:]))
+
+    @property
+    def starts(self):
+        """Starts of each problem."""
+        return len(self.factors) if self.given is None else self.given.shape[-2] + 1
+
+    def apply(self, x0, first, last):
+        """(k, starts, n) from the first starts (k, n) of problems `first` to `last`."""
+        x0 = x0[:, None]
+        if self.starts == 1:
+            return x0
+        if self.given is None:
+            return np.where(x0 == 0, self.shifts, x0 * self.factors)
+        more = self.given if self.given.ndim == 2 else self.given[first:last]
+        return np.concatenate([x0, np.broadcast_to(more, (len(x0), *more.shape[-2:]))], axis=1)

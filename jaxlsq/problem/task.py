@@ -1,0 +1,107 @@
+"""What is fitted, one data set at a time, as functions that can be traced."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+
+from jaxlsq.numerics.jacobian import EVALUATIONS, linearized, repaired_columns
+from jaxlsq.numerics.loss import weighted
+from jaxlsq.problem.parameters import Layout
+from jaxlsq.tracing.unstack import unstacked
+
+__all__ = ["Seen", "Task"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of each data set before its fits.
+
+    Attributes
+    ----------
+    live : (D,) int32 array
+        Points that count.
+    size : (D,) array
+        About the norm of the data, in the units of the residual; zero where it is not known.
+    """
+
+    live: jax.Array
+    size: jax.Array
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is fitted, one data set at a time; every function is traceable.
+
+    Attributes
+    ----------
+    layout : Layout
+        Of the parameters.
+    residual : callable
+        ``residual(params, lane, shared) -> (m,)``.
+    jac : str or callable
+        A method of `jaxlsq.numerics.jacobian`, or ``jac(params, lane, shared) -> (m, n)``.
+    check : callable
+        ``check(lane, shared, m) -> Seen, finite``: what is seen of the data set, and whether
+        what counts is finite.
+    loss : Robust, Poisson or None
+        See `jaxlsq.numerics.loss`; the residual is Poisson's model.
+    extra : callable or None
+        ``extra(lane, shared)``: what the loss needs.
+    """
+
+    layout: Layout
+    residual: Callable
+    jac: object
+    check: Callable
+    loss: object = None
+    extra: Callable | None = None
+
+    def lane(self, lane, shared, repair=False):
+        """``rows, columns`` as a function of the scalars."""
+        whole = self.whole(lane, shared, repair)
+        return lambda xs: whole(xs)[:2]
+
+    def whole(self, lane, shared, repair=False):
+        """``rows, columns, plain``: also the residual and its weight, where there is a loss.
+
+        With `repair`, derivatives that are not finite come from differences.
+        """
+        linear = self._linear(lane, shared)
+        if repair:
+            linear = repaired_columns(linear)
+        extra = self.extra and self.extra(lane, shared)
+
+        def evaluate(xs):
+            f, columns = linear(xs)
+            plain = () if self.loss is None else (f, self.loss(f, extra)[1])
+            return (*weighted(self.loss, f, columns, extra), plain)
+
+        return evaluate
+
+    def _linear(self, lane, shared):
+        """Residual and columns; finite differences stay in the lane's bounds, if it has any."""
+
+        def residual(*xs):
+            return self.residual(self.layout.from_scalars(xs), lane, shared)
+
+        residual = unstacked(residual)
+
+        if callable(self.jac):
+
+            def given(xs):
+                jac, f = self.jac(self.layout.from_scalars(xs), lane, shared), residual(*xs)
+                if jac.shape != (*f.shape, len(xs)):
+                    raise ValueError(
+                        f"jac must return shape {(*f.shape, len(xs))}, got {jac.shape}."
+                    )
+                return f, tuple(jac[:, j] for j in range(len(xs)))
+
+            return given
+        return linearized(residual, self.jac, 0.0, lane.get("bounds"))
+
+    @property
+    def evaluations(self):
+        """Evaluations of the residual that one Jacobian takes."""
+        return 0 if callable(self.jac) else self.layout.n * EVALUATIONS[self.jac]

@@ -1,0 +1,176 @@
+"""A function of the user's as a program: traced, compared with others, and evaluated.
+
+A residual is traced once, with its parameters (and in a batch one lane's data) as the only
+variables.  Its structure (see `jaxlsq.tracing.structure`) is the key of the cache: two residuals
+with the same one are the same program on other numbers, whatever Python made them.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+from jax.extend.core import Literal
+
+from jaxlsq.tracing.cache import Memory, remembering
+from jaxlsq.tracing.jaxprs import CALLS, eqn_results, make_jaxpr, opened
+from jaxlsq.tracing.structure import Reader, Unkeyable, aval_key, is_scalar_literal
+
+__all__ = ["Traced", "evaluate", "trace", "typed", "with_fixed_literals"]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced function.
+
+    Attributes
+    ----------
+    jaxpr
+        Its jaxpr, open.
+    outputs : list
+        Shape and dtype of each output.
+    depends : list of bool
+        Whether each output depends on an input at all.
+    key : tuple or None
+        The structure, hashable; None if the program must not be cached.
+    arrays : tuple
+        The hoisted arrays, in the order in which `evaluate` reads them.
+    scalars : (k,) float64 array
+        The floating-point scalars, likewise.
+    hoisted : (k,) bool array
+        Which of them are data; the others are in the program, and part of the key.
+    """
+
+    jaxpr: object
+    outputs: list
+    depends: list
+    key: tuple | None
+    arrays: tuple
+    scalars: np.ndarray
+    hoisted: np.ndarray
+
+    @property
+    def data(self):
+        """What a compiled program takes: arrays, and the scalars that are data."""
+        return self.arrays, self.scalars[self.hoisted]
+
+    @property
+    def flat_data(self):
+        """The same as a tuple of arrays, the scalars last."""
+        return (*self.arrays, self.scalars[self.hoisted])
+
+    def hoisting(self, which):
+        """The same with some of the scalars as data."""
+        key = self.key and (*self.key[:2], which.tobytes(), self.scalars[~which].tobytes())
+        return replace(self, key=key, hoisted=which)
+
+
+# For each structure, its scalars when it was first seen, and which have had other values since.
+_SCALARS = remembering(Memory(size=512))
+
+
+def with_fixed_literals(traced):
+    """The same with only those scalars as data that have had more than one value.
+
+    XLA simplifies with a number that it knows, and a model that closes over another one for each
+    data set need not be compiled for each.
+    """
+    if traced.key is None:
+        return traced.hoisting(~traced.hoisted)
+    first, varied = _SCALARS.find(traced.key) or (traced.scalars, ~traced.hoisted)
+    varied = varied | (first.view(np.int64) != traced.scalars.view(np.int64))
+    _SCALARS.put(traced.key, (first, varied))
+    return traced.hoisting(varied)
+
+
+def trace(fun, *examples):
+    """Trace ``fun(*inputs)`` at the shapes and types of the examples.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(*inputs) -> tuple of arrays``.
+    *examples : arrays, or their shapes and types
+
+    Returns
+    -------
+    Traced
+        With all scalars as data.
+
+    Raises
+    ------
+    Exception
+        Whatever `fun` raises when it is given tracers.
+    """
+    jaxpr, consts, _ = make_jaxpr(fun, *examples)
+    inputs = [True] * len(jaxpr.invars)
+    reader = Reader()
+    try:
+        key = (reader.read(jaxpr, consts, inputs), tuple(map(aval_key, reader.arrays)))
+    except Unkeyable:
+        reader = Reader(keyed=False)
+        reader.read(jaxpr, consts, inputs)
+        key = None
+    return Traced(
+        jaxpr=jaxpr,
+        outputs=[v.aval for v in jaxpr.outvars],
+        depends=reader.output_depends,
+        key=key,
+        arrays=tuple(reader.arrays),
+        scalars=np.array(reader.scalars, np.float64),
+        hoisted=np.ones(len(reader.scalars), bool),
+    )
+
+
+def evaluate(traced, inputs, arrays, scalars=()):
+    """The traced function on other data of the same structure.
+
+    Parameters
+    ----------
+    traced : Traced
+    inputs : sequence of arrays
+    arrays, scalars
+        As `Traced.data`.
+
+    Returns
+    -------
+    list of arrays
+    """
+    hoisted = iter(np.where(traced.hoisted, np.cumsum(traced.hoisted) - 1, -1).tolist())
+    return _run(traced.jaxpr, inputs, (iter(arrays), hoisted, scalars))
+
+
+def typed(array, dtype):
+    """A hoisted array in the wider of its own type and that of its trace, as far as JAX has it.
+
+    JAX may remember a closed-over NumPy array from another trace, and say float64 of it in a jaxpr
+    whose equations are of float32, or the reverse.
+    """
+    if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # a typed key of random numbers
+        return array
+    array = array if hasattr(array, "shape") else np.asarray(array, dtype)
+    if array.dtype.kind == np.dtype(dtype).kind:
+        dtype = np.promote_types(array.dtype, dtype)
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    return array if array.dtype == dtype else jax.lax.convert_element_type(array, dtype)
+
+
+def _run(jaxpr, inputs, data):
+    arrays, hoisted, scalars = data
+    values = {v: typed(next(arrays), v.aval.dtype) for v in jaxpr.constvars}
+    values.update(zip(jaxpr.invars, inputs, strict=True))
+
+    def value(atom, eqn_name):
+        if is_scalar_literal(atom, eqn_name):
+            place = next(hoisted)
+            return atom.val if place < 0 else scalars[place].astype(atom.aval.dtype)
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for eqn in jaxpr.eqns:
+        name = eqn.primitive.name
+        arguments = [value(atom, name) for atom in eqn.invars]
+        if name in CALLS:
+            results = _run(opened(eqn.params[CALLS[name]])[0], arguments, data)
+        else:
+            results = eqn_results(eqn, arguments)
+        values.update(zip(eqn.outvars, results, strict=True))
+    return [value(atom, "return") for atom in jaxpr.outvars]

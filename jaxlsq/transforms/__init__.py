@@ -1,0 +1,1 @@
+"""`least_squares` inside a JAX program: under `vmap`, under `grad`, with its history."""

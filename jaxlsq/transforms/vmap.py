@@ -1,0 +1,130 @@
+"""The pool as a function of one problem, whose `vmap` gives it more lanes."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlsq.numerics.bounds import status_of
+from jaxlsq.schedule.devices import choose_width
+from jaxlsq.schedule.equations import lane_of_outputs
+from jaxlsq.schedule.pool import Queue, run_pool
+from jaxlsq.tracing.cache import PROGRAMS, program_key
+from jaxlsq.tracing.compiler import POOL_OPTIONS, in_many_kernels
+from jaxlsq.tracing.settings import own_settings
+from jaxlsq.tracing.trace import evaluate
+
+__all__ = ["solver"]
+
+
+def solver(traced, evaluations):
+    """The solver of a traced problem.
+
+    Parameters
+    ----------
+    traced : Traced
+        ``(*rows, *columns)`` as a function of n scalars.
+    evaluations : int
+        Evaluations of the residual that one Jacobian takes.
+
+    Returns
+    -------
+    callable
+        ``solve(x0, data, bounds, options) -> x, counts``, with `data` in the place of the arrays
+        that `traced` reads and, last, of its scalars; bounds are None or (lower, upper).
+    """
+
+    def solve(x0, data, bounds, options):
+        nothing = (False,) * len(data)
+        x0, bounds = jax.tree.map(lambda v: v[None], (x0, bounds))
+        x, counts = _batched(traced, nothing, evaluations)(x0, tuple(data), bounds, options)
+        return x[0], {name: value[0] for name, value in counts.items()}
+
+    return solve
+
+
+def _batched(traced, per_lane, evaluations):
+    """``solve(x0 (B, n), data, bounds, options)``; data that are per lane have B in front.
+
+    Its `vmap` flattens the new axis into B, again and again.
+    """
+
+    def run(x0, data, bounds, options):
+        return _run(traced, per_lane, evaluations, (x0, data, bounds, options))
+
+    solve = jax.custom_batching.custom_vmap(run)
+
+    @solve.def_vmap
+    def rule(size, batched, x0, data, bounds, options):
+        x0_is, data_are, bounds_are, options_are = batched
+        if any(jax.tree.leaves(options_are)):
+            raise NotImplementedError(
+                "tolerances and limits of least_squares can't be batched; vmap over the data."
+            )
+        lanes = x0.shape[-2]
+
+        def flat(value, is_new, is_old):
+            value = value if is_new else jnp.broadcast_to(value, (size, *value.shape))
+            if not is_old:
+                value = jnp.broadcast_to(value[:, None], (size, lanes, *value.shape[1:]))
+            return value.reshape(size * lanes, *value.shape[2:])
+
+        now = tuple(new or old for new, old in zip(data_are, per_lane, strict=True))
+        flattened = tuple(
+            flat(value, new, old) if new or old else value
+            for value, new, old in zip(data, data_are, per_lane, strict=True)
+        )
+        own = jax.tree.map(lambda v, new: flat(v, new, True), (x0, bounds), (x0_is, bounds_are))
+        out = _batched(traced, now, evaluations)(own[0], flattened, own[1], options)
+        out = jax.tree.map(lambda v: v.reshape(size, lanes, *v.shape[1:]), out)
+        return out, jax.tree.map(lambda _: True, out)
+
+    def run_or_trace(x0, data, bounds, options):
+        # With plain values nothing is left to transform, and the program may be compiled once.
+        concrete = _are_concrete((x0, data, bounds))
+        return (run if concrete else solve)(x0, data, bounds, options)
+
+    return run_or_trace
+
+
+def _are_concrete(tree):
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+@own_settings()
+def _run(traced, per_lane, evaluations, arguments):
+    def program(x0, data, bounds, options):
+        n = x0.shape[1]
+        own = tuple(v for v, own in zip(data, per_lane, strict=True) if own)
+
+        def evaluated(xs, mine):
+            mine = iter(mine)
+            arrays = [next(mine) if own else v for v, own in zip(data, per_lane, strict=True)]
+            if len(x0) == 1:
+                xs = tuple(in_many_kernels(jnp.stack(xs)))
+            return evaluate(traced, xs, arrays[:-1], arrays[-1])
+
+        lane, plain = lane_of_outputs(evaluated)
+        m = traced.outputs[0].shape[0]
+        one = [jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for v in own]
+        width = choose_width(n, m, one, x0.dtype)
+        queue = Queue.of(x0, own, bounds)
+        lanes_last = jax.tree.map(jnp.transpose, bounds)
+        queue = replace(queue, status=status_of(lanes_last, queue.status))
+        plain = None if evaluations else plain
+        ended = run_pool(lane, queue, options, width, evaluations, plain)
+        counts = {"status": ended.status, "nfev": ended.nfev, "njev": ended.njev}
+        return ended.x, counts
+
+    if not _are_concrete(arguments):
+        return program(*arguments)
+    # Under `grad` by a Python number that is a number without a shape.
+    arguments = jax.tree.map(lambda v: v if hasattr(v, "shape") else np.asarray(v), arguments)
+    statics, options = (per_lane, evaluations), POOL_OPTIONS["compiler_options"]
+    key = program_key((traced,), "lanes", statics, arguments, options)
+
+    def compile_():
+        return jax.jit(program, **POOL_OPTIONS).lower(*arguments).compile()
+
+    return PROGRAMS.get(key, compile_)(*arguments)
