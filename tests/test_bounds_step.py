@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxlsq.numerics.bounds import GramBox, blocked, box_steps, feasible
+from jaxlsq.numerics.linear_model import Box, Region
 from jaxlsq.numerics.normal import normal_equations
 
 LANES = 200
@@ -92,18 +93,18 @@ def test_without_bounds_it_is_the_unbounded_step(x64):
     jac, f = rng.normal(size=(10, 3)), rng.normal(size=10)
     normal, fnorm = normal_equations(tuple(jac.T), (f,), jnp.ones(()))
     scale = jnp.array([1.0, 2.0, 0.5])
-    infinite = jnp.full(3, -jnp.inf), jnp.full(3, jnp.inf)
+    infinite = Box(jnp.full(3, -jnp.inf), jnp.full(3, jnp.inf))
     for bound in (100.0, 0.1):
-        free = normal.step(scale, fnorm, bound, jnp.zeros(()))
-        boxed = normal.step_in_box(infinite, scale, fnorm, bound, jnp.zeros(()))
-        length, expected = float(boxed[2]), float(free[2])
+        region = Region(scale, fnorm, bound, jnp.zeros(()))
+        free, boxed = normal.step(region), normal.step_in_box(infinite, region)
+        length, expected = float(boxed.step_norm), float(free.step_norm)
         if bound == 100.0:
-            np.testing.assert_allclose(boxed[1], free[1], rtol=1e-12)
-            np.testing.assert_allclose(boxed[3], free[3], rtol=1e-12)
+            np.testing.assert_allclose(boxed.p, free.p, rtol=1e-12)
+            np.testing.assert_allclose(boxed.model, free.model, rtol=1e-12)
         assert abs(length - expected) <= 0.2 * expected
         # g'p - |Jp|^2 is the damping times |Dp|^2
         np.testing.assert_allclose(
-            boxed[4], boxed[0] * np.square(length / fnorm), rtol=1e-9, atol=1e-14
+            boxed.damped, boxed.damping * np.square(length / fnorm), rtol=1e-9, atol=1e-14
         )
 
 

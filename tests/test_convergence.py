@@ -10,7 +10,7 @@ from jaxlsq.numerics.convergence import (
     reduction_test,
     step_test,
 )
-from jaxlsq.numerics.iteration import Options
+from jaxlsq.numerics.state import Options
 from jaxlsq.status import Status
 
 TOL = 2.0**-10

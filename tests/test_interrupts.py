@@ -13,7 +13,7 @@ import pytest
 
 from jaxlsq.batch.interruption import Interruption
 from jaxlsq.batch.stream import CALL_S, FIRST_ROUNDS, Pace
-from jaxlsq.schedule.pool import Place
+from jaxlsq.schedule.queue import Place
 from tests.problems.lanes import fit, options, problems
 from tests.test_pool import ADVANCE, assert_equal, begin, queue_of
 
@@ -230,7 +230,7 @@ def in_slices(queue, rounds, **changes):
     held = None
     while whole is None or place.issued < size or np.any(pool.problem >= 0):
         place = replace(place, rounds=np.int32(rounds))
-        pool, ended, place = ADVANCE(pool, queue, options(**changes), True, place)
+        pool, ended, place, _ = ADVANCE(pool, queue, options(**changes), True, place)
         ended = jax.tree.map(np.asarray, ended)
         width = len(ended.status) - size
         number = np.full(size + width, -1)

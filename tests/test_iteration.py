@@ -11,8 +11,8 @@ from jax import export
 from scipy.optimize import leastsq as scipy_leastsq
 
 from jaxlsq.numerics.factor import BLOCK_ROWS
-from jaxlsq.numerics.iteration import minimize
 from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate
+from jaxlsq.numerics.minimize import minimize
 from jaxlsq.status import SUCCESS, Status
 from tests.problems.lanes import options
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxlsq.numerics.factor import qr
+from jaxlsq.numerics.linear_model import Region
 from jaxlsq.numerics.normal import Normal, normal_equations
 
 M, N = 30, 4
@@ -37,23 +38,23 @@ def equations(jac, f, unit):
 
 @jax.jit
 def find_step(jac, f, scale, bound, damping=0.0, unit=1.0):
-    """One lane: (damping, p, step_norm, model, full_rank)."""
+    """One lane's `Step`."""
     normal, fnorm = equations(jac, f, unit)
     damping = jnp.asarray(damping, f.dtype)
-    return normal.step(scale, fnorm, bound, damping)
+    return normal.step(Region(scale, fnorm, bound, damping))
 
 
 @jax.jit
 def find_steps(jac, f, scale, bound, damping, idle=False):
     """Many lanes, first in what is given and returned."""
     normal, fnorm = equations(jac, f, np.ones(f.shape[0]))
-    damping, p, *rest = normal.step(scale.T, fnorm, bound, damping, idle)
-    return damping, p.T, *rest
+    step = normal.step(Region(scale.T, fnorm, bound, damping), idle)
+    return step._replace(p=step.p.T)
 
 
 @jax.jit
 def find_qr_step(jac, f, scale, bound, damping):
-    return qr(jac, f).step(scale, jnp.sqrt(jnp.sum(f * f)), bound, damping)
+    return qr(jac, f).step(Region(scale, jnp.sqrt(jnp.sum(f * f)), bound, damping))
 
 
 @pytest.mark.parametrize("unit", [1.0, 0.25, 2.0**300])
@@ -102,7 +103,7 @@ def test_step_solves_the_damped_equations_within_the_bound(x64, fraction, start)
         jac, f, scale = random_problem(seed)
         bound = fraction * newton_length(jac, f, scale)
         step = find_step(jac, f, scale, bound, start, 4.0)
-        damping, p, step_norm, model, full_rank = map(np.asarray, step)
+        damping, p, step_norm, model, _, full_rank = map(np.asarray, step)
         assert full_rank
         assert (damping == 0.0) == (1.1 * fraction > 1.0)
         if damping > 0:
@@ -201,7 +202,7 @@ def test_most_linear_combinations_of_columns_are_told_and_every_step_is_short(x6
     jac[..., 3] = 0.7 * jac[..., 0] + 1.3 * jac[..., 1]
     for length in (0.01, 1e6):
         bound = np.full(200, length)
-        _, p, step_norm, model, full_rank = find_steps(jac, f, scale, bound, np.zeros(200))
+        _, p, step_norm, model, _, full_rank = find_steps(jac, f, scale, bound, np.zeros(200))
         assert np.mean(full_rank > 0) < 0.1
         assert np.all(np.isfinite(p))
         assert np.all(np.asarray(step_norm) <= 1.1 * bound)
@@ -212,7 +213,7 @@ def test_most_linear_combinations_of_columns_are_told_and_every_step_is_short(x6
 @pytest.mark.parametrize("residual", [0.0, 1.0])
 def test_zero_jacobian_gives_a_zero_step(x64, residual):
     step = find_step(np.zeros((M, N)), np.full(M, residual), np.ones(N), 1.0)
-    damping, p, step_norm, _, full_rank = map(np.asarray, step)
+    damping, p, step_norm, *_, full_rank = map(np.asarray, step)
     assert (damping, step_norm, full_rank) == (0.0, 0.0, False)
     np.testing.assert_array_equal(p, np.zeros(N))
 
@@ -225,7 +226,7 @@ def test_float32_residuals_of_any_size_have_the_same_step(strict, size, fraction
     unit = 2.0 ** np.ceil(np.log2(size * np.max(np.abs(f))))
     given = (jac * size, f * size, scale * size, bound * size, 0.0, unit)
     step = find_step(*(np.asarray(v, np.float32) for v in given))
-    damping, p, step_norm, model, full_rank = (np.asarray(v) for v in step)
+    damping, p, step_norm, model, _, full_rank = (np.asarray(v) for v in step)
     assert {v.dtype for v in (damping, p, step_norm, model)} == {FLOAT32}
     assert full_rank
     assert (damping == 0.0) == (fraction > 1)
@@ -260,7 +261,7 @@ def test_beyond_half_of_the_digits_the_step_is_finite(x64):
     for seed in range(5):
         jac, f = ill_conditioned(seed, 1e10)
         bound = 0.1 * np.linalg.norm(np.linalg.lstsq(jac, f)[0])
-        _, p, step_norm, model, _ = map(np.asarray, find_step(jac, f, np.ones(N), bound))
+        _, p, step_norm, model, *_ = map(np.asarray, find_step(jac, f, np.ones(N), bound))
         assert np.all(np.isfinite(p))
         assert step_norm <= 1.1 * bound
         assert model <= 1.0 + 1e-9

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlsq.schedule.pool import Ended, Place, Queue, advance, empty_pool
+from jaxlsq.schedule.pool import advance, empty_pool
+from jaxlsq.schedule.queue import Ended, Place, Queue
 from jaxlsq.status import SUCCESS, Status
 from jaxlsq.tracing.compiler import POOL_OPTIONS
 from tests.problems.lanes import SIZE, WIDTH, decay, fit, lane_of, options, problems
@@ -108,11 +109,11 @@ def queue_of(x0, y, count=None, status=None, starts=1):
 
 
 def begin(queue, width=WIDTH):
-    return jax.jit(lambda queue: empty_pool(LANE, queue, width))(queue)
+    return jax.jit(lambda queue: empty_pool(queue, width))(queue)
 
 
 def work(pool, queue, drain):
-    pool, ended, place = ADVANCE(pool, queue, options(), drain, Place.first(queue))
+    pool, ended, place, _ = ADVANCE(pool, queue, options(), drain, Place.first(queue))
     assert place.issued == queue.count
     return jax.tree.map(np.asarray, (pool, ended))
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jax import export
 
-from jaxlsq.numerics.iteration import minimize
 from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate
-from jaxlsq.schedule.pool import Queue, run_pool
+from jaxlsq.numerics.minimize import minimize
+from jaxlsq.schedule.pool import run_pool
+from jaxlsq.schedule.queue import Queue
 from jaxlsq.status import SUCCESS, Status
 from jaxlsq.tracing.compiler import COMPILER_OPTIONS
 from tests.problems.lanes import SIZE, compiled, decay, fit, lane_of, options, problems
@@ -198,7 +199,7 @@ def test_float32_data_of_any_size_are_fitted_as_well(strict, size):
 def test_strict_promotion_changes_nothing(x64, strict):
     """Not compiled as a whole either."""
     x0, y = (jnp.asarray(v[:3]) for v in problems())
-    result = run_pool(lane_of(decay), Queue.of(x0, y), options(), 2)
+    result = run_pool(lane_of(decay), Queue.of(x0, y), options(), 2)[0]
     np.testing.assert_allclose(result.x, fit(*problems()).x[:3], rtol=1e-12)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from jaxlsq.batch.interruption import answered
 from jaxlsq.batch.stream import Pace
 from jaxlsq.schedule.devices import choose_width
-from jaxlsq.schedule.equations import lane_of_outputs
-from jaxlsq.schedule.pool import Place, Queue, advance, empty_pool
+from jaxlsq.schedule.equations import Lane
+from jaxlsq.schedule.pool import advance, empty_pool
+from jaxlsq.schedule.queue import Place, Queue
 from jaxlsq.status import Status
 from jaxlsq.tracing.cache import PROGRAMS, program_key
 from jaxlsq.tracing.compiler import POOL_OPTIONS
@@ -113,15 +114,14 @@ def compile_task(task, examples, shared, options, starts):
 
     def compile_():
         program = partial(_advance, traced, task.check, sizes, m)
-        begin = jax.jit(partial(_begin, traced, sizes, examples), **POOL_OPTIONS)
-        begin = begin.lower(shared, *closure)
-        pool = jax.eval_shape(partial(_begin, traced, sizes, examples), shared, *closure)
+        make = partial(_begin, sizes, examples)
+        begin, pool = jax.jit(make, **POOL_OPTIONS).lower(), jax.eval_shape(make)
         run = jax.jit(program, **POOL_OPTIONS).lower(pool, *arguments)
         return answered(run.compile), answered(begin.compile), Pace()
 
     with own_settings():
         run, begin, pace = PROGRAMS.get(key, compile_)
-    return Program(run, partial(begin, shared, *closure), closure, options, shared, queue, pace)
+    return Program(run, begin, closure, options, shared, queue, pace)
 
 
 def _traced(function, *examples):
@@ -134,20 +134,9 @@ def _traced(function, *examples):
     return traced
 
 
-def _lane_of(traced, shared, arrays):
-    """The pool's `lane` and `plain` functions: a traced one on its data."""
-    shared = jax.tree.leaves(shared)
-
-    def evaluated(xs, data):
-        return evaluate(traced, [*xs, *jax.tree.leaves(data), *shared], *arrays)
-
-    return lane_of_outputs(evaluated)
-
-
-def _begin(traced, sizes, examples, shared, arrays):
+def _begin(sizes, examples):
     starts, width, _ = sizes
-    lane, _ = _lane_of(traced, shared, arrays)
-    return empty_pool(lane, _block_queue(examples, starts), width)
+    return empty_pool(_block_queue(examples, starts), width)
 
 
 def _block_queue(examples, starts):
@@ -172,9 +161,13 @@ def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
     status = jnp.where(nothing, Status.MASKED_OUT, status).astype(jnp.int32)
     x0 = jnp.where(nothing[:, None], jnp.nan, x0)
     queue = Queue(x0, lanes, status, count, bounds, starts)
-    lane, plain = _lane_of(traced, shared, arrays)
-    plain = None if evaluations else plain
-    pool, ended, place = advance(lane, pool, queue, options, drain, place, evaluations, plain)
+    shared = jax.tree.leaves(shared)
+
+    def evaluated(xs, data):
+        return evaluate(traced, [*xs, *jax.tree.leaves(data), *shared], *arrays)
+
+    lane = Lane.of_outputs(evaluated, evaluations)
+    pool, ended, place, _ = advance(lane, pool, queue, options, drain, place)
     return pool, ended, seen, place
 
 

@@ -19,7 +19,7 @@ from jaxlsq.problem.settings import Settings
 from jaxlsq.problem.starts import Spread, Start
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import SAME_COST, FitResult
-from jaxlsq.schedule.pool import Ended
+from jaxlsq.schedule.queue import Ended
 from jaxlsq.status import SUCCESS, Status
 
 __all__ = ["Problem"]

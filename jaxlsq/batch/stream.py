@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxlsq.problem.task import Seen
-from jaxlsq.schedule.pool import Ended
+from jaxlsq.schedule.queue import Ended
 from jaxlsq.status import Status
 from jaxlsq.tracing.settings import own_settings
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.numerics.bounds import box_steps
+from jaxlsq.numerics.linear_model import Box, Step
 from jaxlsq.numerics.norm import divide, norm2, power_of_two
 from jaxlsq.numerics.trust_region import levenberg_parameter, norm
 
@@ -30,7 +31,7 @@ LONG_ROW = 512
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Factor:
-    """What the trust-region step needs to know of a Jacobian and a residual.
+    """A `LinearModel` from a QR factorization of the Jacobian.
 
     Attributes
     ----------
@@ -69,42 +70,20 @@ class Factor:
         cosines = jnp.abs(cosines) / jnp.where(norms == 0, 1.0, norms)
         return jnp.where(norms == 0, 0.0, cosines)[inverse(self.perm)]
 
-    def step(self, scale, fnorm, step_bound, damping, idle=False):
-        """The Levenberg-Marquardt step inside the trust region.
-
-        Parameters
-        ----------
-        scale : (n,) array
-            D, positive; infinite for a parameter whose column counts as zero.
-        fnorm : scalar
-            Norm of the residual.
-        step_bound, damping : scalar
-            Delta and the previous lambda.
-        idle : bool
-            Whether nobody reads the result.
-
-        Returns
-        -------
-        damping : scalar
-        p : (n,) array
-            The iteration moves by -p.
-        step_norm : scalar
-            ``||D p||``.
-        model : scalar
-            ``(||J p|| / ||f||)^2``.
-        rank : scalar
-            Zero where J does not determine every parameter, else one.
-        """
+    def step(self, region, idle=False):
+        """The Levenberg-Marquardt step inside the trust region; see `LinearModel.step`."""
         # All lengths in a unit near the norm of the residual, so that no square leaves
         # the range of the type.
-        unit = power_of_two(fnorm)
-        r, scale = self._moving(scale)
-        r, scale, fnorm = r / unit, scale / unit, fnorm / unit
+        unit = power_of_two(region.fnorm)
+        r, scale = self._moving(region.scale)
+        r, scale, fnorm = r / unit, scale / unit, region.fnorm / unit
         attempt, gradient = damped_steps(r, self.qtf / unit, scale)
-        damping, p, rank = levenberg_parameter(attempt, gradient, step_bound / unit, damping, idle)
+        bound = region.step_bound / unit
+        damping, p, rank = levenberg_parameter(attempt, gradient, bound, region.damping, idle)
         step_norm = jnp.sqrt(jnp.sum(jnp.square(scale * p))) * unit
         model = jnp.sum(jnp.square(jnp.sum(r * p[None, :], axis=1) / fnorm))
-        return damping, p[inverse(self.perm)], step_norm, model, rank
+        damped = damping * jnp.square(step_norm / region.fnorm)
+        return Step(damping, p[inverse(self.perm)], step_norm, model, damped, rank)
 
     def _moving(self, scale):
         """R with columns of zero where the scale is infinite, and the scale, in pivoted order."""
@@ -112,32 +91,22 @@ class Factor:
         still = jnp.isinf(scale)
         return jnp.where(still[None, :], 0.0, self.r), jnp.where(still, 1.0, scale)
 
-    def step_in_box(self, box, scale, fnorm, step_bound, damping, idle=False):
-        """`step` with p between the two ends of a box, and half the slope along it too.
-
-        Returns
-        -------
-        damping, p, step_norm, model
-            As `step`.
-        damped : scalar
-            ``(g'p - ||J p||^2) / ||f||^2``, which is ``damping ||D p||^2`` inside the box.
-        rank : scalar
-            Of the parameters that are not at an end of the box.
-        """
-        unit, back = power_of_two(fnorm), inverse(self.perm)
-        r, scale = self._moving(scale)
-        fnorm, scale = fnorm / unit, scale / unit
+    def step_in_box(self, box, region, idle=False):
+        """`step` with p inside a box; see `LinearModel.step_in_box`."""
+        unit, back = power_of_two(region.fnorm), inverse(self.perm)
+        r, scale = self._moving(region.scale)
+        fnorm, scale = region.fnorm / unit, scale / unit
         triangle = TriangleBox(r / unit / scale[None, :], self.qtf / unit)
-        low, high = (end[self.perm] * scale for end in box)
-        attempt, sides = box_steps(triangle, (low, high), idle)
-        gradient = triangle.gradient
+        box = Box(*(end[self.perm] * scale for end in box))
+        attempt, sides = box_steps(triangle, box, idle)
+        gradient, bound = triangle.gradient, region.step_bound / unit
         damping, q, rank = levenberg_parameter(
-            attempt, gradient, step_bound / unit, damping, idle, sides
+            attempt, gradient, bound, region.damping, idle, sides
         )
         curved = jnp.sum(jnp.square(jnp.sum(triangle.r * q[None, :], axis=1)))
         damped = jnp.maximum(jnp.sum(gradient * q) - curved, 0.0) / jnp.square(fnorm)
         model = curved / jnp.square(fnorm)
-        return damping, (q / scale)[back], norm(q) * unit, model, damped, rank
+        return Step(damping, (q / scale)[back], norm(q) * unit, model, damped, rank)
 
 
 def qr(jac, f):

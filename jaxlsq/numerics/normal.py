@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlsq.numerics.bounds import GramBox, box_steps
+from jaxlsq.numerics.linear_model import Box, Step
 from jaxlsq.numerics.loss import sum_of
 from jaxlsq.numerics.norm import total
 from jaxlsq.numerics.sweep import floor_of, inflation, quadratic_form, sweep
@@ -81,45 +82,35 @@ class Normal:
         lengths, cosines = self._lengths, jnp.abs(self.gradient) / (fnorm / self.unit)
         return jnp.where(lengths == 0, 0.0, cosines / jnp.where(lengths == 0, 1.0, lengths))
 
-    def step(self, scale, fnorm, step_bound, damping, idle=False):
-        """The Levenberg-Marquardt step, as `jaxlsq.numerics.factor.Factor.step`.
+    def step(self, region, idle=False):
+        """The Levenberg-Marquardt step; see `LinearModel.step`.
 
-        Lanes that are `idle` wait for none of it; what they get is meaningless.  A parameter of
-        infinite scale has a column of zero.
+        A parameter of infinite scale has a column of zero.
         """
-        scale, gram, gradient = self._scaled(scale)
+        scale, gram, gradient = self._scaled(region.scale)
+        bound = region.step_bound / self.unit
         damping, q, rank = levenberg_parameter(
-            _damped_steps(gram, gradient), gradient, step_bound / self.unit, damping, idle
+            _damped_steps(gram, gradient), gradient, bound, region.damping, idle
         )
-        step_norm = norm(q)
-        model = quadratic_form(gram, q) / jnp.square(fnorm / self.unit)
-        return damping, q / scale * self.sizes, step_norm * self.unit, model, rank
+        step_norm = norm(q) * self.unit
+        model = quadratic_form(gram, q) / jnp.square(region.fnorm / self.unit)
+        damped = damping * jnp.square(step_norm / region.fnorm)
+        return Step(damping, q / scale * self.sizes, step_norm, model, damped, rank)
 
-    def step_in_box(self, box, scale, fnorm, step_bound, damping, idle=False):
-        """`step` with p between the two ends of a box, and half the slope along it too.
-
-        Returns
-        -------
-        damping, p, step_norm, model
-            As `step`.
-        damped : (...) array
-            ``(g'p - ||J p||^2) / ||f||^2``, which is ``damping ||D p||^2`` inside the box.
-        rank : (...) array
-            Of the parameters that are not at an end of the box.
-        """
-        sizes = self.sizes
-        scale, gram, gradient = self._scaled(scale)
+    def step_in_box(self, box, region, idle=False):
+        """`step` with p inside a box; see `LinearModel.step_in_box`."""
+        scale, gram, gradient = self._scaled(region.scale)
         finite = jnp.where(jnp.isinf(scale), 1.0, scale)
-        low, high = (end / sizes * finite for end in box)
-        attempt, sides = box_steps(GramBox(gram, gradient), (low, high), idle)
+        box = Box(*(end / self.sizes * finite for end in box))
+        attempt, sides = box_steps(GramBox(gram, gradient), box, idle)
         damping, q, rank = levenberg_parameter(
-            attempt, gradient, step_bound / self.unit, damping, idle, sides
+            attempt, gradient, region.step_bound / self.unit, region.damping, idle, sides
         )
-        squared = jnp.square(fnorm / self.unit)
+        squared = jnp.square(region.fnorm / self.unit)
         curved = quadratic_form(gram, q)
         damped = jnp.maximum(total(gradient * q) - curved, 0.0) / squared
-        p = q / scale * sizes
-        return damping, p, norm(q) * self.unit, curved / squared, damped, rank
+        p = q / scale * self.sizes
+        return Step(damping, p, norm(q) * self.unit, curved / squared, damped, rank)
 
     def _scaled(self, scale):
         """The scale in our units, and the problem in parameters over it."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from jaxlsq.numerics.iteration import Options
 from jaxlsq.numerics.loss import first_factor
+from jaxlsq.numerics.state import Options
 from jaxlsq.problem.containers import as_array_like, is_masked, is_real
 from jaxlsq.problem.readings import EACH, STRIPPED, Leaf
 from jaxlsq.problem.sources import Source, converted

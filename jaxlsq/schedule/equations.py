@@ -5,25 +5,73 @@ an offset or a slope, say, are the same for all lanes and all rounds.  They stay
 written for them, and a sum with one reads half as much.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Literal
 
 from jaxlsq.numerics.jacobian import REPAIR_EVALUATIONS, difference_of, repair_points
 from jaxlsq.numerics.loss import scaled as rescaled
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import Normal, normal_equations
 from jaxlsq.tracing.fast import with_fast_functions
+from jaxlsq.tracing.jaxprs import depends
 
-__all__ = ["Equations", "lane_of_outputs", "squares_are_safe"]
+__all__ = ["Equations", "Lane", "squares_are_safe"]
 
 
 def squares_are_safe(dtype):
     """Whether residuals of any usual size can be squared: in float64, not in float32."""
     return jnp.finfo(dtype).maxexp > 1000
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One problem, as functions of its parameters and data that can be traced.
+
+    Attributes
+    ----------
+    equations : callable
+        ``equations(xs, data) -> rows, columns``, with xs a tuple of n scalars, rows the residual
+        (m,), and with a loss its values (m,), and columns a sequence of the n columns (m,) of the
+        Jacobian.  See `jaxlsq.numerics.loss.weighted`.
+    plain : callable or None
+        ``plain(xs, data) -> f, weight``: the residual (m,), of which the columns are derivatives
+        but for the weight.  With it, derivatives that are not finite where f is are taken by
+        differences.
+    evaluations : int
+        Evaluations of the residual that one Jacobian takes.
+    """
+
+    equations: Callable
+    plain: Callable | None = None
+    evaluations: int = 0
+
+    @classmethod
+    def of_outputs(cls, evaluated, evaluations=0):
+        """From one function of both.
+
+        Parameters
+        ----------
+        evaluated : callable
+            ``evaluated(xs, data)`` returns a list of the residual and the n columns; with a
+            loss, of the residual, the loss, the columns, the plain residual and its weight.
+        evaluations : int
+            Finite differences are taken as they are.
+        """
+
+        def equations(xs, data):
+            out, n = evaluated(xs, data), len(xs)
+            rows = 1 if len(out) == n + 1 else 2
+            return tuple(out[:rows]), tuple(out[rows : rows + n])
+
+        def plain(xs, data):
+            out, n = evaluated(xs, data), len(xs)
+            return (out[0], jnp.ones_like(out[0])) if len(out) == n + 1 else (out[-2], out[-1])
+
+        return cls(equations, None if evaluations else plain, evaluations)
 
 
 @dataclass(frozen=True)
@@ -40,34 +88,37 @@ class Equations:
         The sizes, powers of two.
     plain : callable or None
         ``plain(xs, data) -> f, weight`` of all lanes, for derivatives that are not finite.
+    evaluations : int
+        Evaluations of the residual that one Jacobian takes.
     """
 
-    lanes: object
+    lanes: Callable
     steady: tuple
     sizes: tuple
-    plain: object = None
+    plain: Callable | None = None
+    evaluations: int = 0
 
     @classmethod
-    def of(cls, lane, n, dtype, data, plain=None):
-        """For `lane` and `plain` as in `jaxlsq.schedule.pool`, and shapes of one lane's `data`."""
+    def of(cls, lane, n, dtype, data):
+        """For a `Lane`, and shapes of one lane's `data`."""
         xs = (jax.ShapeDtypeStruct((), dtype),) * n
-        closed, shapes = jax.make_jaxpr(lane, return_shape=True)(xs, data)
-        depends = _depends(closed.jaxpr)[-n:]
+        closed, shapes = jax.make_jaxpr(lane.equations, return_shape=True)(xs, data)
+        moving = depends(closed.jaxpr, [True] * len(closed.jaxpr.invars))[-n:]
 
         def varying(xs, data):
-            rows, columns = lane(xs, data)
-            return rows, tuple(c for c, moves in zip(columns, depends, strict=True) if moves)
+            rows, columns = lane.equations(xs, data)
+            return rows, tuple(c for c, moves in zip(columns, moving, strict=True) if moves)
 
         # Of this only the steady columns are read, and they read nothing of it.
         nowhere = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (xs, data))
-        _, columns = lane(*nowhere) if not all(depends) else shapes
+        _, columns = lane.equations(*nowhere) if not all(moving) else shapes
         steady, sizes = [], []
-        for column, moves in zip(columns, depends, strict=True):
+        for column, moves in zip(columns, moving, strict=True):
             size = 1.0 if moves or squares_are_safe(dtype) else power_of_two(_largest(column))
             steady.append(None if moves else column / size)
             sizes.append(size)
-        lanes, careful = with_fast_functions(jax.vmap(varying)), plain and jax.vmap(plain)
-        return cls(lanes, tuple(steady), tuple(sizes), careful)
+        lanes, careful = with_fast_functions(jax.vmap(varying)), lane.plain and jax.vmap(lane.plain)
+        return cls(lanes, tuple(steady), tuple(sizes), careful, lane.evaluations)
 
     def fitting_sizes(self, sizes, unit):
         """Sizes of the parameters (B, n), exact where a steady column gives them."""
@@ -82,8 +133,8 @@ class Equations:
         -------
         normal : Normal
         fnorm : (W,) array
-        evaluations : (W,) int array
-            What derivatives that are not finite took.
+        evaluations : int or (W,) int array
+            What the Jacobian took, with derivatives that are not finite.
         """
         xs, scaled = tuple(pool.state.trial.x), not squares_are_safe(pool.unit.dtype)
         factors = [k / pool.unit if scaled else None for k in pool.sizes]
@@ -105,7 +156,7 @@ class Equations:
         ]
         normal, fnorm = stage(normal_equations, None, columns, rows, pool.unit, pool.sizes, left)
         if self.plain is None:
-            return normal, fnorm, 0
+            return normal, fnorm, self.evaluations
         n = len(columns)
         infinite = jnp.stack([~jnp.isfinite(normal.gram[j, j]) for j in range(n)])
         infinite = infinite & jnp.isfinite(fnorm)
@@ -115,7 +166,7 @@ class Equations:
 
         normal = lax.cond(jnp.any(infinite), repair, lambda normal: normal, normal)
         count = REPAIR_EVALUATIONS * jnp.sum(infinite, axis=0, dtype=jnp.int32)
-        return normal, fnorm, count
+        return normal, fnorm, self.evaluations + count
 
     def _repaired(self, pool, equations, factors, infinite, normal):
         """The normal equations with differences for derivatives that are not finite."""
@@ -151,41 +202,6 @@ class Equations:
             normal.unit,
             normal.sizes,
         )
-
-
-def lane_of_outputs(evaluated):
-    """`lane` and `plain` for the pool.
-
-    Parameters
-    ----------
-    evaluated : callable
-        ``evaluated(xs, data)`` returns a list of the residual and the n columns; with a loss, of
-        the residual, the loss, the columns, the plain residual and its weight.
-    """
-
-    def lane(xs, data):
-        out, n = evaluated(xs, data), len(xs)
-        rows = 1 if len(out) == n + 1 else 2
-        return tuple(out[:rows]), tuple(out[rows : rows + n])
-
-    def plain(xs, data):
-        out, n = evaluated(xs, data), len(xs)
-        return (out[0], jnp.ones_like(out[0])) if len(out) == n + 1 else (out[-2], out[-1])
-
-    return lane, plain
-
-
-def _depends(jaxpr):
-    """Whether each output may depend on an input."""
-    moving = set(jaxpr.invars)
-
-    def moves(atom):
-        return not isinstance(atom, Literal) and atom in moving
-
-    for eqn in jaxpr.eqns:
-        if any(moves(atom) for atom in eqn.invars):
-            moving.update(eqn.outvars)
-    return [moves(atom) for atom in jaxpr.outvars]
 
 
 def _largest(v):

@@ -9,59 +9,28 @@ Arrays of the size of the data have lanes first, as `vmap` leaves them; the alge
 size of the parameters has lanes last (`jaxlsq.numerics.normal`).
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxlsq.numerics.bounds import blocked
-from jaxlsq.numerics.iteration import State, final_status, judge, propose, relinearize, start
+from jaxlsq.numerics.iteration import final_status, relinearize, turn
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import Normal
+from jaxlsq.numerics.state import State, start
 from jaxlsq.schedule.equations import Equations, squares_are_safe
+from jaxlsq.schedule.queue import Ended, Place
 from jaxlsq.status import Status
 
-__all__ = ["Ended", "Place", "Pool", "Queue", "advance", "empty_pool", "run_pool"]
+__all__ = ["Observer", "Pool", "advance", "empty_pool", "run_pool"]
 
 
-ALL_ROUNDS = jnp.iinfo(jnp.int32).max
 # A start of 1e-30 is a zero rather than the size of its parameter.
 FARTHEST_SIZE = 1e15
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Ended:
-    """How each problem ended; every array has the problems first.
-
-    Attributes
-    ----------
-    x : (B, n) array
-        The last good parameters.
-    cost : (B,) array
-        Half the sum of squares there; NaN where the residual was never finite.
-    optimality : (B,) array
-        The largest element of the gradient J'f there, but for those that a bound holds.
-    fnorm : (B,) array
-        The square root of twice the cost, which does not leave the range of the type.
-    certainty : (B,) array
-        The reciprocal of `jaxlsq.numerics.sweep.inflation` at the last Jacobian; zero where that
-        is singular, or where the trust region kept the last step short.
-    status, nfev, njev, nit : (B,) int32 arrays
-    """
-
-    x: jax.Array
-    cost: jax.Array
-    optimality: jax.Array
-    fnorm: jax.Array
-    certainty: jax.Array
-    status: jax.Array
-    nfev: jax.Array
-    njev: jax.Array
-    nit: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -77,114 +46,60 @@ class Pool:
     bounds: tuple | None = None  # (n, W) each
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Queue:
-    """Problems that wait.
+class Observer:
+    """Something that sees each round of a pool.
 
     Attributes
     ----------
-    x0 : (B, n) array
-        Starting parameters.
-    data : pytree of (B / starts, ...) arrays
-        Problem i gets ``data[i // starts]``.
-    bounds : (lower, upper) or None
-        (B / starts, n) each.
-    status : (B,) int32 array
-        Problems whose code is not ``RUNNING`` are not begun, and keep it.
-    count : scalar int32 array
-        Only the first `count` problems are real.
-    starts : int
-        Problems in a row that share their data.
+    begun : pytree of arrays
+        What it knows before the first.
+    see : callable
+        ``see(known, before, after) -> known``, of the states before and after a round.
     """
 
-    x0: jax.Array
-    data: object
-    status: jax.Array
-    count: jax.Array
-    bounds: tuple | None = None
-    starts: int = field(default=1, metadata={"static": True})
-
-    @classmethod
-    def of(cls, x0, data, bounds=None):
-        """Problems that all wait."""
-        size = x0.shape[0]
-        running = jnp.full(size, Status.RUNNING, jnp.int32)
-        return cls(x0, data, running, jnp.int32(size), bounds)
+    begun: object
+    see: Callable
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Place:
-    """How far a queue has been worked.
-
-    Attributes
-    ----------
-    issued : scalar int32 array
-        Problems that lanes have taken.
-    rounds : scalar int32 array
-        Rounds that are left.
-    units : tuple of arrays or None
-        Units of the queue's residuals (B,) and parameters (B, n), made where nothing is issued.
-    """
-
-    issued: jax.Array
-    rounds: jax.Array
-    units: tuple | None = None
-
-    @classmethod
-    def first(cls, queue, rounds=ALL_ROUNDS):
-        """The begin of a queue, of which only shapes and types are read."""
-        (size, n), dtype = queue.x0.shape, queue.x0.dtype
-        units = (
-            None if squares_are_safe(dtype) else (np.ones(size, dtype), np.ones((size, n), dtype))
-        )
-        return cls(np.int32(0), np.int32(rounds), units)
+_NOBODY = Observer((), lambda known, before, after: known)
 
 
-def run_pool(lane, queue, options, width, evaluations=0, plain=None):
+def run_pool(lane, queue, options, width, observer=_NOBODY):
     """Fit every problem, `width` at a time.
 
     Parameters
     ----------
-    lane : callable
-        ``lane(xs, data_of_one) -> rows, columns``, with xs a tuple of n scalars, rows the
-        residual (m,), and with a loss its values (m,), and columns a sequence of the n columns
-        (m,) of the Jacobian; traceable.  See `jaxlsq.numerics.loss.weighted`.
+    lane : Lane
     queue : Queue
     options : Options
         For all problems.
     width : int
         Lanes.
-    evaluations : int
-        Evaluations of the residual that one Jacobian takes.
-    plain : callable, optional
-        ``plain(xs, data_of_one) -> f, weight``: the residual (m,), of which `lane`'s columns are
-        derivatives but for the weight.  With it, derivatives that are not finite where f is are
-        taken by differences.
+    observer : Observer, optional
 
     Returns
     -------
     Ended
+    known : pytree
+        What the observer knows at the end.
 
     Notes
     -----
     A lane's arithmetic does not depend on its neighbours.
     """
     size = queue.x0.shape[0]
-    pool = empty_pool(lane, queue, min(width, size))
+    pool = empty_pool(queue, min(width, size))
     place = Place.first(queue)
-    _, results, _ = advance(lane, pool, queue, options, True, place, evaluations, plain)
-    return jax.tree.map(lambda v: v[:size], results)
+    _, results, _, known = advance(lane, pool, queue, options, True, place, observer)
+    return jax.tree.map(lambda v: v[:size], results), known
 
 
-def empty_pool(lane, queue, width):
+def empty_pool(queue, width):
     """A pool whose lanes have no problem yet.
 
     Parameters
     ----------
-    lane : callable
-        As for `run_pool`.
     queue : Queue
         Only shapes and types are read.
     width : int
@@ -207,12 +122,12 @@ def empty_pool(lane, queue, width):
     )
 
 
-def advance(lane, pool, queue, options, drain, place, evaluations=0, plain=None):
+def advance(lane, pool, queue, options, drain, place, observer=_NOBODY):
     """Work until the queue is empty, and if asked to until the lanes are, or for some rounds.
 
     Parameters
     ----------
-    lane, options, plain
+    lane, options, observer
         As for `run_pool`.
     pool : Pool
     queue : Queue
@@ -221,8 +136,6 @@ def advance(lane, pool, queue, options, drain, place, evaluations=0, plain=None)
         Whether to go on until every lane has ended.
     place : Place
         Where in the queue to begin, and how many rounds to work.
-    evaluations : int
-        Evaluations of the residual that one Jacobian takes.
 
     Returns
     -------
@@ -234,6 +147,8 @@ def advance(lane, pool, queue, options, drain, place, evaluations=0, plain=None)
         ``RUNNING``.
     place : Place
         Where the next call goes on, with the same queue.
+    known : pytree
+        What the observer knows.
     """
     # Shapes are lined up by their first axis here, which strict rank promotion forbids.
     with jax.numpy_rank_promotion("allow"):
@@ -241,7 +156,7 @@ def advance(lane, pool, queue, options, drain, place, evaluations=0, plain=None)
         options = replace(options, diag=options.diag[:, None])
         old = jnp.where(pool.problem >= 0, size + jnp.arange(width, dtype=jnp.int32), -1)
         one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), queue.data)
-        equations = Equations.of(lane, n, queue.x0.dtype, one, plain)
+        equations = Equations.of(lane, n, queue.x0.dtype, one)
         units = _units(lane, queue, equations, place)
         rows = size + width
         results = (
@@ -250,26 +165,27 @@ def advance(lane, pool, queue, options, drain, place, evaluations=0, plain=None)
         )
 
         def unfinished(carry):
-            pool, _, issued, rounds = carry
+            pool, _, issued, rounds, _ = carry
             more = (issued < queue.count) | (drain & jnp.any(pool.problem >= 0))
             return more & (rounds > 0)
 
         def body(carry):
-            pool, results, issued, rounds = carry
-            state = _round(equations, pool, options, evaluations, unfinished(carry))
+            pool, results, issued, rounds, known = carry
+            state = _round(equations, pool, options, unfinished(carry))
+            known = observer.see(known, pool.state, state)
             pool = replace(pool, state=state)
             results = _write(pool, results)
             pool, issued = _refill(pool, queue, units, issued)
-            return pool, results, issued, rounds - 1
+            return pool, results, issued, rounds - 1, known
 
-        carry = replace(pool, problem=old), results, place.issued, place.rounds
-        carry = lax.while_loop(unfinished, body, carry)
-        pool, (reals, counts), issued, rounds = carry
+        begun = replace(pool, problem=old), results, place.issued, place.rounds, observer.begun
+        carry = lax.while_loop(unfinished, body, begun)
+        pool, (reals, counts), issued, rounds, known = carry
     optimality, fnorm, certainty = (reals[:, n + j] for j in range(3))
     cost = 0.5 * jnp.square(fnorm)
     scalars = cost, optimality, fnorm, certainty
     ended = Ended(reals[:, :n], *scalars, *(counts[:, j] for j in range(4)))
-    return pool, ended, Place(issued, rounds, place.units and units)
+    return pool, ended, Place(issued, rounds, place.units and units), known
 
 
 def _units(lane, queue, equations, place):
@@ -283,7 +199,7 @@ def _units(lane, queue, equations, place):
         return jnp.ones(x0.shape[0], x0.dtype), jnp.ones_like(x0)
 
     def largest(x, i):
-        rows, _ = lane(tuple(x), _take(queue.data, i // queue.starts))
+        rows, _ = lane.equations(tuple(x), _take(queue.data, i // queue.starts))
         largest = jnp.max(jnp.abs(rows[-1]), initial=0.0)
         return largest if len(rows) == 1 else jnp.sqrt(largest)
 
@@ -319,22 +235,22 @@ def _stage(go, function, otherwise, *arguments):
     return lax.cond(go, lambda _, *a: function(*a), lambda old, *_: old, otherwise, *arguments)
 
 
-def _round(equations, pool, options, evaluations, go):
+def _round(equations, pool, options, go):
     """Take in residual and Jacobian at the trial points, and propose the next ones."""
     stage = partial(_stage, go)
-    normal, trial_norm, more = equations(pool, stage)
-    state = pool.state
-    running = state.status == Status.RUNNING
-    state = stage(judge, state, state, trial_norm, options)
-    count = evaluations + more
-    state = stage(_take_in, state, state, normal, options, pool.bounds, count)
-    state = propose(state, pool.bounds)
+    normal, trial_norm, evaluations = equations(pool, stage)
+    take_in = partial(_taken_in, stage, (normal, options, pool.bounds, evaluations))
+    state = turn(pool.state, trial_norm, take_in, options, pool.bounds, stage)
     # What ended, or never began, stays as it is in all that is reported of it.
-    old = pool.state
+    old, running = pool.state, pool.state.status == Status.RUNNING
     point = replace(state.point, fnorm=jnp.where(running, state.point.fnorm, old.point.fnorm))
     counts = ("status", "nfev", "njev", "nit")
     kept = {name: jnp.where(running, getattr(state, name), getattr(old, name)) for name in counts}
     return replace(state, point=point, **kept)
+
+
+def _taken_in(stage, arguments, state):
+    return stage(_take_in, state, state, *arguments)
 
 
 def _take_in(judged, normal, options, bounds, evaluations):

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxlsq.numerics.iteration import Terms
 from jaxlsq.numerics.jacobian import METHODS
 from jaxlsq.numerics.loss import POISSON, first_factor
+from jaxlsq.numerics.minimize import Terms
 from jaxlsq.problem.checks import check_options
 from jaxlsq.problem.constraints import check_box, check_scale, loss_of, pair
 from jaxlsq.single.solve import Problem, solve

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxlsq.numerics.factor import BLOCK_ROWS, qr
-from jaxlsq.numerics.iteration import Options, judge, propose, relinearize, start
+from jaxlsq.numerics.factor import BLOCK_ROWS, Factor, qr
+from jaxlsq.numerics.iteration import judge, propose, relinearize
 from jaxlsq.numerics.jacobian import repaired_on_host
 from jaxlsq.numerics.norm import norm2
+from jaxlsq.numerics.state import Options, start
 from jaxlsq.status import Status
 from jaxlsq.tracing.compiler import COMPILER_OPTIONS
 from jaxlsq.tracing.settings import contexts_to_enter
@@ -229,7 +230,7 @@ def _unpack_options(vector, form):
 def _zero_start(form):
     n, bounded = form
     with jax.ensure_compile_time_eval():
-        begun = start(jnp.zeros(n, jnp.float64), bounded=bounded)
+        begun = start(jnp.zeros(n, jnp.float64), Factor.empty, bounded)
         return jax.tree.map(np.asarray, begun)
 
 

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.numerics.iteration import Options, Terms, minimize
 from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate, repaired, repaired_on_host
 from jaxlsq.numerics.loss import Robust, sum_of
+from jaxlsq.numerics.minimize import Terms, minimize
+from jaxlsq.numerics.state import Options
 from jaxlsq.problem.checks import as_jacobian, check_jacobian_shape, check_lengths
 from jaxlsq.single.agreement import agrees, moved_start
 from jaxlsq.single.differences import EVALUATIONS as EVALUATIONS_ON_HOST

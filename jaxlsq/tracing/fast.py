@@ -9,6 +9,7 @@ from jax.extend.core import ClosedJaxpr
 
 from jaxlsq.tracing.convolution import convolve, is_slow
 from jaxlsq.tracing.elementary import is_replaced, replacement
+from jaxlsq.tracing.jaxprs import interpret, opened
 
 __all__ = ["convolves", "with_fast_convolutions", "with_fast_functions"]
 
@@ -53,7 +54,7 @@ def with_fast_convolutions(function):
 
 def convolves(jaxpr):
     """Whether a jaxpr has convolutions that `with_fast_convolutions` replaces."""
-    return _Replacing(_replaced_before, _CALLS).is_slow_inside(_opened(jaxpr)[0])
+    return _Replacing(_replaced_before, _CALLS).is_slow_inside(opened(jaxpr)[0])
 
 
 def _replaced_before(eqn):
@@ -78,10 +79,6 @@ def _replaced(function, replacing):
         return jax.tree.unflatten(jax.tree.structure(shape), out)
 
     return replaced
-
-
-def _opened(jaxpr):
-    return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
 
 
 def _key(eqn, arguments):
@@ -112,7 +109,7 @@ class _Replacing:
     def is_slow_inside(self, jaxpr):
         """Whether there is anything to replace."""
         return any(
-            self.find(eqn) or any(self.is_slow_inside(_opened(v)[0]) for v in self._inner(eqn))
+            self.find(eqn) or any(self.is_slow_inside(opened(v)[0]) for v in self._inner(eqn))
             for eqn in jaxpr.eqns
         )
 
@@ -129,13 +126,8 @@ class _Replacing:
         `known` holds the results of equations by what they compute: each column of a Jacobian comes
         with the whole function once more, and XLA does not see that two loops are the same.
         """
-        values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
 
-        def value(atom):
-            return atom.val if hasattr(atom, "val") else values[atom]
-
-        for eqn in jaxpr.eqns:
-            arguments = [value(atom) for atom in eqn.invars]
+        def equation(eqn, arguments):
             plain = not eqn.effects and next(self._inner(eqn), None) is None
             key = _key(eqn, arguments) if plain else None
             results, _ = known.get(key, (None, None))
@@ -143,15 +135,16 @@ class _Replacing:
                 results = self._results(eqn, arguments, known)
             if plain:  # with the arguments, whose identities must last as long
                 known[key] = results, arguments
-            values.update(zip(eqn.outvars, results, strict=True))
-        return [value(atom) for atom in jaxpr.outvars]
+            return results
+
+        return interpret(jaxpr, consts, inputs, equation)
 
     def _results(self, eqn, arguments, known):
         instead = self.find(eqn)
         if instead:
             return [instead(*arguments, **eqn.params)]
         if eqn.primitive.name in self.calls:
-            inner, consts = _opened(eqn.params[self.calls[eqn.primitive.name]])
+            inner, consts = opened(eqn.params[self.calls[eqn.primitive.name]])
             return self.run(inner, consts, arguments, known)
         params = eqn.primitive.get_bind_params(eqn.params | self._bodies(eqn))
         results = eqn.primitive.bind(*arguments, **params)

@@ -4,11 +4,12 @@ An index that is in range becomes a slice; a constant one that is not stays a st
 computed, from constants alone.
 """
 
+from dataclasses import dataclass
+
 import jax
 import numpy as np
-from jax.extend.core import Literal
 
-from jaxlsq.tracing.jaxprs import CALLS, opened
+from jaxlsq.tracing.jaxprs import called, interpret
 
 __all__ = ["check_indices"]
 
@@ -47,51 +48,51 @@ def check_indices(jaxpr, consts, name="func"):
         What the user calls the function.
     """
     n = sum(int(np.prod(v.aval.shape)) for v in jaxpr.invars)
-    _Walk(n, name).walk(jaxpr, consts, [True] * len(jaxpr.invars), {})
+    _check(jaxpr, list(map(_known, consts)), [_Value(is_params=True)] * len(jaxpr.invars), n, name)
 
 
-class _Walk:
-    def __init__(self, n, name):
-        self.n, self.name = n, name
+@dataclass(frozen=True)
+class _Value:
+    """What is known of a value: the number that it is, or that it is made of parameters alone."""
 
-    def walk(self, jaxpr, consts, are_params, known):
-        known = dict(known)
-        known.update(zip(jaxpr.constvars, consts, strict=True))
-        params = {v for v, is_one in zip(jaxpr.invars, are_params, strict=True) if is_one}
+    number: np.ndarray | None = None
+    is_params: bool = False
 
-        def is_params(atom):
-            return not isinstance(atom, Literal) and atom in params
 
-        def constant(atom):
-            value = atom.val if isinstance(atom, Literal) else known.get(atom)
-            if value is None or isinstance(value, jax.core.Tracer):
-                return None
-            dtype = getattr(value, "dtype", np.dtype(type(value)))
-            few = np.size(value) <= _MOST and getattr(dtype, "kind", "O") in "iub"
-            return np.asarray(value) if few else None
+def _known(value):
+    """Of a constant: small ones of integers are kept."""
+    if value is None or isinstance(value, jax.core.Tracer):
+        return _Value()
+    dtype = getattr(value, "dtype", np.dtype(type(value)))
+    few = np.size(value) <= _MOST and getattr(dtype, "kind", "O") in "iub"
+    return _Value(np.asarray(value) if few else None)
 
-        for eqn in jaxpr.eqns:
-            name, (first, *others) = eqn.primitive.name, eqn.invars or (None,)
-            if name in CALLS:
-                inner, inner_consts = opened(eqn.params[CALLS[name]])
-                given = zip(inner.invars, map(constant, eqn.invars), strict=True)
-                given = {v: value for v, value in given if value is not None}
-                self.walk(inner, inner_consts, [is_params(a) for a in eqn.invars], given)
-            elif name in ("dynamic_slice", "gather") and is_params(first) and first.aval.ndim == 1:
-                self._check(first, constant(others[0]), eqn.params["slice_sizes"][0])
-            elif name in _FOLDED and all(constant(a) is not None for a in eqn.invars):
-                known[eqn.outvars[0]] = _FOLDED[name](eqn, *map(constant, eqn.invars))
-            if name in _SAME + _JOINED and all(map(is_params, eqn.invars)):
-                params.update(eqn.outvars)
 
-    def _check(self, vector, index, size):
-        length = vector.aval.shape[0]
-        if index is None or length != self.n:
-            return
-        outside = index[(index < 0) | (index > length - size)]
-        if outside.size:
-            first = int(outside.flat[0])
-            raise IndexError(
-                f"{self.name} reads parameter {first - length if first < 0 else first} of "
-                f"{length}: indices are 0 to {length - 1}."
-            )
+def _check(jaxpr, consts, inputs, n, name):
+    def equation(eqn, arguments):
+        primitive, inner = eqn.primitive.name, called(eqn)
+        if inner:
+            return _check(inner[0], list(map(_known, inner[1])), arguments, n, name)
+        is_params = bool(arguments) and all(v.is_params for v in arguments)
+        if primitive in ("dynamic_slice", "gather") and arguments[0].is_params:
+            vector = eqn.invars[0].aval
+            if vector.shape == (n,):
+                _check_index(arguments[1].number, eqn.params["slice_sizes"][0], n, name)
+        numbers = [v.number for v in arguments]
+        number = None
+        if primitive in _FOLDED and all(v is not None for v in numbers):
+            number = _known(_FOLDED[primitive](eqn, *numbers)).number
+        joined = is_params and primitive in _SAME + _JOINED
+        return [_Value(number, joined)] * len(eqn.outvars)
+
+    return interpret(jaxpr, consts, inputs, equation, lambda atom, _: _known(atom.val))
+
+
+def _check_index(index, size, n, name):
+    outside = [] if index is None else index[(index < 0) | (index > n - size)]
+    if len(outside):
+        first = int(outside.flat[0])
+        raise IndexError(
+            f"{name} reads parameter {first - n if first < 0 else first} of {n}: indices are 0 to "
+            f"{n - 1}."
+        )

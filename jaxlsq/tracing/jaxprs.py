@@ -1,4 +1,4 @@
-"""Jaxprs of the user's functions: made without marks on the user's arrays, and evaluated.
+"""Jaxprs of the user's functions: made without marks on the user's arrays, and interpreted.
 
 JAX remembers, for each NumPy array that a trace closes over, the type that it had there, for as
 long as anything refers to what the trace made of it.  A trace with another x64 setting than the
@@ -17,7 +17,16 @@ from jax.extend.core import Literal
 from jaxlsq.tracing.callbacks import exact_callback, needs_care
 from jaxlsq.tracing.signature import Signature
 
-__all__ = ["CALLS", "eqn_results", "inner_jaxprs", "make_jaxpr", "opened", "run"]
+__all__ = [
+    "called",
+    "depends",
+    "eqn_results",
+    "inner_jaxprs",
+    "interpret",
+    "literal_value",
+    "make_jaxpr",
+    "opened",
+]
 
 # Primitives that only call a jaxpr.
 CALLS = {
@@ -181,19 +190,6 @@ def _without_jax(traceback):
     return traceback
 
 
-def run(jaxpr, consts, inputs):
-    """The values of a jaxpr, equation by equation."""
-    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
-
-    def value(atom):
-        return atom.val if isinstance(atom, Literal) else values[atom]
-
-    for eqn in jaxpr.eqns:
-        results = eqn_results(eqn, [value(atom) for atom in eqn.invars])
-        values.update(zip(eqn.outvars, results, strict=True))
-    return [value(atom) for atom in jaxpr.outvars]
-
-
 def eqn_results(eqn, arguments):
     """What an equation gives for other arguments."""
     if needs_care(eqn):
@@ -201,3 +197,66 @@ def eqn_results(eqn, arguments):
     params = eqn.primitive.get_bind_params(eqn.params)
     results = eqn.primitive.bind(*arguments, **params)
     return results if eqn.primitive.multiple_results else [results]
+
+
+def literal_value(atom, eqn_name):
+    """The number that a literal is."""
+    return atom.val
+
+
+def interpret(jaxpr, consts, inputs, equation=eqn_results, literal=literal_value):
+    """The outputs of a jaxpr, equation by equation, on values of any kind.
+
+    Parameters
+    ----------
+    jaxpr : Jaxpr
+        Open.
+    consts, inputs : sequences
+        Values of its constants and inputs: arrays, or what `equation` takes in their place.
+    equation : callable
+        ``equation(eqn, arguments)`` is a list of an equation's results.
+    literal : callable
+        ``literal(atom, eqn_name)`` stands for a literal, in the equation of this name, or for
+        'return' among the outputs.
+
+    Returns
+    -------
+    list
+    """
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
+
+    def value(atom, name):
+        return literal(atom, name) if isinstance(atom, Literal) else values[atom]
+
+    for eqn in jaxpr.eqns:
+        arguments = [value(atom, eqn.primitive.name) for atom in eqn.invars]
+        values.update(zip(eqn.outvars, equation(eqn, arguments), strict=True))
+    return [value(atom, "return") for atom in jaxpr.outvars]
+
+
+def called(eqn):
+    """The jaxpr that an equation only calls, and its constants; None for any other equation."""
+    name = eqn.primitive.name
+    return opened(eqn.params[CALLS[name]]) if name in CALLS else None
+
+
+def depends(jaxpr, inputs):
+    """Whether each output depends on an input that varies.
+
+    Parameters
+    ----------
+    jaxpr : Jaxpr
+    inputs : sequence of bool
+        Which inputs vary.
+
+    Returns
+    -------
+    list of bool
+    """
+
+    def equation(eqn, moving):
+        inner = called(eqn)
+        return depends(inner[0], moving) if inner else [any(moving)] * len(eqn.outvars)
+
+    still = [False] * len(jaxpr.constvars)
+    return interpret(jaxpr, still, inputs, equation, lambda *_: False)

@@ -9,6 +9,7 @@ it is in is compiled each time.
 """
 
 import dataclasses
+import itertools
 import sys
 from enum import Enum
 from functools import partial
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxlsq.tracing.jaxprs import CALLS, inner_jaxprs, opened
+from jaxlsq.tracing.jaxprs import called, inner_jaxprs, interpret, opened
 
 __all__ = ["Reader", "Unkeyable", "aval_key", "has_own_derivatives", "is_scalar_literal"]
 
@@ -51,7 +52,7 @@ def has_own_derivatives(jaxpr):
 
 
 class Reader:
-    """One walk over a jaxpr: structure, hoisted data, dependence on the inputs.
+    """One walk over a jaxpr: its structure, and the data that are hoisted.
 
     Attributes
     ----------
@@ -59,55 +60,47 @@ class Reader:
         Constants, in the order in which `jaxlsq.tracing.trace.evaluate` reads them.
     scalars : list of float
         Scalar literals, likewise.
-    output_depends : list of bool
-        Whether each output depends on an input that varies.
     """
 
     def __init__(self, keyed=True):
         self.keyed = keyed
         self.arrays = []
         self.scalars = []
-        self.output_depends = []
-        self._count = 0
+        self._numbers = itertools.count()
 
-    def read(self, jaxpr, consts, inputs):
-        """The structure of a jaxpr, with the inputs that vary marked by True."""
-        names, depends = {}, {}
-
-        def define(variables, dependent):
-            for variable, is_dependent in zip(variables, dependent, strict=True):
-                names[variable] = self._count
-                depends[variable] = is_dependent
-                self._count += 1
-
-        def dependent(atom):
-            return not isinstance(atom, Literal) and depends[atom]
-
+    def read(self, jaxpr, consts):
+        """The structure of a jaxpr."""
         self.arrays.extend(consts)
-        define(jaxpr.constvars, [False] * len(consts))
-        define(jaxpr.invars, inputs)
-        structure = [tuple(aval_key(v.aval) for v in jaxpr.invars)]
-        for eqn in jaxpr.eqns:
-            name = eqn.primitive.name
-            atoms = tuple(self._atom(atom, name, names) for atom in eqn.invars)
-            if name in CALLS:
-                inner, inner_consts = opened(eqn.params[CALLS[name]])
-                body = self.read(inner, inner_consts, [dependent(a) for a in eqn.invars])
-                results = self.output_depends
-            else:
-                body = _params(eqn) if self.keyed else ()
-                results = [any(dependent(a) for a in eqn.invars)] * len(eqn.outvars)
-            structure.append((name, atoms, body))
-            define(eqn.outvars, results)
-        structure.append(tuple(self._atom(atom, "return", names) for atom in jaxpr.outvars))
-        self.output_depends = [dependent(atom) for atom in jaxpr.outvars]
-        return tuple(structure)
 
-    def _atom(self, atom, eqn_name, names):
-        if is_scalar_literal(atom, eqn_name):
-            self.scalars.append(float(atom.val))
-            return ("scalar", atom.aval.dtype, atom.aval.weak_type)
-        return _literal_key(atom) if isinstance(atom, Literal) else names[atom]
+        def body(eqn):
+            inner = called(eqn)
+            if inner:
+                return self.read(*inner)
+            return _params(eqn) if self.keyed else ()
+
+        return _structure(jaxpr, self._numbers, body, self._literal)
+
+    def _literal(self, atom, eqn_name):
+        if not is_scalar_literal(atom, eqn_name):
+            return _literal_key(atom)
+        self.scalars.append(float(atom.val))
+        return ("scalar", atom.aval.dtype, atom.aval.weak_type)
+
+
+def _structure(jaxpr, numbers, body, literal):
+    """Equations as ``(name, operands, body)``, with variables as numbers in their order."""
+    equations = [tuple(aval_key(v.aval) for v in jaxpr.invars)]
+
+    def numbered(variables):
+        return [next(numbers) for _ in variables]
+
+    def equation(eqn, operands):
+        equations.append((eqn.primitive.name, tuple(operands), body(eqn)))
+        return numbered(eqn.outvars)
+
+    consts, inputs = numbered(jaxpr.constvars), numbered(jaxpr.invars)
+    outputs = interpret(jaxpr, consts, inputs, equation, literal)
+    return (*equations, tuple(outputs))
 
 
 def _literal_key(atom):
@@ -173,22 +166,11 @@ def _is_importable(function):
 
 def _nested(jaxpr):
     """The structure of a jaxpr that is a loop's body or a branch: nothing is hoisted."""
-    names = {}
 
-    def number(variables):
-        for variable in variables:
-            names[variable] = len(names)
+    def body(eqn):
+        inner = None if eqn.effects else called(eqn)
+        if inner and inner[1]:
+            raise Unkeyable("constants of an inner jaxpr")
+        return _nested(inner[0]) if inner else _params(eqn)
 
-    def key(atom):
-        return _literal_key(atom) if isinstance(atom, Literal) else names[atom]
-
-    number(jaxpr.invars)
-    structure = [tuple(aval_key(v.aval) for v in jaxpr.invars)]
-    for eqn in jaxpr.eqns:
-        name = eqn.primitive.name
-        is_call = name in CALLS and not eqn.effects
-        params = _frozen(eqn.params[CALLS[name]]) if is_call else _params(eqn)
-        structure.append((name, tuple(key(a) for a in eqn.invars), params))
-        number(eqn.outvars)
-    structure.append(tuple(key(a) for a in jaxpr.outvars))
-    return tuple(structure)
+    return _structure(jaxpr, itertools.count(), body, lambda atom, _: _literal_key(atom))

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
-from jax.extend.core import Literal
 
 from jaxlsq.tracing.cache import Memory, remembering
-from jaxlsq.tracing.jaxprs import CALLS, eqn_results, make_jaxpr, opened
+from jaxlsq.tracing.jaxprs import called, depends, eqn_results, interpret, make_jaxpr
 from jaxlsq.tracing.structure import Reader, Unkeyable, aval_key, is_scalar_literal
 
 __all__ = ["Traced", "evaluate", "trace", "typed", "with_fixed_literals"]
@@ -102,18 +101,17 @@ def trace(fun, *examples):
         Whatever `fun` raises when it is given tracers.
     """
     jaxpr, consts, _ = make_jaxpr(fun, *examples)
-    inputs = [True] * len(jaxpr.invars)
     reader = Reader()
     try:
-        key = (reader.read(jaxpr, consts, inputs), tuple(map(aval_key, reader.arrays)))
+        key = (reader.read(jaxpr, consts), tuple(map(aval_key, reader.arrays)))
     except Unkeyable:
         reader = Reader(keyed=False)
-        reader.read(jaxpr, consts, inputs)
+        reader.read(jaxpr, consts)
         key = None
     return Traced(
         jaxpr=jaxpr,
         outputs=[v.aval for v in jaxpr.outvars],
-        depends=reader.output_depends,
+        depends=depends(jaxpr, [True] * len(jaxpr.invars)),
         key=key,
         arrays=tuple(reader.arrays),
         scalars=np.array(reader.scalars, np.float64),
@@ -135,8 +133,22 @@ def evaluate(traced, inputs, arrays, scalars=()):
     -------
     list of arrays
     """
-    hoisted = iter(np.where(traced.hoisted, np.cumsum(traced.hoisted) - 1, -1).tolist())
-    return _run(traced.jaxpr, inputs, (iter(arrays), hoisted, scalars))
+    arrays = iter(arrays)
+    places = iter(np.where(traced.hoisted, np.cumsum(traced.hoisted) - 1, -1).tolist())
+
+    def literal(atom, eqn_name):
+        place = next(places) if is_scalar_literal(atom, eqn_name) else -1
+        return atom.val if place < 0 else scalars[place].astype(atom.aval.dtype)
+
+    def equation(eqn, arguments):
+        inner = called(eqn)
+        return run(inner[0], arguments) if inner else eqn_results(eqn, arguments)
+
+    def run(jaxpr, inputs):
+        consts = [typed(next(arrays), v.aval.dtype) for v in jaxpr.constvars]
+        return interpret(jaxpr, consts, inputs, equation, literal)
+
+    return run(traced.jaxpr, inputs)
 
 
 def typed(array, dtype):
@@ -152,25 +164,3 @@ def typed(array, dtype):
         dtype = np.promote_types(array.dtype, dtype)
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     return array if array.dtype == dtype else jax.lax.convert_element_type(array, dtype)
-
-
-def _run(jaxpr, inputs, data):
-    arrays, hoisted, scalars = data
-    values = {v: typed(next(arrays), v.aval.dtype) for v in jaxpr.constvars}
-    values.update(zip(jaxpr.invars, inputs, strict=True))
-
-    def value(atom, eqn_name):
-        if is_scalar_literal(atom, eqn_name):
-            place = next(hoisted)
-            return atom.val if place < 0 else scalars[place].astype(atom.aval.dtype)
-        return atom.val if isinstance(atom, Literal) else values[atom]
-
-    for eqn in jaxpr.eqns:
-        name = eqn.primitive.name
-        arguments = [value(atom, name) for atom in eqn.invars]
-        if name in CALLS:
-            results = _run(opened(eqn.params[CALLS[name]])[0], arguments, data)
-        else:
-            results = eqn_results(eqn, arguments)
-        values.update(zip(eqn.outvars, results, strict=True))
-    return [value(atom, "return") for atom in jaxpr.outvars]

@@ -6,10 +6,10 @@ numbers.  Here elements that are taken out of a stack are the scalars that went 
 fits take a fifth less time, and their derivatives a fifth of it.)
 """
 
-from jax.extend.core import Literal
+from dataclasses import dataclass
 
 from jaxlsq.tracing.indices import check_indices
-from jaxlsq.tracing.jaxprs import make_jaxpr, run
+from jaxlsq.tracing.jaxprs import eqn_results, interpret, make_jaxpr
 from jaxlsq.tracing.structure import aval_key
 from jaxlsq.tracing.trace import typed
 
@@ -36,33 +36,41 @@ def unstacked(fun):
         if key not in traced:
             jaxpr, consts, _ = make_jaxpr(fun, *xs)
             check_indices(jaxpr, consts, "The function")
-            traced[key] = _apart(jaxpr), consts
+            traced[key] = jaxpr, consts
         jaxpr, consts = traced[key]
         pairs = zip(consts, jaxpr.constvars, strict=True)
-        return run(jaxpr, [typed(value, v.aval.dtype) for value, v in pairs], xs)[0]
+        consts = [typed(value, v.aval.dtype) for value, v in pairs]
+        return _whole(interpret(jaxpr, consts, xs, _apart)[0])
 
     return taken_apart
 
 
-def _apart(jaxpr):
-    elements = {}  # of variables that are stacks of scalars, or one of them
-    equations = []
+@dataclass(frozen=True, eq=False)
+class _Stack:
+    """A vector, and the scalars that are its elements."""
 
-    def known(atom):
-        return not isinstance(atom, Literal) and atom in elements
+    whole: object
+    elements: list
 
-    def source(atom):
-        return elements[atom][0] if known(atom) and atom.aval.shape == () else atom
 
-    for eqn in jaxpr.eqns:
-        eqn = eqn.replace(invars=[source(atom) for atom in eqn.invars])
-        equations.append(eqn)  # what is not read is dropped later
-        if eqn.primitive.name == "stack" and eqn.outvars[0].aval.ndim == 1:
-            elements[eqn.outvars[0]] = eqn.invars
-        elif eqn.primitive.name == "slice" and known(eqn.invars[0]):
-            (first,), (last,) = eqn.params["start_indices"], eqn.params["limit_indices"]
-            (step,) = eqn.params["strides"] or (1,)
-            elements[eqn.outvars[0]] = elements[eqn.invars[0]][first:last:step]
-        elif eqn.primitive.name == "squeeze" and known(eqn.invars[0]):
-            elements[eqn.outvars[0]] = elements[eqn.invars[0]]
-    return jaxpr.replace(eqns=equations, outvars=[source(atom) for atom in jaxpr.outvars])
+def _whole(value):
+    return value.whole if isinstance(value, _Stack) else value
+
+
+def _apart(eqn, arguments):
+    """An equation's results; of the elements of a stack, the scalars that went in.
+
+    What is not read of it is dropped when it is compiled.
+    """
+    results = eqn_results(eqn, [_whole(value) for value in arguments])
+    name, shape = eqn.primitive.name, eqn.outvars[0].aval.shape if eqn.outvars else None
+    if name == "stack" and len(shape) == 1:
+        return [_Stack(results[0], arguments)]
+    if name not in ("slice", "squeeze") or not isinstance(arguments[0], _Stack):
+        return results
+    elements = arguments[0].elements
+    if name == "squeeze":
+        return elements if shape == () else [_Stack(results[0], elements)]
+    (first,), (last,) = eqn.params["start_indices"], eqn.params["limit_indices"]
+    (step,) = eqn.params["strides"] or (1,)
+    return [_Stack(results[0], elements[first:last:step])]

@@ -23,7 +23,7 @@ import numpy as np
 from jaxlsq.numerics.jacobian import linearized
 from jaxlsq.numerics.sweep import symmetric_inverse
 from jaxlsq.status import Status
-from jaxlsq.tracing.jaxprs import make_jaxpr, run
+from jaxlsq.tracing.jaxprs import interpret, make_jaxpr
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.trace import typed
 
@@ -82,7 +82,7 @@ class _Hoisted:
         return cls(jaxpr), constants
 
     def __call__(self, constants, *arguments):
-        return run(self._jaxpr, constants, arguments)
+        return interpret(self._jaxpr, constants, arguments)
 
 
 @dataclass(frozen=True)

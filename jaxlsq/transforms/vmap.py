@@ -8,14 +8,15 @@ import numpy as np
 
 from jaxlsq.numerics.bounds import status_of
 from jaxlsq.schedule.devices import choose_width
-from jaxlsq.schedule.equations import lane_of_outputs
-from jaxlsq.schedule.pool import Queue, run_pool
+from jaxlsq.schedule.equations import Lane
+from jaxlsq.schedule.pool import run_pool
+from jaxlsq.schedule.queue import Queue
 from jaxlsq.tracing.cache import PROGRAMS, program_key
 from jaxlsq.tracing.compiler import POOL_OPTIONS, in_many_kernels
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.trace import evaluate
 
-__all__ = ["solver"]
+__all__ = ["counts_of", "lane_of", "queue_of", "solver"]
 
 
 def solver(traced, evaluations):
@@ -88,6 +89,39 @@ def _batched(traced, per_lane, evaluations):
     return run_or_trace
 
 
+def lane_of(traced, evaluations, all_data, alone):
+    """A traced problem as a `Lane`.
+
+    Parameters
+    ----------
+    traced, evaluations
+        As for `solver`.
+    all_data : callable
+        ``all_data(mine)`` is all that `traced` reads, the scalars last, from one lane's own.
+    alone : bool
+        Whether there is one lane, whose many parameters would make one kernel very long to compile.
+    """
+
+    def evaluated(xs, mine):
+        *arrays, scalars = all_data(mine)
+        xs = tuple(in_many_kernels(jnp.stack(xs))) if alone else xs
+        return evaluate(traced, xs, arrays, scalars)
+
+    return Lane.of_outputs(evaluated, evaluations)
+
+
+def queue_of(x0, data, bounds):
+    """Problems (B, n), some of which bounds that a program computed may make impossible."""
+    queue = Queue.of(x0, data, bounds)
+    lanes_last = jax.tree.map(jnp.transpose, bounds)
+    return replace(queue, status=status_of(lanes_last, queue.status))
+
+
+def counts_of(ended):
+    """How problems ended, by name."""
+    return {"status": ended.status, "nfev": ended.nfev, "njev": ended.njev}
+
+
 def _are_concrete(tree):
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
@@ -95,27 +129,17 @@ def _are_concrete(tree):
 @own_settings()
 def _run(traced, per_lane, evaluations, arguments):
     def program(x0, data, bounds, options):
-        n = x0.shape[1]
         own = tuple(v for v, own in zip(data, per_lane, strict=True) if own)
 
-        def evaluated(xs, mine):
+        def all_data(mine):
             mine = iter(mine)
-            arrays = [next(mine) if own else v for v, own in zip(data, per_lane, strict=True)]
-            if len(x0) == 1:
-                xs = tuple(in_many_kernels(jnp.stack(xs)))
-            return evaluate(traced, xs, arrays[:-1], arrays[-1])
+            return [next(mine) if own else v for v, own in zip(data, per_lane, strict=True)]
 
-        lane, plain = lane_of_outputs(evaluated)
-        m = traced.outputs[0].shape[0]
+        lane = lane_of(traced, evaluations, all_data, alone=len(x0) == 1)
         one = [jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for v in own]
-        width = choose_width(n, m, one, x0.dtype)
-        queue = Queue.of(x0, own, bounds)
-        lanes_last = jax.tree.map(jnp.transpose, bounds)
-        queue = replace(queue, status=status_of(lanes_last, queue.status))
-        plain = None if evaluations else plain
-        ended = run_pool(lane, queue, options, width, evaluations, plain)
-        counts = {"status": ended.status, "nfev": ended.nfev, "njev": ended.njev}
-        return ended.x, counts
+        width = choose_width(x0.shape[1], traced.outputs[0].shape[0], one, x0.dtype)
+        ended, _ = run_pool(lane, queue_of(x0, own, bounds), options, width)
+        return ended.x, counts_of(ended)
 
     if not _are_concrete(arguments):
         return program(*arguments)

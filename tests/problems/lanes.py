@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.numerics.iteration import Options
 from jaxlsq.numerics.jacobian import linearized
-from jaxlsq.schedule.pool import Queue, run_pool
+from jaxlsq.numerics.state import Options
+from jaxlsq.schedule.equations import Lane
+from jaxlsq.schedule.pool import run_pool
+from jaxlsq.schedule.queue import Queue
 from jaxlsq.tracing.compiler import POOL_OPTIONS
 
 T = np.linspace(0.0, 4.0, 20)
@@ -39,22 +41,22 @@ def problems(seed=5, size=SIZE):
     return x0, y + 0.02 * rng.standard_normal((size, 20))
 
 
-def lane_of(residual, method="jacfwd"):
-    """The pool's lane function of ``residual(*xs, data)``."""
+def lane_of(residual, method="jacfwd", evaluations=0):
+    """The pool's `Lane` of ``residual(*xs, data)``."""
 
     def lane(xs, data):
         f, columns = linearized(lambda *x: residual(*x, data), method, 0.0)(xs)
         return (f,), columns
 
-    return lane
+    return Lane(lane, None, evaluations)
 
 
 def compiled(residual, method="jacfwd", width=WIDTH, evaluations=0):
     """`run_pool` of a residual, compiled as `jaxlsq` compiles it."""
-    lane = lane_of(residual, method)
+    lane = lane_of(residual, method, evaluations)
 
     def run(x0, data, options):
-        return run_pool(lane, Queue.of(x0, data), options, width, evaluations)
+        return run_pool(lane, Queue.of(x0, data), options, width)[0]
 
     return jax.jit(run, **POOL_OPTIONS)
 
