@@ -75,7 +75,20 @@ CLOSED_OVER = {
     "differences and loss": lambda a: fitted(decay, jac="3-point", loss=cauchy_of(a)),
     "nested": nested,
 }
-EVERY = pytest.mark.parametrize("name", CLOSED_OVER)
+# Each compiles for some seconds; what the others are made of runs always.
+ALWAYS = (
+    "nested",
+    "loss",
+    "loss and its scale",
+    "bounds and loss",
+    "f_scale",
+    "args",
+    "jac and loss",
+)
+EVERY = pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in ALWAYS else pytest.mark.long) for n in CLOSED_OVER],
+)
 
 
 def differences(fun, a, h=4e-3):

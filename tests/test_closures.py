@@ -55,7 +55,9 @@ def test_a_name_that_is_assigned_later():
     np.testing.assert_allclose(x, np.sqrt(2), rtol=1e-7)
 
 
-@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey])
+@pytest.mark.parametrize(
+    "make", [jax.random.key, pytest.param(jax.random.PRNGKey, marks=pytest.mark.long)]
+)
 def test_keys_of_random_numbers_in_every_door(make):
     key = make(0)
 

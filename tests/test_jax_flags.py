@@ -10,16 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxlsq.batch.program
-import jaxlsq.single.solve
-import jaxlsq.transforms.vmap
-from jaxlsq import curve_fit, fit, least_squares, least_squares_batch, leastsq
+from jaxlsq import clear_cache, curve_fit, fit, least_squares, least_squares_batch, leastsq
 
 T = np.linspace(0.0, 3.0, 16)
 DEVICE_T = jnp.asarray(T)
 RATES = np.array([0.5, 0.9, 1.4])
 Y = 2.0 * np.exp(-RATES[:, None] * T) + 0.01 * np.cos(9.0 * T)
 BOUNDS = ([0.0, 0.0], [1.9, 5.0])
+# A matrix of every door takes half a minute a flag: those that found faults run always.
+LONG = ("debug_infs", "debug_nans", "rank_promotion", "tracer_leaks")
 FLAGS = {
     "disable_jit": ("jax_disable_jit", True),
     "debug_nans": ("jax_debug_nans", True),
@@ -95,22 +94,18 @@ def doors():
     return found
 
 
-def cleared():
-    """A program compiled under other settings would hide a mistake."""
-    for module in (jaxlsq.single.solve, jaxlsq.transforms.vmap, jaxlsq.batch.program):
-        module.PROGRAMS.clear()
-
-
 @pytest.fixture(scope="module")
 def plain():
     return doors()
 
 
-@pytest.mark.parametrize("flag", FLAGS)
+@pytest.mark.parametrize(
+    "flag", [pytest.param(f, marks=pytest.mark.long if f in LONG else ()) for f in FLAGS]
+)
 def test_every_door_gives_the_same_under(plain, flag):
     name, value = FLAGS[flag]
     before = getattr(jax.config, name)
-    cleared()
+    clear_cache()  # a program compiled under other settings would hide a mistake
     jax.config.update(name, value)
     try:
         found = doors()
@@ -149,7 +144,12 @@ np.savez({out!r}, **found)
 
 
 @pytest.mark.parametrize(
-    ("devices", "default", "x64"), [(8, 0, False), (8, 5, False), (1, 0, True)]
+    ("devices", "default", "x64"),
+    [
+        pytest.param(8, 0, False, marks=pytest.mark.long),
+        (8, 5, False),
+        pytest.param(1, 0, True, marks=pytest.mark.long),
+    ],
 )
 def test_every_door_in_another_process(plain, tmp_path, devices, default, x64):
     out = str(tmp_path / "found.npz")

@@ -144,6 +144,7 @@ print("equal")
 """
 
 
+@pytest.mark.long
 def test_in_shard_map():
     """On two devices, in a process of its own since their number can't be changed later."""
     import os
