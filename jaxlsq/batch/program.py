@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +65,15 @@ class Program:
         return self.run(pool, *arguments, self.shared, self.options, *control, *self.closure)
 
 
+class _Sizes(NamedTuple):
+    """What a block's program is made for, beside its functions."""
+
+    starts: int
+    width: int
+    evaluations: int
+    repairs: bool
+
+
 def compile_task(task, examples, shared, options, starts):
     """The program of a task, from the cache where one of the same structure has been compiled.
 
@@ -105,7 +115,7 @@ def compile_task(task, examples, shared, options, starts):
     m = traced.outputs[0].shape[0]
     width = choose_width(task.layout.n, m, one, x0.dtype)
     width = min(width, x0.shape[0])
-    sizes = (starts, width, task.evaluations)
+    sizes = _Sizes(starts, width, task.evaluations, task.repairs)
     closure, queue = (traced.data,), _block_queue(examples, starts)
     control = np.int32(0), np.bool_(False), Place.first(queue)
     arguments = (*examples, shared, options, *control, *closure)
@@ -135,8 +145,7 @@ def _traced(function, *examples):
 
 
 def _begin(sizes, examples):
-    starts, width, _ = sizes
-    return empty_pool(_block_queue(examples, starts), width)
+    return empty_pool(_block_queue(examples, sizes.starts), sizes.width)
 
 
 def _block_queue(examples, starts):
@@ -147,7 +156,7 @@ def _block_queue(examples, starts):
 
 def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
     shared, options, count, drain, place, arrays = others
-    starts, _, evaluations = sizes
+    starts = sizes.starts
     seen, finite = jax.vmap(lambda one: check(one, shared, m))(lanes)
     live = seen.live
     finite = jnp.repeat(finite, starts) & jnp.all(jnp.isfinite(x0), axis=1)
@@ -166,7 +175,7 @@ def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
     def evaluated(xs, data):
         return evaluate(traced, [*xs, *jax.tree.leaves(data), *shared], *arrays)
 
-    lane = Lane.of_outputs(evaluated, evaluations)
+    lane = Lane.of_outputs(evaluated, sizes.evaluations, sizes.repairs)
     pool, ended, place, _ = advance(lane, pool, queue, options, drain, place)
     return pool, ended, seen, place
 

@@ -132,7 +132,7 @@ class Problem(Answers):
             spread = replace(spread, given=given[index])
         limits = self.limits and self.limits.take(index)
         begin = start, self.start.guess
-        ended, seen = group.solve(begin, options, spread, watch, limits)
+        ended, seen = _solved(group, begin, options, spread, watch, limits)
         arrays = _best(ended, spread.starts)
         if not group.wide:
             some = polish.chosen(settings.polish, arrays, seen)
@@ -157,7 +157,7 @@ class Problem(Answers):
         begin = (lambda first, last: x[first:last]), self.start.guess
         options, spread = self._options(wide.dtype, True), Spread.of(1, n, self.batch)
         watch = interrupts, None
-        again = _unless_asked(interrupts, wide.solve, begin, options, spread, watch, limits)
+        again = _unless_asked(interrupts, _solved, wide, begin, options, spread, watch, limits)
         return again and _best(again[0], 1)
 
     def _options(self, dtype, polishing=False):
@@ -294,6 +294,33 @@ def _not_begun(size, n, dtype):
     x = np.full((size, n), np.nan, dtype)
     reals = {"x": x, "cost": real, "optimality": real.astype(dtype)}
     return reals | counts | {"status": status, "active_mask": np.zeros((size, n), np.int8)}
+
+
+def _solved(group, begin, options, spread, watch, limits):
+    """`Group.solve`, and again with differences what ended for want of a finite derivative."""
+    ended, seen = group.solve(begin, options, spread, watch, limits)
+    (start, guess), starts = begin, spread.starts
+    stuck = ended.status.reshape(-1, starts) == Status.NONFINITE_JACOBIAN
+    some = np.flatnonzero(stuck.any(axis=1))
+    if not some.size or group.task.evaluations:
+        return ended, seen
+    again = group.take(some)
+    again = replace(again, task=replace(again.task, repairs=True))
+    rows = start and start(0, group.total)[some]
+    begin = start and (lambda first, last: rows[first:last]), guess
+    if spread.given is not None and spread.given.ndim == 3:
+        spread = replace(spread, given=spread.given[some])
+    watch, limits = (watch[0], None), limits and limits.take(some)
+    repaired = _unless_asked(watch[0], again.solve, begin, options, spread, watch, limits)
+    places = (some[:, None] * starts + np.arange(starts)).ravel()
+    if repaired:
+        new = vars(repaired[0])
+    else:
+        new = _not_begun(len(places), ended.x.shape[1], ended.x.dtype)
+    arrays = {name: values.copy() for name, values in vars(ended).items()}
+    for name, values in arrays.items():
+        values[places] = new.get(name, np.nan)
+    return Ended(**arrays), seen
 
 
 def _best(ended: Ended, starts):

@@ -105,7 +105,7 @@ def _remembered(point, accepted):
     return jax.tree.map(lambda new, old: jnp.where(accepted, new, old), last, before)
 
 
-def relinearize(state, factor, options, evaluations, bounds=None):
+def relinearize(state, factor, options, evaluations, bounds=None, final=True):
     r"""Take in the linear model at an accepted point, and apply the gtol test.
 
     The scale of a parameter is the largest norm that its column of the Jacobian
@@ -122,6 +122,9 @@ def relinearize(state, factor, options, evaluations, bounds=None):
         Evaluations of the residual that the Jacobian took.
     bounds : (lower, upper), optional
         Of the parameters; then the gtol test leaves out what a bound holds.
+    final : bool
+        Whether derivatives that are not finite stay so.  If not, the fit ends with them, to be
+        begun again with differences in their place.
 
     Returns
     -------
@@ -158,7 +161,7 @@ def relinearize(state, factor, options, evaluations, bounds=None):
         probing=begins & jnp.any(faint > 0, axis=0),
         status=status,
     )
-    return taken if bounds is None else turned_back(state, taken, norms, bounds)
+    return taken if bounds is None else turned_back(state, taken, norms, bounds, final)
 
 
 def _scaled_norm(v, unit):

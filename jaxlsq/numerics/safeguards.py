@@ -52,7 +52,7 @@ def faint_columns(state, norms, fnorm):
     return jnp.where(is_small & suspect, norms, 0.0)
 
 
-def turned_back(state, taken, norms, bounds):
+def turned_back(state, taken, norms, bounds, final=True):
     """Undo a step that landed on a bound where the residual depends on less than before.
 
     The floor of a time constant, say: nothing depends on the other parameters there, and no step
@@ -68,8 +68,10 @@ def turned_back(state, taken, norms, bounds):
     landed = jnp.any(at_bound(old.x) & ~at_bound(before.x), axis=0)
     floor = jnp.finfo(norms.dtype).eps ** LOST_POWER
     last = old.factor.column_norms
-    gone = ~jnp.isfinite(norms) | ((norms <= floor * last) & (last > 0))
+    infinite = ~jnp.isfinite(norms)
+    gone = infinite | ((norms <= floor * last) & (last > 0))
     lost = jnp.any(gone & (lower < upper), axis=0)
+    lost = lost if final else lost & ~jnp.any(infinite, axis=0)
     turns = jnp.isfinite(before.fnorm) & landed & lost & (before.turns < TURNS)
 
     def choose(turned, other):

@@ -49,6 +49,9 @@ class Task:
         See `jaxlsq.numerics.loss`; the residual is Poisson's model.
     extra : callable or None
         ``extra(lane, shared)``: what the loss needs.
+    repairs : bool
+        Whether derivatives that are not finite are taken by differences at once.  Where not, a
+        fit ends there and is begun again with them: few need it, and all would pay.
     """
 
     layout: Layout
@@ -57,6 +60,7 @@ class Task:
     check: Callable
     loss: object = None
     extra: Callable | None = None
+    repairs: bool = False
 
     def lane(self, lane, shared, repair=False):
         """``rows, columns`` as a function of the scalars."""

@@ -50,7 +50,7 @@ class Lane:
     evaluations: int = 0
 
     @classmethod
-    def of_outputs(cls, evaluated, evaluations=0):
+    def of_outputs(cls, evaluated, evaluations=0, repairs=True):
         """From one function of both.
 
         Parameters
@@ -60,6 +60,8 @@ class Lane:
             loss, of the residual, the loss, the columns, the plain residual and its weight.
         evaluations : int
             Finite differences are taken as they are.
+        repairs : bool
+            Whether other derivatives that are not finite are taken by differences.
         """
 
         def equations(xs, data):
@@ -71,7 +73,7 @@ class Lane:
             out, n = evaluated(xs, data), len(xs)
             return (out[0], jnp.ones_like(out[0])) if len(out) == n + 1 else (out[-2], out[-1])
 
-        return cls(equations, None if evaluations else plain, evaluations)
+        return cls(equations, plain if repairs and not evaluations else None, evaluations)
 
 
 @dataclass(frozen=True)

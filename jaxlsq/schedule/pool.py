@@ -239,7 +239,9 @@ def _round(equations, pool, options, go):
     """Take in residual and Jacobian at the trial points, and propose the next ones."""
     stage = partial(_stage, go)
     normal, trial_norm, evaluations = equations(pool, stage)
-    take_in = partial(_taken_in, stage, (normal, options, pool.bounds, evaluations))
+    final = equations.plain is not None or bool(equations.evaluations)
+    take = partial(_take_in, final)
+    take_in = partial(_taken_in, stage, take, (normal, options, pool.bounds, evaluations))
     state = turn(pool.state, trial_norm, take_in, options, pool.bounds, stage)
     # What ended, or never began, stays as it is in all that is reported of it.
     old, running = pool.state, pool.state.status == Status.RUNNING
@@ -249,13 +251,13 @@ def _round(equations, pool, options, go):
     return replace(state, point=point, **kept)
 
 
-def _taken_in(stage, arguments, state):
-    return stage(_take_in, state, state, *arguments)
+def _taken_in(stage, take, arguments, state):
+    return stage(take, state, state, *arguments)
 
 
-def _take_in(judged, normal, options, bounds, evaluations):
+def _take_in(final, judged, normal, options, bounds, evaluations):
     """`relinearize` where the trial was accepted; a fit that ends with it counts no Jacobian."""
-    taken = relinearize(judged, normal, options, evaluations, bounds)
+    taken = relinearize(judged, normal, options, evaluations, bounds, final)
     fresh = judged.accepted & (judged.status == Status.RUNNING)
     return replace(
         _select(judged.accepted, taken, judged),
