@@ -1,12 +1,32 @@
 """The lane pool: many fits on few lanes, where a lane that has ended takes the next problem.
 
-A batch in lockstep runs until its slowest fit ends.  Here the cost follows the sum of
-iterations: after each round the results of lanes that have ended are written out, and their
-places are handed to problems that wait.  All of it is one ``while_loop``, so that it works
-under `jit` and on any device.
+A batch in lockstep runs until its slowest fit ends: `vmap` of a loop works on all lanes as long
+as any of them is busy.  Here the cost follows the sum of iterations.  A pool has W lanes, some
+hundreds on a CPU, and a queue of B problems.  Each turn of its one loop is a *round*::
 
-Arrays of the size of the data have lanes first, as `vmap` leaves them; the algebra of the
-size of the parameters has lanes last (`jaxlsq.numerics.normal`).
+    lane 0   problem 4: trial 3      round:  evaluate residual and Jacobian at every trial,
+    lane 1   problem 1: trial 9              judge, relinearize, propose     (`numerics`)
+    lane 2   problem 7: start        then:   write out lanes that have ended (`_write`)
+    lane 3   (free)                          give their places to the queue  (`_refill`)
+
+    queue    8 9 10 11 ...           results  row 2, row 0, row 3, ...  in the order of ending
+
+A lane that begins needs no code of its own: its first trial is its start, judged against an
+infinite cost.  All of it is one ``while_loop``, so that it works under `jit` and on any device.
+It stops where the queue is empty (its lanes then wait for the next block of problems), where all
+lanes have ended if that is asked for, or after some rounds, so that the host hears Ctrl-C.
+
+What makes a lane equal to the single fit, whoever its neighbours are: every sum is over the lane's
+own data or parameters; a loop inside a round (for the damping, for a box) goes on for its last
+lane, and one that is done keeps what it has; and a lane that is idle computes something that
+nobody reads.
+
+Residual and Jacobian are taken together, though a rejected trial needs no Jacobian: lanes accept
+and reject independently, and three trials of four are accepted.
+
+Arrays of the size of the data have lanes first, as `vmap` leaves them; the algebra of the size of
+the parameters has lanes last (`jaxlsq.numerics.normal`), so that each of its many small operations
+runs over all lanes at once.
 """
 
 from collections.abc import Callable
