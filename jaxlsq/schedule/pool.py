@@ -22,7 +22,7 @@ lane, and one that is done keeps what it has; and a lane that is idle computes s
 nobody reads.
 
 Residual and Jacobian are taken together, though a rejected trial needs no Jacobian: lanes accept
-and reject independently, and three trials of four are accepted.
+and reject independently, and most trials are accepted.
 
 Arrays of the size of the data have lanes first, as `vmap` leaves them; the algebra of the size of
 the parameters has lanes last (`jaxlsq.numerics.normal`), so that each of its many small operations
