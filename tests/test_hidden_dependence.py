@@ -139,3 +139,32 @@ def test_rounding_is_no_mismatch(far):
     leastsq(lambda p: p[0] * jnp.exp(-p[1] * T) + far - y, [1.0, 1.0])
     (program,) = PROGRAMS._values.values()
     assert list(program.agreed._values.values()) == [True]
+
+
+def test_a_counter_of_a_loop_makes_no_new_function():
+    """A function that JAX can't trace is tried once, though it reads another integer each time."""
+    kinds, rows = [], np.stack([Y, 2 * Y, 3 * Y])
+
+    def fitted(i):
+        def residual(p):
+            kinds.append(type(p).__name__)
+            return p[0] * np.exp(-p[1] * T) - rows[i]
+
+        return leastsq(residual, [1.0, 1.0])[0]
+
+    fits = [fitted(i) for i in range(3)]
+    assert len(set(kinds)) == 2
+    assert sum(kind != "ndarray" for kind in kinds) == 1
+    np.testing.assert_allclose(fits[2][0] / fits[0][0], 3.0, rtol=1e-5)
+
+
+def test_an_integer_that_chooses_the_function_is_seen():
+    functions = [np.exp, jnp.exp]
+
+    def evaluations(i):
+        def residual(p):
+            return p[0] * functions[i](-p[1] * T) - Y
+
+        return leastsq(residual, [1.0, 1.0], full_output=True)[2]["nfev"]
+
+    assert evaluations(0) > evaluations(1)

@@ -57,7 +57,7 @@ def try_trace(problem):
     """The `Tried` problem."""
     signature = problem.signature
     asked = problem.jac in ("jacfwd", "jacrev")
-    known = UNTRACEABLE.find((signature.key, problem.x0.size))
+    known = UNTRACEABLE.find((signature.form, problem.x0.size))
     if not asked and known is not None:
         return Tried(signature, known)
     dtypes, cause = [], None
@@ -119,7 +119,7 @@ def _traced_loss(terms, traced):
 def remember_untraceable(problem, tried):
     """To be called once the function has worked in Python: then tracing was what failed."""
     if tried.traced is None and tried.signature.complete:
-        UNTRACEABLE.put((tried.signature.key, problem.x0.size), tried.callable)
+        UNTRACEABLE.put((tried.signature.form, problem.x0.size), tried.callable)
 
 
 def residual_of(problem, dtypes, x):

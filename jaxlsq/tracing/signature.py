@@ -26,6 +26,9 @@ class Signature:
     key : tuple
         Hashable, equal for what is the same function of other numbers: code, defaults, what
         closures, globals, methods' objects and partials hold; of arrays and floats the types.
+    form : tuple
+        The same without integers, such as the counter of a loop, unless JAX is met anywhere: one
+        may choose between functions, of which then some can be traced.
     complete : bool
         Whether all of it was seen.
     arrays : list
@@ -37,14 +40,24 @@ class Signature:
         self.arrays = []
         self._seen = {}
         self._depth = 0
-        self.key = tuple(self._kind(value, frozenset()) for value in values)
+        self._integers = []
+        self._meets_jax = False
+        kinds = tuple(self._kind(value, frozenset()) for value in values)
+        self.key = (kinds, tuple(self._integers))
+        self.form = self.key if self._meets_jax else (kinds,)
 
     def _kind(self, value, names):
         """A hashable stand-in; `names` are the attributes that the code at hand asks for."""
-        if value is None or isinstance(value, (bool, int, str, bytes, Enum)):
+        if value is None or isinstance(value, (bool, str, bytes, Enum)):
             return (type(value), value)
+        if isinstance(value, int):
+            self._integers.append(value)
+            return type(value)
         if isinstance(value, (float, complex, np.generic)):
             return type(value)
+        module = getattr(value, "__name__" if isinstance(value, ModuleType) else "__module__", None)
+        owner = module if isinstance(module, str) else type(value).__module__
+        self._meets_jax = self._meets_jax or owner.split(".")[0] in ("jax", "jaxlib")
         is_code = isinstance(value, (FunctionType, MethodType, ModuleType, type))
         if isinstance(value, np.ndarray):
             self.arrays.append(value)
