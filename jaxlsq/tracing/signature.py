@@ -116,17 +116,20 @@ class Signature:
         return (module.__name__, *used)
 
     def _collection(self, values, names):
+        if not isinstance(values, (tuple, dict)):
+            # In lists, numbers are data, and so is how many there are.
+            others = [v for v in values if not isinstance(v, (int, float, complex))]
+            if len(others) > _LONG:
+                self.complete = False
+                return type(values)
+            return (type(values), frozenset(self._kind(v, names) for v in others))
         if len(values) > _LONG:
             self.complete = self.complete and all(isinstance(v, (int, float)) for v in values)
             return type(values)
         if isinstance(values, dict):
             keys = tuple(values) if all(isinstance(k, str) for k in values) else len(values)
             return (type(values), keys, tuple(self._kind(v, names) for v in values.values()))
-        if isinstance(values, tuple):
-            return (tuple, tuple(self._kind(v, names) for v in values))
-        # In lists, numbers are data, and so is how many there are.
-        others = (v for v in values if not isinstance(v, (int, float, complex)))
-        return (type(values), frozenset(self._kind(v, names) for v in others))
+        return (tuple, tuple(self._kind(v, names) for v in values))
 
     def _object(self, value, names):
         kind = type(value)
