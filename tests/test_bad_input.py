@@ -114,7 +114,7 @@ def test_bad_start_raises_before_any_compile(compiles, func, x0, match):
 
 
 @both
-@pytest.mark.parametrize("dfun", ["jac", "", "2-Point", "cs", 3, 1.5, True, np.eye(2), [rows]])
+@pytest.mark.parametrize("dfun", ["jac", "", "2-Point", "central", 3, 1.5, True, np.eye(2), [rows]])
 def test_bad_dfun_type_raises_before_any_compile(compiles, func, dfun):
     match = r"Dfun must be callable, None or one of .*'2-point'.*'jacfwd'"
     assert_raises_before_compiling(compiles, TypeError, match, func=func, Dfun=dfun)

@@ -514,7 +514,7 @@ def test_args_keyword_raises():
         curve_fit(decay, X, Y, args=(1.0,))
 
 
-@pytest.mark.parametrize("jac", ["cs", 3])
+@pytest.mark.parametrize("jac", ["central", 3])
 def test_unknown_jac_raises(jac):
     with pytest.raises(TypeError, match="must be callable, None or one of"):
         curve_fit(decay, X, Y, jac=jac)

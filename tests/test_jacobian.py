@@ -56,7 +56,7 @@ def test_float32_stays_float32(method):
 
 
 def test_evaluations_per_parameter():
-    assert EVALUATIONS == {"jacfwd": 0, "jacrev": 0, "2-point": 1, "3-point": 2}
+    assert EVALUATIONS == {"jacfwd": 0, "jacrev": 0, "cs": 0, "2-point": 1, "3-point": 2}
     assert EVALUATIONS.keys() == METHODS.keys()
 
 
