@@ -260,8 +260,11 @@ def _round(equations, pool, options, go):
     stage = partial(_stage, go)
     normal, trial_norm, evaluations = equations(pool, stage)
     final = equations.plain is not None or bool(equations.evaluations)
-    take = partial(_take_in, final)
-    take_in = partial(_taken_in, stage, take, (normal, options, pool.bounds, evaluations))
+
+    def take_in(judged):
+        arguments = normal, options, pool.bounds, evaluations
+        return stage(partial(_take_in, final), judged, judged, *arguments)
+
     state = turn(pool.state, trial_norm, take_in, options, pool.bounds, stage)
     # What ended, or never began, stays as it is in all that is reported of it.
     old, running = pool.state, pool.state.status == Status.RUNNING
@@ -269,10 +272,6 @@ def _round(equations, pool, options, go):
     counts = ("status", "nfev", "njev", "nit")
     kept = {name: jnp.where(running, getattr(state, name), getattr(old, name)) for name in counts}
     return replace(state, point=point, **kept)
-
-
-def _taken_in(stage, take, arguments, state):
-    return stage(take, state, state, *arguments)
 
 
 def _take_in(final, judged, normal, options, bounds, evaluations):

@@ -23,7 +23,6 @@ __all__ = [
     "eqn_results",
     "inner_jaxprs",
     "interpret",
-    "literal_value",
     "make_jaxpr",
     "opened",
 ]
@@ -199,12 +198,12 @@ def eqn_results(eqn, arguments):
     return results if eqn.primitive.multiple_results else [results]
 
 
-def literal_value(atom, eqn_name):
+def _literal_value(atom, eqn_name):
     """The number that a literal is."""
     return atom.val
 
 
-def interpret(jaxpr, consts, inputs, equation=eqn_results, literal=literal_value):
+def interpret(jaxpr, consts, inputs, equation=eqn_results, literal=_literal_value):
     """The outputs of a jaxpr, equation by equation, on values of any kind.
 
     Parameters

@@ -136,10 +136,7 @@ def _frozen(value):
         value = np.asarray(value)
         return ("array", value.dtype, value.shape, value.tobytes())
     if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
-        jaxpr, consts = opened(value)
-        if consts:  # data inside a loop's body, where it can't be hoisted
-            raise Unkeyable("constants of an inner jaxpr")
-        return _nested(jaxpr)
+        return _nested(*opened(value))
     return _frozen_object(value)
 
 
@@ -164,13 +161,13 @@ def _is_importable(function):
     return getattr(module, function.__qualname__, None) is function
 
 
-def _nested(jaxpr):
+def _nested(jaxpr, consts):
     """The structure of a jaxpr that is a loop's body or a branch: nothing is hoisted."""
+    if consts:  # data inside a loop's body, where it can't be hoisted
+        raise Unkeyable("constants of an inner jaxpr")
 
     def body(eqn):
         inner = None if eqn.effects else called(eqn)
-        if inner and inner[1]:
-            raise Unkeyable("constants of an inner jaxpr")
-        return _nested(inner[0]) if inner else _params(eqn)
+        return _nested(*inner) if inner else _params(eqn)
 
     return _structure(jaxpr, itertools.count(), body, lambda atom, _: _literal_key(atom))

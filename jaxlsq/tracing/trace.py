@@ -14,7 +14,7 @@ from jaxlsq.tracing.cache import Memory, remembering
 from jaxlsq.tracing.jaxprs import called, depends, eqn_results, interpret, make_jaxpr
 from jaxlsq.tracing.structure import Reader, Unkeyable, aval_key, is_scalar_literal
 
-__all__ = ["Traced", "evaluate", "trace", "typed", "with_fixed_literals"]
+__all__ = ["Traced", "evaluate", "trace", "typed_consts", "with_fixed_literals"]
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,12 @@ def evaluate(traced, inputs, arrays, scalars=()):
         return interpret(jaxpr, consts, inputs, equation, literal)
 
     return run(traced.jaxpr, inputs)
+
+
+def typed_consts(jaxpr, consts):
+    """Constants of a jaxpr, each as `typed`."""
+    pairs = zip(consts, jaxpr.constvars, strict=True)
+    return [typed(value, variable.aval.dtype) for value, variable in pairs]
 
 
 def typed(array, dtype):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from jaxlsq.tracing.indices import check_indices
 from jaxlsq.tracing.jaxprs import eqn_results, interpret, make_jaxpr
 from jaxlsq.tracing.structure import aval_key
-from jaxlsq.tracing.trace import typed
+from jaxlsq.tracing.trace import typed_consts
 
 __all__ = ["unstacked"]
 
@@ -38,9 +38,7 @@ def unstacked(fun):
             check_indices(jaxpr, consts, "The function")
             traced[key] = jaxpr, consts
         jaxpr, consts = traced[key]
-        pairs = zip(consts, jaxpr.constvars, strict=True)
-        consts = [typed(value, v.aval.dtype) for value, v in pairs]
-        return _whole(interpret(jaxpr, consts, xs, _apart)[0])
+        return _whole(interpret(jaxpr, typed_consts(jaxpr, consts), xs, _apart)[0])
 
     return taken_apart
 

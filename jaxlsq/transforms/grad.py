@@ -25,7 +25,7 @@ from jaxlsq.numerics.sweep import symmetric_inverse
 from jaxlsq.status import Status
 from jaxlsq.tracing.jaxprs import interpret, make_jaxpr
 from jaxlsq.tracing.settings import own_settings
-from jaxlsq.tracing.trace import typed
+from jaxlsq.tracing.trace import typed_consts
 
 __all__ = ["HESSIANS", "POLICIES", "Rule", "with_derivatives"]
 
@@ -75,11 +75,7 @@ class _Hoisted:
     def of(cls, function, *examples):
         """The function, and what it closes over: a list of arrays, traced ones too."""
         jaxpr, consts, _ = make_jaxpr(function, *examples)
-        constants = [
-            typed(value, variable.aval.dtype)
-            for value, variable in zip(consts, jaxpr.constvars, strict=True)
-        ]
-        return cls(jaxpr), constants
+        return cls(jaxpr), typed_consts(jaxpr, consts)
 
     def __call__(self, constants, *arguments):
         return interpret(self._jaxpr, constants, arguments)
