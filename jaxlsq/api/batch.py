@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.run import Problem
-from jaxlsq.numerics.jacobian import METHODS
 from jaxlsq.numerics.loss import POISSON
+from jaxlsq.problem.checks import check_method
 from jaxlsq.problem.constraints import check_no_sigma, check_scale, loss_of
 from jaxlsq.problem.containers import as_array_like, no_mask
 from jaxlsq.problem.data import Pieces, check_counts, guessed_start
@@ -168,7 +168,7 @@ def fit(
         progress=progress,
     )
     _check_callable("model", model)
-    jac = _check_jac(jac)
+    check_method("jac", jac)
     _check_weights(loss, sigma, absolute_sigma, f_scale)
     check_open(ydata, "ydata")
     dims = Dims.of(ydata)
@@ -283,7 +283,7 @@ def least_squares_batch(
     loss = loss_of(loss)
     _check_weights(loss, None, False, f_scale)
     _check_callable("fun", fun)
-    jac = _check_jac(jac)
+    check_method("jac", jac)
     check_concrete("least_squares_batch", (x0, data))
     settings = Settings.of(
         ftol=ftol,
@@ -371,9 +371,3 @@ def _predict(model, expand, layout, jac):
 def _check_callable(name, function):
     if not callable(function):
         raise TypeError(f"{name} must be callable, got {type(function).__name__}.")
-
-
-def _check_jac(jac):
-    if not callable(jac) and not (isinstance(jac, str) and jac in METHODS):
-        raise ValueError(f"jac must be callable or one of {sorted(METHODS)}, got {jac!r}.")
-    return jac

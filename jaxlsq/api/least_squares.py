@@ -1,5 +1,6 @@
 """`least_squares`: one problem in pure JAX, whose `vmap` is the lane pool."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import index
@@ -9,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.numerics.bounds import blocked
-from jaxlsq.numerics.jacobian import EVALUATIONS, METHODS, linearized
+from jaxlsq.numerics.jacobian import EVALUATIONS, linearized
 from jaxlsq.numerics.loss import sum_of, weighted
+from jaxlsq.problem.checks import check_method
 from jaxlsq.problem.constraints import check_box, check_scale, inward, loss_of, pair
-from jaxlsq.problem.inputs import batch_options
 from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.starts import traced_start, wide_enough
+from jaxlsq.problem.tolerances import batch_options
 from jaxlsq.results.solution import LeastSquaresResult
 from jaxlsq.status import Status
 from jaxlsq.tracing.fast import convolves, with_fast_convolutions
@@ -131,22 +134,26 @@ def least_squares(
     ):
         if not isinstance(value, str) or value not in known:
             raise ValueError(f"{name} must be one of {known}, got {value!r}.")
+    check_method("jac", jac)
     check_scale(f_scale)
     limits = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "x_scale": x_scale, "max_nfev": max_nfev}
     _check_plain(limits)
     length = _length(return_history) if return_history else 0
     with own_settings():
         arrays = jax.tree.map(jnp.asarray, x0)
-        layout, start = _flat_start(arrays)
+        layout, start = traced_start(arrays)
         dtypes = [leaf.dtype for leaf in jax.tree.leaves(arrays)]
         bounds = _as_bounds(bounds, layout, x0, start.dtype)
         rule = Rule(hessian, on_singular, loss_of(loss))
         scale = rule.loss and jnp.asarray(f_scale, start.dtype)
-    inside = bounds if jac in ("2-point", "3-point") else None
-    task = _Task(fun, jac, layout, args, kwargs or {}, dtypes, rule.loss, scale, inside)
+    inside = None if callable(jac) or not EVALUATIONS[jac] else bounds
+    call = _Call(args, kwargs or {}, layout, dtypes)
+    residual = unstacked(partial(call.residual, fun))
+    jac = unstacked(partial(call.jacobian, jac)) if callable(jac) else jac
+    task = _Task(residual, jac, layout, dtypes, rule.loss, scale, inside)
     traced = _traced(task, start)
     if convolves(traced.jaxpr):
-        task = replace(task, convolves=True)
+        task = replace(task, residual=with_fast_convolutions(residual))
         traced = _traced(task, start)
     with own_settings():
         return _solved(task, traced, (start, bounds), rule, limits, length)
@@ -228,68 +235,23 @@ def _length(value):
     return length
 
 
-def _flat_start(x0):
-    """The layout of x0, and its vector in the type of the computation."""
-    leaves = jax.tree.leaves(x0)
-    if not leaves or any(leaf.size == 0 for leaf in leaves):
-        raise TypeError("x0 is empty; expected at least one starting parameter.")
-    for leaf in leaves:
-        if leaf.dtype.kind not in "fiub" and not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise TypeError(
-                f"x0 must be real, got dtype {leaf.dtype}. For complex parameters, pass their real "
-                "and imaginary parts as separate ones."
-            )
-    dtype = jnp.result_type(float, *leaves) if _all_integers(leaves) else jnp.result_type(*leaves)
-    dtype = _wide_enough(dtype)
-    vector = jnp.concatenate([leaf.reshape(-1).astype(dtype) for leaf in leaves])
-    return Layout.of(x0), vector
-
-
-def _wide_enough(dtype):
-    """A type, float32 in the place of a narrower one: half as many digits do not do for a fit."""
-    is_narrow = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
-    return jnp.dtype(jnp.float32) if is_narrow else dtype
-
-
-def _all_integers(leaves):
-    return not any(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
-
-
 @dataclass(frozen=True)
-class _Task:
-    """The user's functions, as functions of scalars or of one vector."""
+class _Call:
+    """How the user's functions are called: with parameters as `x0` was given, and what follows."""
 
-    fun: object
-    jac: object
-    layout: Layout
     args: tuple
     kwargs: dict
+    layout: Layout
     dtypes: list
-    loss: object
-    scale: object
-    bounds: tuple | None = None  # of finite differences
-    convolves: bool = False  # then `vmap` would make it slow
 
-    def unpacked(self, x):
-        """(..., n) parameters as the caller wrote them."""
-        return _typed(self.layout.unpack(x), self.dtypes)
+    def _of(self, function, xs):
+        """Its value at n scalars; no parameter is narrower than float32."""
+        params = _typed(self.layout.from_scalars(xs), map(wide_enough, self.dtypes))
+        return jnp.asarray(function(params, *self.args, **self.kwargs))
 
-    def _params(self, xs):
-        """The same of scalars, as `fun` is called with: none narrower than float32."""
-        return _typed(self.layout.from_scalars(xs), map(_wide_enough, self.dtypes))
-
-    def of_scalars(self, *xs):
-        """Residuals of n scalars."""
-        return unstacked(self._residual)(*xs)
-
-    def _residual(self, *xs):
-        """A complex residual is its real parts, then its imaginary parts."""
-
-        def fun(params):
-            return self.fun(params, *self.args, **self.kwargs)
-
-        fun = with_fast_convolutions(fun) if self.convolves else fun
-        f = jnp.asarray(fun(self._params(xs)))
+    def residual(self, fun, *xs):
+        """A residual (m,); a complex one is its real parts, then its imaginary parts."""
+        f = self._of(fun, xs)
         if f.ndim != 1:
             raise ValueError(
                 f"fun must return a 1-D array of residuals, got shape {f.shape}. Flatten it with "
@@ -299,13 +261,49 @@ class _Task:
             f = jnp.concatenate([f.real, f.imag])
         return f.astype(xs[0].dtype)
 
+    def jacobian(self, jac, *xs):
+        """A Jacobian (m, n)."""
+        return self._of(jac, xs).astype(xs[0].dtype)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is solved, as functions of n scalars.
+
+    Attributes
+    ----------
+    residual : callable
+        ``residual(*xs) -> (m,)``; it has traced the user's function once.
+    jac : str or callable
+        A method of `jaxlsq.numerics.jacobian`, or ``jac(*xs) -> (m, n)``.
+    layout : Layout
+    dtypes : list
+        Of the leaves of `x0`.
+    loss, scale
+        Of `jaxlsq.numerics.loss`, and what it needs; None for squares.
+    bounds : tuple or None
+        That finite differences stay in.
+    """
+
+    residual: Callable
+    jac: object
+    layout: Layout
+    dtypes: list
+    loss: object
+    scale: object
+    bounds: tuple | None = None
+
+    def unpacked(self, x):
+        """(..., n) parameters as the caller wrote them."""
+        return _typed(self.layout.unpack(x), self.dtypes)
+
     def with_scale(self, *xs):
         """Residuals, and with a loss its scale."""
-        f = self.of_scalars(*xs)
+        f = self.residual(*xs)
         return (f,) if self.loss is None else (f, self.scale)
 
     def lane(self, *xs):
-        """What the pool evaluates, as `jaxlsq.schedule.equations.lane_of_outputs` reads it."""
+        """What the pool evaluates, as `jaxlsq.schedule.equations.Lane.of_outputs` reads it."""
         f, columns = self.linear(*xs)
         rows, columns = weighted(self.loss, f, columns, self.scale)
         plain = () if self.loss is None else (f, self.loss(f, self.scale)[1])
@@ -314,18 +312,13 @@ class _Task:
     def linear(self, *xs):
         """Residual and columns."""
         if not callable(self.jac):
-            if self.jac not in METHODS:
-                raise ValueError(
-                    f"jac must be callable or one of {sorted(METHODS)}, got {self.jac!r}."
-                )
-            return linearized(unstacked(self._residual), self.jac, 0.0, self.bounds)(xs)
-        rows = jnp.asarray(self.jac(self._params(xs), *self.args, **self.kwargs))
-        f = self.of_scalars(*xs)
+            return linearized(self.residual, self.jac, 0.0, self.bounds)(xs)
+        rows, f = self.jac(*xs), self.residual(*xs)
         if rows.shape != (f.shape[0], self.layout.n):
             raise ValueError(
                 f"jac must return shape {(f.shape[0], self.layout.n)}, got {rows.shape}."
             )
-        return f, tuple(rows[:, j].astype(f.dtype) for j in range(self.layout.n))
+        return f, tuple(rows[:, j] for j in range(self.layout.n))
 
 
 def _typed(params, dtypes):

@@ -5,9 +5,10 @@ import warnings
 import jax
 import numpy as np
 
-from jaxlsq.numerics.jacobian import METHODS
-from jaxlsq.problem.checks import as_start, as_tuple, check_options, unknown_keyword
+from jaxlsq.problem.checks import as_tuple, check_method, unknown_keyword
 from jaxlsq.problem.containers import for_jax, is_masked
+from jaxlsq.problem.starts import as_vector
+from jaxlsq.problem.tolerances import check_tolerances, parameter_scales
 from jaxlsq.results.covariance import covariance
 from jaxlsq.single.solve import Problem, solve
 from jaxlsq.status import SUCCESS, scipy_message
@@ -132,13 +133,13 @@ def leastsq(
     for name in unknown:
         raise TypeError(unknown_keyword("leastsq", name))
     check_concrete("leastsq", (x0, args))
-    x0, args, Dfun = as_start(x0), as_tuple(args), _jacobian(Dfun, epsfcn)
+    x0, args, Dfun = as_vector(x0), as_tuple(args), _jacobian(Dfun, epsfcn)
     if not all(map(_is_usual, args)):
         func, Dfun = (_on_arrays(f, args) if callable(f) else f for f in (func, Dfun))
         args = ()
     problem = Problem(func, x0, args, Dfun, bool(col_deriv))
-    settings = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "factor": factor, "diag": diag}
-    settings["diag"] = check_options(x0.size, **settings)
+    tolerances = {"ftol": ftol, "xtol": xtol, "gtol": gtol}
+    settings = tolerances | _first_step(tolerances, factor, diag, x0.size)
     solution = solve(problem, settings | {"max_nfev": int(maxfev), "epsfcn": epsfcn})
 
     status = solution.status
@@ -155,9 +156,28 @@ def _jacobian(Dfun, epsfcn):
     """`Problem.jac` for SciPy's two arguments."""
     if Dfun is None:
         return None if epsfcn is None else "2-point"
-    if callable(Dfun) or (isinstance(Dfun, str) and Dfun in METHODS):
-        return Dfun
-    raise TypeError(f"Dfun must be callable, None or one of {sorted(METHODS)}, got {Dfun!r}.")
+    check_method("Dfun", Dfun, TypeError, none=True)
+    return Dfun
+
+
+def _first_step(tolerances, factor, diag, n):
+    """MINPACK's `factor` and `diag`, zeros for None; all else is checked too.
+
+    Raises
+    ------
+    TypeError
+        SciPy's type for "Improper input parameters".
+    """
+    try:
+        check_tolerances(optional=False, **tolerances)
+        if not 0 < factor < np.inf:
+            raise ValueError(
+                f"factor must be positive and finite, usually between 0.1 and 100, got {factor!r}."
+            )
+        diag = np.zeros(n) if diag is None else parameter_scales(np.ravel(diag), n, "diag")
+    except ValueError as error:
+        raise TypeError(f"Improper input parameters: {error}") from None
+    return {"factor": factor, "diag": diag}
 
 
 def _is_usual(arg):

@@ -110,7 +110,7 @@ class Group:
             ``start(first, last) -> (k, n)``, and ``guess(lane, shared) -> (n,)``, where `start`
             is None or not finite; either may be None.
         options : Options
-        spread : Spread
+        spread : MultiStart
             The starts of each problem.
         watch : (interrupts, report)
             An `Interruption`, and ``report(done)`` or None.

@@ -12,11 +12,12 @@ from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.progress import reporter
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.problem.constraints import check_box
-from jaxlsq.problem.inputs import batch_options
 from jaxlsq.problem.limits import Limits
+from jaxlsq.problem.multistart import MultiStart
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.settings import Settings
-from jaxlsq.problem.starts import Spread, Start
+from jaxlsq.problem.starts import Start
+from jaxlsq.problem.tolerances import batch_options
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import SAME_COST, FitResult
 from jaxlsq.schedule.queue import Ended
@@ -97,7 +98,7 @@ class Problem(Answers):
             On Ctrl-C, with what is done.
         """
         n, settings = self.layout.n, self.settings
-        spread = Spread.of(settings.starts, n, self.batch)
+        spread = MultiStart.of(settings.starts, n, self.batch)
         kept = self.kept()
         with Interruption() as interrupts:
             parts, before = [], 0
@@ -155,7 +156,7 @@ class Problem(Answers):
         if limits and given is not None:  # what is fixed, as it was given
             x = np.where(limits.fixed, given[some], x)
         begin = (lambda first, last: x[first:last]), self.start.guess
-        options, spread = self._options(wide.dtype, True), Spread.of(1, n, self.batch)
+        options, spread = self._options(wide.dtype, True), MultiStart.of(1, n, self.batch)
         watch = interrupts, None
         again = _unless_asked(interrupts, _solved, wide, begin, options, spread, watch, limits)
         return again and _best(again[0], 1)

@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.problem.containers import is_real, no_mask
+from jaxlsq.numerics.jacobian import METHODS
+from jaxlsq.problem.containers import no_mask
 
 __all__ = [
     "as_array",
     "as_jacobian",
     "as_residual",
-    "as_start",
     "as_tuple",
     "check_jacobian_shape",
     "check_lengths",
-    "check_options",
+    "check_method",
     "unknown_keyword",
 ]
 
@@ -37,29 +37,6 @@ _HINTS = {
 def as_tuple(args):
     """Extra arguments as a tuple; a single value stands for a tuple of one."""
     return args if isinstance(args, tuple) else (args,)
-
-
-def as_start(x0):
-    """Starting parameters as a new float64 vector.
-
-    Raises
-    ------
-    TypeError
-        If `x0` is empty, complex or not numeric.
-    """
-    x0 = np.asarray(no_mask(x0, "x0")).ravel()
-    if x0.size == 0:
-        raise TypeError(
-            "Improper input parameters: x0 is empty; expected at least one starting parameter."
-        )
-    if np.iscomplexobj(x0):
-        raise TypeError(
-            f"x0 must be real, got dtype {x0.dtype}. For complex parameters, pass their real and "
-            "imaginary parts as separate real ones."
-        )
-    if not is_real(x0.dtype):
-        raise TypeError(f"x0 must be an array of real numbers, got dtype {x0.dtype}.")
-    return x0.astype(np.float64)
 
 
 def as_residual(value, name="func"):
@@ -142,35 +119,12 @@ def check_jacobian_shape(shape, m, n, col_deriv, name="Dfun"):
     )
 
 
-def check_options(n, *, ftol, xtol, gtol, factor, diag):
-    """Check MINPACK's parameters; returns `diag` as a vector, zeros for None.
-
-    Raises
-    ------
-    TypeError
-        SciPy's type for "Improper input parameters".
-    """
-    for name, value in (("ftol", ftol), ("xtol", xtol), ("gtol", gtol)):
-        if not value >= 0:
-            raise TypeError(f"Improper input parameters: {name} must be >= 0, got {value!r}.")
-    if not 0 < factor < np.inf:
-        raise TypeError(
-            "Improper input parameters: factor must be positive and finite, usually between 0.1 "
-            f"and 100, got {factor!r}."
-        )
-    if diag is None:
-        return np.zeros(n)
-    diag = np.asarray(diag, dtype=np.float64).ravel()
-    if diag.shape != (n,):
-        raise TypeError(
-            f"Improper input parameters: diag must have one scale per parameter, {n}, "
-            f"got {diag.size}."
-        )
-    if not np.all((diag > 0) & np.isfinite(diag)):
-        raise TypeError(
-            f"Improper input parameters: diag must be positive and finite, got {diag.tolist()}."
-        )
-    return diag
+def check_method(name, value, error=ValueError, none=False):
+    """Raise unless a Jacobian is a function or the name of a method (or None)."""
+    if callable(value) or (isinstance(value, str) and value in METHODS) or (none and value is None):
+        return
+    words = "callable, None or" if none else "callable or"
+    raise error(f"{name} must be {words} one of {sorted(METHODS)}, got {value!r}.")
 
 
 def unknown_keyword(door, name):

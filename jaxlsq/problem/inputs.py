@@ -5,14 +5,11 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from jaxlsq.numerics.loss import first_factor
-from jaxlsq.numerics.state import Options
 from jaxlsq.problem.containers import as_array_like, is_masked, is_real
 from jaxlsq.problem.readings import EACH, STRIPPED, Leaf
 from jaxlsq.problem.sources import Source, converted
 
 __all__ = [
-    "batch_options",
     "broadcast_source",
     "float_dtype",
     "in_memory",
@@ -20,9 +17,6 @@ __all__ = [
     "split_data",
     "whole",
 ]
-
-INT32_MAX = np.iinfo(np.int32).max
-SMALLEST_TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1.49012e-8}
 
 
 def float_dtype(each, shared=()):
@@ -150,40 +144,3 @@ def per_lane(leaves, structure, batch, dtype):
     """Every leaf as a Source, and the function that makes one problem's tree of them again."""
     lanes, _, join = split_data([Leaf(v, EACH) for v in leaves], structure, batch, dtype, "data")
     return lanes, join
-
-
-def batch_options(n, dtype, *, ftol, xtol, gtol, x_scale, max_nfev, loss=None):
-    """`Options` with defaults by dtype.
-
-    Raises
-    ------
-    ValueError
-        For a negative tolerance, limit or scale.
-    """
-    default = SMALLEST_TOLERANCE[dtype]
-    values = {"ftol": ftol, "xtol": xtol, "gtol": gtol}
-    for name, value in values.items():
-        if value is not None and not _is_number(value, lambda v: v >= 0):
-            raise ValueError(f"{name} must be >= 0 or None, got {value!r}.")
-    values = {k: default if v is None else v for k, v in values.items()}
-    if max_nfev is not None and not _is_number(max_nfev, lambda v: v >= 1 and v == int(v)):
-        raise ValueError(f"max_nfev must be at least 1 or None, and whole, got {max_nfev!r}.")
-    scale = np.zeros(n) if x_scale is None else np.asarray(x_scale)
-    usable = scale.dtype.kind in "fiu" and scale.shape in ((), (n,))
-    if x_scale is not None:
-        if not usable or not np.all(np.isfinite(scale) & (scale > 0)):
-            raise ValueError(
-                f"x_scale must be positive and finite, one number or {n}, got {x_scale!r}."
-            )
-        scale = np.broadcast_to(1.0 / scale, (n,))
-    floats = values | {"factor": first_factor(loss), "diag": scale, "epsfcn": 0.0}
-    return Options(
-        max_nfev=np.int32(100 * (n + 1) if max_nfev is None else min(max_nfev, INT32_MAX)),
-        **{k: np.asarray(v, dtype) for k, v in floats.items()},
-    )
-
-
-def _is_number(value, holds):
-    """Whether a value is one real number for which something holds."""
-    kind = np.asarray(value).dtype.kind if np.ndim(value) == 0 else ""
-    return kind in set("fiu") and bool(holds(value))

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 
-import numpy as np
-
-from jaxlsq.problem.inputs import batch_options
+from jaxlsq.problem.tolerances import check_limit, check_tolerances
 from jaxlsq.tracing.forked import check_not_forked
 
 __all__ = ["POLISHES", "Settings"]
@@ -43,8 +41,8 @@ class Settings:
         given = settings.polish
         if not (given is None or isinstance(given, str)) or given not in POLISHES:
             raise ValueError(f"polish must be 'auto', 'float64' or None, got {given!r}.")
-        numbers = {name: getattr(settings, name) for name in ("ftol", "xtol", "gtol", "max_nfev")}
-        batch_options(1, np.dtype(np.float64), x_scale=None, **numbers)
+        check_tolerances(ftol=settings.ftol, xtol=settings.xtol, gtol=settings.gtol)
+        check_limit(settings.max_nfev)
         return settings
 
     def kept(self, keeper):

@@ -1,14 +1,23 @@
-"""Where fits start: parameters as the caller gave them, and further starts of each problem."""
+"""Where fits start: parameters as the caller gave them."""
 
 from dataclasses import dataclass, replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.problem.containers import by_name, is_real, no_mask
 from jaxlsq.problem.parameters import Layout
 
-__all__ = ["Spread", "Start", "as_start", "as_tree_start"]
+__all__ = [
+    "Start",
+    "as_start",
+    "as_tree_start",
+    "as_vector",
+    "check_numbers",
+    "traced_start",
+    "wide_enough",
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,62 @@ class Start:
         return replace(self, layout=layout, array=self.array[..., columns])
 
 
+def check_numbers(arrays, name):
+    """Raise TypeError unless starting parameters are some real numbers.
+
+    Parameters
+    ----------
+    arrays : sequence of arrays, traced or not
+    name : str
+        Of the argument.
+    """
+    if not arrays or any(array.size == 0 for array in arrays):
+        raise TypeError(f"{name} is empty; expected at least one starting parameter.")
+    for array in arrays:
+        if jnp.issubdtype(array.dtype, jnp.complexfloating):
+            raise TypeError(
+                f"{name} must be real, got dtype {array.dtype}. For complex parameters, pass their "
+                "real and imaginary parts as separate ones."
+            )
+        if not is_real(array.dtype):
+            raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}.")
+
+
+def as_vector(x0, name="x0"):
+    """Starting parameters of one problem, of any shape, as a new float64 vector.
+
+    Raises
+    ------
+    TypeError
+        If there are none, or they are complex or not numeric.
+    """
+    x0 = np.asarray(no_mask(x0, name)).ravel()
+    check_numbers([x0], name)
+    return x0.astype(np.float64)
+
+
+def traced_start(x0):
+    """The layout of a pytree of JAX arrays, and its vector in the type of the computation.
+
+    Raises
+    ------
+    TypeError
+        If there are no parameters, or complex ones.
+    """
+    leaves = jax.tree.leaves(x0)
+    check_numbers(leaves, "x0")
+    some_float = any(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
+    dtype = wide_enough(jnp.result_type(*([] if some_float else [float]), *leaves))
+    vector = jnp.concatenate([leaf.reshape(-1).astype(dtype) for leaf in leaves])
+    return Layout.of(x0), vector
+
+
+def wide_enough(dtype):
+    """A type, float32 in the place of a narrower one: half as many digits do not do for a fit."""
+    is_narrow = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+    return jnp.dtype(jnp.float32) if is_narrow else dtype
+
+
 def as_start(p0, batch, name="p0"):
     """Starting parameters: ``(n,)``, ``batch + (n,)``, or a dict of scalars or batches.
 
@@ -65,7 +130,7 @@ def as_start(p0, batch, name="p0"):
     else:
         array = _vectors(p0, batch, name)
         layout = Layout.of(np.zeros(array.shape[-1]))
-    _check_numbers([array], name)
+    check_numbers([array], name)
     array = array.astype(np.float64)
     return Start(layout, array if array.ndim == 1 else array.reshape(-1, array.shape[-1]))
 
@@ -113,15 +178,6 @@ def _as_numbers(value, name):
         raise ValueError(f"{name} must be an array: {error}") from None
 
 
-def _check_numbers(arrays, name):
-    """Raise TypeError for no parameters, and for what is not real."""
-    if not arrays or any(array.size == 0 for array in arrays):
-        raise TypeError(f"{name} is empty; expected at least one starting parameter.")
-    for array in arrays:
-        if not is_real(array.dtype):
-            raise TypeError(f"{name} must be real, got dtype {array.dtype}.")
-
-
 def as_tree_start(x0, batch, works=None):
     """Starting parameters of a general function: a vector, or any pytree.
 
@@ -145,7 +201,7 @@ def as_tree_start(x0, batch, works=None):
         return as_start(x0, batch, "x0")
     layout = Layout.as_given(x0)
     leaves = [_as_numbers(leaf, "x0") for leaf in jax.tree.leaves(x0)]
-    _check_numbers(leaves, "x0")
+    check_numbers(leaves, "x0")
     each = all(shape[:1] == batch for shape in layout.shapes)
     if each:
         one = replace(layout, shapes=tuple(shape[1:] for shape in layout.shapes))
@@ -166,62 +222,3 @@ def _is_each(one, whole, works):
             "problem; for one per problem pass x0 as one array of shape (B, n)."
         )
     return False
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The starts of each problem.
-
-    Attributes
-    ----------
-    factors, shifts : (starts, n) arrays
-        Start k is ``p0 * factors[k]``, and ``shifts[k]`` where p0 is zero.
-    given : (k, n) or (total, k, n) array, optional
-        Starts after the first that the caller gave; then factors and shifts are not used.
-    """
-
-    factors: np.ndarray
-    shifts: np.ndarray
-    given: np.ndarray | None = None
-
-    @classmethod
-    def of(cls, starts, n, batch):
-        """`starts` as the caller gave it: their number, or an array of further ones.
-
-        The first start is p0.  The others have each parameter multiplied by a number from
-        1/2 to 2, or, where it is zero, moved by one from -1 to 1: the same for all problems.
-        """
-        if isinstance(starts, (int, np.integer)):
-            if starts < 1:
-                raise ValueError(f"starts must be at least 1, got {starts}.")
-            u = np.random.default_rng(0).uniform(-1.0, 1.0, (starts, n))
-            u[0] = 0.0
-            return cls(2.0**u, u)
-        given = np.asarray(no_mask(starts, "starts"))
-        if (
-            given.dtype.kind not in "fiu"
-            or given.ndim < 2
-            or given.shape[-1] != n
-            or given.shape[:-2] not in ((), batch)
-        ):
-            raise ValueError(
-                f"starts must be a number, or an array of shape (k, {n}) or {(*batch, 'k', n)}; "
-                f"got {given.dtype} of shape {given.shape}."
-            )
-        given = given.astype(np.float64)
-        return cls(None, None, given if given.ndim == 2 else given.reshape(-1, *given.shape[-2:]))
-
-    @property
-    def starts(self):
-        """Starts of each problem."""
-        return len(self.factors) if self.given is None else self.given.shape[-2] + 1
-
-    def apply(self, x0, first, last):
-        """(k, starts, n) from the first starts (k, n) of problems `first` to `last`."""
-        x0 = x0[:, None]
-        if self.starts == 1:
-            return x0
-        if self.given is None:
-            return np.where(x0 == 0, self.shifts, x0 * self.factors)
-        more = self.given if self.given.ndim == 2 else self.given[first:last]
-        return np.concatenate([x0, np.broadcast_to(more, (len(x0), *more.shape[-2:]))], axis=1)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxlsq.numerics.jacobian import METHODS
 from jaxlsq.numerics.loss import POISSON, first_factor
 from jaxlsq.numerics.minimize import Terms
-from jaxlsq.problem.checks import check_options
+from jaxlsq.problem.checks import check_method
 from jaxlsq.problem.constraints import check_box, check_scale, loss_of, pair
+from jaxlsq.problem.tolerances import check_limit, check_tolerances, parameter_scales
 from jaxlsq.single.solve import Problem, solve
 from jaxlsq.status import Status, describe
 
@@ -67,19 +67,25 @@ class Bounded:
         return given
 
     def settings(self, n):
-        """For `solve`."""
-        tolerances = {
-            name: 0.0 if getattr(self, name) is None else getattr(self, name)
-            for name in ("ftol", "xtol", "gtol")
-        }
+        """For `solve`.
+
+        Raises
+        ------
+        ValueError
+            For an improper tolerance, limit or scale.
+        """
+        tolerances = {name: getattr(self, name) for name in ("ftol", "xtol", "gtol")}
+        check_tolerances(**tolerances)
+        check_limit(self.max_nfev)
         scale = self.x_scale
-        if scale is None or (isinstance(scale, str) and scale == "jac"):
-            diag = None
-        else:
-            diag = 1.0 / np.broadcast_to(np.asarray(scale, float), (n,))
-        values = tolerances | {"factor": first_factor(self.loss), "diag": diag}
-        values["diag"] = check_options(n, **values)
-        return values | {"max_nfev": int(self.max_nfev or 0), "epsfcn": None}
+        is_own = scale is None or (isinstance(scale, str) and scale == "jac")
+        return {
+            **{name: 0.0 if value is None else value for name, value in tolerances.items()},
+            "factor": first_factor(self.loss),
+            "diag": np.zeros(n) if is_own else 1.0 / parameter_scales(scale, n, "x_scale"),
+            "max_nfev": int(self.max_nfev or 0),
+            "epsfcn": None,
+        }
 
 
 def vectors(bounds, n):
@@ -141,8 +147,7 @@ def bounded_fit(functions, start, bounds, counts, given):
     (residual, jac), (p0, names) = functions, start
     check_box(*bounds, p0, "p0", names)
     p0 = np.asarray(p0, float)
-    if not (callable(jac) or jac is None or (isinstance(jac, str) and jac in METHODS)):
-        raise ValueError(f"jac must be callable, None or one of {sorted(METHODS)}, got {jac!r}.")
+    check_method("jac", jac, none=True)
     scale = np.asarray(given.f_scale, float)
     if scale.shape not in ((), counts.shape):
         raise ValueError(
