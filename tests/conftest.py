@@ -1,12 +1,23 @@
 """Fixtures: float64, strict promotion, and a count of compilations."""
 
 import os
+import signal
+from pathlib import Path
+
+# One thread each for NumPy's linear algebra: tests run side by side on few cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Most of a run is XLA's: what one process has compiled, others and the next run read from files.
+# Compiles are still counted, and all that is of this package is done anew.
+CACHE = Path(__file__).parent.parent / ".pytest_cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
 import jax
 import pytest
 
-# One thread each for NumPy's linear algebra: tests run side by side on few cores.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

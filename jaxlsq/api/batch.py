@@ -9,7 +9,6 @@ from jaxlsq.batch.group import Group
 from jaxlsq.batch.run import Problem
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.problem.checks import check_method
-from jaxlsq.problem.constraints import check_no_sigma, check_scale, loss_of
 from jaxlsq.problem.containers import as_array_like, no_mask
 from jaxlsq.problem.data import Pieces, check_counts, guessed_start
 from jaxlsq.problem.dims import Dims
@@ -17,6 +16,7 @@ from jaxlsq.problem.functions import FunJacobian, FunResidual, Predict, all_poin
 from jaxlsq.problem.given import parts_of, start_again, takes, trial_values, ydata_of
 from jaxlsq.problem.inputs import float_dtype, per_lane
 from jaxlsq.problem.limits import Limits
+from jaxlsq.problem.losses import check_no_sigma, check_scale, loss_of
 from jaxlsq.problem.names import check_count, check_order, names_of
 from jaxlsq.problem.settings import Settings
 from jaxlsq.problem.sources import Source, check_open

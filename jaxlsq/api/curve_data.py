@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from jaxlsq.problem.bounds import pair
 from jaxlsq.problem.checks import unknown_keyword
-from jaxlsq.problem.constraints import pair
 from jaxlsq.problem.containers import by_name, for_jax, is_table, no_mask, plain
 from jaxlsq.problem.dims import Dims
 from jaxlsq.problem.names import in_order

@@ -10,11 +10,12 @@ import numpy as np
 from jaxlsq.api.curve_data import as_data, by_names, check_keywords, check_model_shape
 from jaxlsq.api.leastsq import leastsq
 from jaxlsq.numerics.loss import POISSON
+from jaxlsq.problem.bounds import vectors
 from jaxlsq.problem.checks import as_array
-from jaxlsq.problem.constraints import check_no_sigma, not_counts
 from jaxlsq.problem.containers import no_mask
+from jaxlsq.problem.losses import check_no_sigma, not_counts
 from jaxlsq.problem.names import check_count, names_of
-from jaxlsq.single.bounded import Bounded, bounded_fit, feasible_start, vectors
+from jaxlsq.single.bounded import Bounded, bounded_fit, feasible_start
 from jaxlsq.status import SUCCESS, describe
 from jaxlsq.tracing.concrete import check_concrete
 
@@ -116,10 +117,10 @@ def curve_fit(
     names = names_of(f, _size(f, p0))
     p0, bounds = by_names(names, p0, bounds)
     n = _size(f, p0)
-    lower, upper = vectors(bounds, n)
-    p0 = feasible_start(lower, upper) if p0 is None else np.atleast_1d(p0)
+    bounds = vectors(bounds, n)
+    p0 = feasible_start(*bounds) if p0 is None else np.atleast_1d(p0)
     check_count(f, n)
-    with_terms = _with_terms(method, (lower, upper))
+    with_terms = _with_terms(method, bounds)
     check_keywords(kwargs, with_terms)
     given = Bounded.of(kwargs) if with_terms else None
     xdata, ydata, sigma = as_data(xdata, ydata, sigma, check_finite, nan_policy)
@@ -144,11 +145,11 @@ def curve_fit(
     Dfun = given_jacobian if callable(jac) else jac
     if with_terms:
         solution, pcov, message, ier = bounded_fit(
-            (residual, Dfun), (p0, names), (lower, upper), ydata, given
+            (residual, Dfun), (p0, names), bounds, ydata, given
         )
         popt, infodict = solution.x, {"nfev": solution.nfev, "fvec": solution.f}
         absolute = absolute_sigma or counts
-        free = np.count_nonzero(lower < upper)
+        free = np.count_nonzero(bounds.lower < bounds.upper)
         pcov = _scaled_covariance(pcov, free, solution.f.size, 2.0 * solution.cost, absolute)
         return (popt, pcov, infodict, message, ier) if full_output else (popt, pcov)
     out = leastsq(residual, p0, Dfun=Dfun, full_output=True, **kwargs)
@@ -207,8 +208,7 @@ def _with_terms(method, bounds):
     """Whether it is another problem than `leastsq`'s."""
     if method not in (None, "lm", "trf", "dogbox"):
         raise ValueError(f"`method` must be 'trf', 'dogbox' or 'lm', got {method!r}.")
-    lower, upper = bounds
-    bounded = bool(np.any((lower > -np.inf) | (upper < np.inf)))
+    bounded = bool(np.any((bounds.lower > -np.inf) | (bounds.upper < np.inf)))
     if method == "lm" and bounded:
         raise ValueError(
             "Method 'lm' only works for unconstrained problems. Use 'trf' or 'dogbox' instead."

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxlsq.batch.program import compile_map, compile_task
 from jaxlsq.batch.stream import stream
+from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.loss import POISSON, sum_of
 from jaxlsq.numerics.normal import normal_equations
 from jaxlsq.problem.sources import check_open
@@ -141,8 +142,8 @@ class Group:
             bound = jax.ShapeDtypeStruct((size, n), self.dtype)
             inside = limits and self.task.evaluations  # differences are
             if inside:
-                lanes["bounds"] = bound, bound
-            examples = example, lanes, limits and (bound, bound)
+                lanes["bounds"] = Bounds(bound, bound)
+            examples = example, lanes, limits and Bounds(bound, bound)
             program = compile_task(self.task, examples, self.shared, options, starts)
 
         def read(first, last):
@@ -152,7 +153,7 @@ class Group:
             bounds = None
             if limits:
                 x0, bounds = limits.block(x0, first, last)
-                bounds = tuple(_padded(bound, size) for bound in bounds)
+                bounds = Bounds(*(_padded(bound, size) for bound in bounds))
                 block = block | {"bounds": bounds} if inside else block
             return _padded(x0.reshape(-1, n), size * starts), block, bounds
 

@@ -11,7 +11,7 @@ from jaxlsq.batch.interruption import Interruption
 from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.progress import reporter
 from jaxlsq.numerics.loss import POISSON
-from jaxlsq.problem.constraints import check_box
+from jaxlsq.problem.bounds import check_box
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.multistart import MultiStart
 from jaxlsq.problem.parameters import Layout

@@ -13,7 +13,7 @@ Research 21 (1994), for the solution of the box problem.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +24,17 @@ from jaxlsq.numerics.sweep import floor_of, inflation, quadratic_form, sweep
 from jaxlsq.numerics.trust_region import norm
 from jaxlsq.status import Status
 
-__all__ = ["BoxProblem", "GramBox", "blocked", "box_steps", "feasible", "status_of"]
+__all__ = ["Bounds", "BoxProblem", "GramBox", "blocked", "box_steps", "feasible", "status_of"]
 
 # Block exchanges that may fail to lower the number of wrong parameters; then one at a time.
 PATIENCE = 3
+
+
+class Bounds(NamedTuple):
+    """Between what parameters stay: two arrays of their shape, infinite where nothing holds."""
+
+    lower: jax.Array
+    upper: jax.Array
 
 
 def blocked(x, gradient, bounds):
@@ -38,8 +45,7 @@ def blocked(x, gradient, bounds):
     x : (n, ...) array
     gradient : (n, ...) array
         J'f; descent is along minus it.
-    bounds : (lower, upper)
-        Of the shape of x.
+    bounds : Bounds
 
     Returns
     -------

@@ -120,7 +120,7 @@ def relinearize(state, factor, options, evaluations, bounds=None, final=True):
     options : Options
     evaluations : int
         Evaluations of the residual that the Jacobian took.
-    bounds : (lower, upper), optional
+    bounds : Bounds, optional
         Of the parameters; then the gtol test leaves out what a bound holds.
     final : bool
         Whether derivatives that are not finite stay so.  If not, the fit ends with them, to be
@@ -176,7 +176,7 @@ def propose(state, bounds=None):
     ----------
     state : State
         After `judge`, and `relinearize` where the trial was accepted.
-    bounds : (lower, upper), optional
+    bounds : Bounds, optional
         (n, ...) arrays; the parameters are between them.
 
     Returns
@@ -232,7 +232,7 @@ def turn(state, trial_norm, take_in, options, bounds=None, stage=_at_once):
         ``take_in(state)`` is `relinearize` where the trial was accepted and the fit goes on, and
         the state as it is elsewhere.
     options : Options
-    bounds : (lower, upper), optional
+    bounds : Bounds, optional
     stage : callable
         ``stage(function, otherwise, *arguments)`` calls a function; it may keep what it returns
         from being computed again.

@@ -58,7 +58,7 @@ def inside(x, h, bounds, central, xp=jnp):
     ----------
     x, h : (n,) arrays
         Parameters and positive steps.
-    bounds : (lower, upper)
+    bounds : Bounds
     central : bool
         Whether to step to both sides.
 
@@ -153,7 +153,7 @@ def differentiate(fun, method, epsfcn, bounds=None):
     method : {'jacfwd', 'jacrev', 'cs', '2-point', '3-point'}
     epsfcn : scalar
         Relative error of `fun`, for the finite differences.
-    bounds : (lower, upper), optional
+    bounds : Bounds, optional
         (n,) arrays; finite differences stay between them.
 
     Returns
@@ -176,7 +176,7 @@ def repair_points(x, bounds, xp=jnp):
     Parameters
     ----------
     x : (n, ...) array
-    bounds : (lower, upper) or None
+    bounds : Bounds or None
     xp : module
         jax.numpy or numpy.
 
@@ -222,7 +222,7 @@ def repaired(fun, x, f, jac, bounds=None):
     fun : callable
         ``fun(x) -> (m,)``, traceable.
     x, f, jac : (n,), (m,), (m, n) arrays
-    bounds : (lower, upper), optional
+    bounds : Bounds, optional
         (n,) arrays, which no difference leaves.
 
     Returns
@@ -288,7 +288,7 @@ def linearized(fun, method, epsfcn, bounds=None):
     method : {'jacfwd', 'jacrev', 'cs', '2-point', '3-point'}
     epsfcn : scalar
         Relative error of `fun`, for the finite differences.
-    bounds : (lower, upper), optional
+    bounds : Bounds, optional
         (n,) arrays; finite differences stay between them.
 
     Returns

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.factor import Factor, qr
 from jaxlsq.numerics.iteration import relinearize, turn
 from jaxlsq.numerics.jacobian import repaired
@@ -25,7 +26,7 @@ class Terms:
 
     Attributes
     ----------
-    bounds : (lower, upper)
+    bounds : Bounds
         (n,) arrays, infinite for none.
     extra : array
         What the loss needs.
@@ -33,7 +34,7 @@ class Terms:
         See `jaxlsq.numerics.loss`.
     """
 
-    bounds: tuple
+    bounds: Bounds
     extra: jax.Array
     loss: object = field(default=None, metadata={"static": True})
 

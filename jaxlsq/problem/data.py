@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.numerics.loss import POISSON
-from jaxlsq.problem.constraints import not_counts
 from jaxlsq.problem.containers import as_array_like, is_masked
 from jaxlsq.problem.covariance import is_covariance, whitening
 from jaxlsq.problem.functions import Counts, ModelJacobian, ModelResidual, scale_of
 from jaxlsq.problem.inputs import broadcast_source, float_dtype, split_data, whole
+from jaxlsq.problem.losses import not_counts
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.points import Filled, Known, Unmasked
 from jaxlsq.problem.readings import EACH, Leaf

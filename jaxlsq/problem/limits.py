@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxlsq.problem.constraints import check_box, inward, pair
+from jaxlsq.numerics.bounds import Bounds
+from jaxlsq.problem.bounds import check_box, inward, pair
 from jaxlsq.problem.containers import by_name, no_mask
 from jaxlsq.problem.names import unknown_name
 
@@ -85,15 +86,15 @@ class Limits:
         Returns
         -------
         x0 : (k, starts, n) array
-        bounds : (lower, upper)
-            (k, n) arrays.
+        bounds : Bounds
+            Of (k, n) arrays.
         """
         part = self.take(slice(first, last))
         lower, upper = inward(part.lower, part.upper, x0.dtype)
         still = part.fixed & (lower != upper)
         place = x0[:, 0]
         lower, upper = np.where(still, place, lower), np.where(still, place, upper)
-        return np.clip(x0, lower[:, None], upper[:, None]), (lower, upper)
+        return np.clip(x0, lower[:, None], upper[:, None]), Bounds(lower, upper)
 
     def varying(self):
         """Number of parameters that are fitted, a number or (total,)."""

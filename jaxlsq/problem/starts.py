@@ -87,19 +87,26 @@ def as_vector(x0, name="x0"):
 
 
 def traced_start(x0):
-    """The layout of a pytree of JAX arrays, and its vector in the type of the computation.
+    """A pytree of starting parameters inside a JAX program, traced or not.
+
+    Returns
+    -------
+    leaves : list of JAX arrays
+    layout : Layout
+    dtype : dtype
+        Of the computation.
 
     Raises
     ------
     TypeError
         If there are no parameters, or complex ones.
     """
-    leaves = jax.tree.leaves(x0)
+    arrays = jax.tree.map(jnp.asarray, x0)
+    leaves = jax.tree.leaves(arrays)
     check_numbers(leaves, "x0")
     some_float = any(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
     dtype = wide_enough(jnp.result_type(*([] if some_float else [float]), *leaves))
-    vector = jnp.concatenate([leaf.reshape(-1).astype(dtype) for leaf in leaves])
-    return Layout.of(x0), vector
+    return leaves, Layout.of(arrays), dtype
 
 
 def wide_enough(dtype):

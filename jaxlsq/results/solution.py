@@ -103,12 +103,17 @@ class LeastSquaresResult:
         of the parameters that are at no bound, with zeros for the others; inf where the Jacobian
         is singular or `dof` is zero.
         """
-        gram = jnp.einsum("...mi,...mj->ij...", self.jac, self.jac, precision="highest")
-        free = jnp.moveaxis(self.active_mask == 0, -1, 0)
-        both = free[:, None] & free[None, :]
-        eye = jnp.eye(len(free), dtype=gram.dtype).reshape(both.shape[:2] + (1,) * (both.ndim - 2))
-        inverse, definite = symmetric_inverse(jnp.where(both, gram, eye))
-        some = self.dof > 0
-        variance = 2.0 * self.cost / jnp.where(some, self.dof, 1)
-        cov = jnp.where(definite & some, inverse * variance, jnp.inf)
-        return jnp.moveaxis(jnp.where(both, cov, 0.0), (0, 1), (-2, -1))
+        return _covariance(self.jac, self.active_mask == 0, self.cost, self.dof)
+
+
+@jax.jit
+def _covariance(jac, free, cost, dof):
+    """`LeastSquaresResult.cov` of the parameters that are free."""
+    gram = jnp.einsum("...mi,...mj->ij...", jac, jac, precision="highest")
+    free = jnp.moveaxis(free, -1, 0)
+    both = free[:, None] & free[None, :]
+    eye = jnp.eye(len(free), dtype=gram.dtype).reshape(both.shape[:2] + (1,) * (both.ndim - 2))
+    inverse, definite = symmetric_inverse(jnp.where(both, gram, eye))
+    some = dof > 0
+    cov = jnp.where(definite & some, inverse * (2.0 * cost / jnp.where(some, dof, 1)), jnp.inf)
+    return jnp.moveaxis(jnp.where(both, cov, 0.0), (0, 1), (-2, -1))

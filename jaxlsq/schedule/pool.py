@@ -37,7 +37,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlsq.numerics.bounds import blocked
+from jaxlsq.numerics.bounds import Bounds, blocked
 from jaxlsq.numerics.iteration import final_status, relinearize, turn
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import Normal
@@ -63,7 +63,7 @@ class Pool:
     unit: jax.Array  # (W,) powers of two, near the size of the residual
     sizes: jax.Array  # (n, W) powers of two, near the sizes of the parameters
     problem: jax.Array  # (W,) number of the problem, -1 for none
-    bounds: tuple | None = None  # (n, W) each
+    bounds: Bounds | None = None  # (n, W) each
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def empty_pool(queue, width):
         unit=jnp.ones(width, dtype),
         sizes=jnp.ones((n, width), dtype),
         problem=jnp.full(width, -1, jnp.int32),
-        bounds=queue.bounds and (nowhere, nowhere),
+        bounds=queue.bounds and Bounds(nowhere, nowhere),
     )
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.schedule.equations import squares_are_safe
 from jaxlsq.status import Status
 
@@ -25,7 +26,7 @@ class Queue:
         Starting parameters.
     data : pytree of (B / starts, ...) arrays
         Problem i gets ``data[i // starts]``.
-    bounds : (lower, upper) or None
+    bounds : Bounds or None
         (B / starts, n) each.
     status : (B,) int32 array
         Problems whose code is not ``RUNNING`` are not begun, and keep it.
@@ -39,7 +40,7 @@ class Queue:
     data: object
     status: jax.Array
     count: jax.Array
-    bounds: tuple | None = None
+    bounds: Bounds | None = None
     starts: int = field(default=1, metadata={"static": True})
 
     @classmethod
@@ -47,7 +48,7 @@ class Queue:
         """Problems that all wait."""
         size = x0.shape[0]
         running = jnp.full(size, Status.RUNNING, jnp.int32)
-        return cls(x0, data, running, jnp.int32(size), bounds)
+        return cls(x0, data, running, jnp.int32(size), bounds and Bounds(*bounds))
 
 
 @jax.tree_util.register_dataclass

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.jacobian import inside
 
 __all__ = ["agrees", "moved_start"]
@@ -21,8 +22,8 @@ def moved_start(problem):
     x, bounds = problem.x0, problem.terms and problem.terms.bounds
     h = np.resize(_MOVES, x.size) * np.where(x == 0, 1.0, np.abs(x))
     if bounds is None:
-        bounds = np.full(x.size, -np.inf), np.full(x.size, np.inf)
-    return inside(x, h, tuple(map(np.asarray, bounds)), False, np)[0]
+        bounds = Bounds(np.full(x.size, -np.inf), np.full(x.size, np.inf))
+    return inside(x, h, bounds, False, np)[0]
 
 
 def agrees(solution, residual, dtype, scale=0.0):

@@ -6,13 +6,14 @@ import numpy as np
 
 from jaxlsq.numerics.loss import POISSON, first_factor
 from jaxlsq.numerics.minimize import Terms
+from jaxlsq.problem.bounds import check_box
 from jaxlsq.problem.checks import check_method
-from jaxlsq.problem.constraints import check_box, check_scale, loss_of, pair
+from jaxlsq.problem.losses import check_scale, loss_of
 from jaxlsq.problem.tolerances import check_limit, check_tolerances, parameter_scales
 from jaxlsq.single.solve import Problem, solve
 from jaxlsq.status import Status, describe
 
-__all__ = ["Bounded", "bounded_fit", "feasible_start", "vectors"]
+__all__ = ["Bounded", "bounded_fit", "feasible_start"]
 
 # Ours: SciPy's code and text.
 _ENDS = {
@@ -88,23 +89,6 @@ class Bounded:
         }
 
 
-def vectors(bounds, n):
-    """Lower and upper bounds as (n,) arrays.
-
-    Raises
-    ------
-    ValueError
-        For another number of them.
-    """
-    lower, upper = (np.asarray(side, float) for side in pair(bounds))
-    if not {lower.shape, upper.shape} <= {(), (1,), (n,)}:
-        raise ValueError(
-            f"Inconsistent shapes between bounds and `x0`: there are {n} parameters, and bounds of "
-            f"shapes {lower.shape} and {upper.shape}."
-        )
-    return np.broadcast_to(lower, (n,)), np.broadcast_to(upper, (n,))
-
-
 def feasible_start(lower, upper):
     """SciPy's start between bounds: the middle, one from the only end, or one."""
     low, high = np.isfinite(lower), np.isfinite(upper)
@@ -125,8 +109,8 @@ def bounded_fit(functions, start, bounds, counts, given):
         ``Dfun``.
     start : (p0, names)
         (n,) arrays; the names may be None.
-    bounds : (lower, upper)
-        (n,) arrays.
+    bounds : Bounds
+        Of (n,) arrays.
     counts : (m,) array
         The data, for 'poisson'.
     given : Bounded
@@ -153,8 +137,7 @@ def bounded_fit(functions, start, bounds, counts, given):
         raise ValueError(
             f"`f_scale` must be a number or have ydata's shape {counts.shape}, got {scale.shape}."
         )
-    sides = tuple(np.asarray(side, float) for side in bounds)
-    terms = Terms(sides, counts if given.loss is POISSON else scale, given.loss)
+    terms = Terms(bounds, counts if given.loss is POISSON else scale, given.loss)
     problem = Problem(residual, p0, (), jac, False, terms)
     solution = solve(problem, given.settings(p0.size))
     status = _LIMITS.get(solution.status, solution.status)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.factor import BLOCK_ROWS, Factor, qr
 from jaxlsq.numerics.iteration import judge, propose, relinearize
 from jaxlsq.numerics.jacobian import repaired_on_host
@@ -56,7 +57,7 @@ def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None
     """
     x0, f0 = begin
     form = x0.size, terms is not None
-    bounds = terms and tuple(map(np.asarray, terms.bounds))
+    bounds = terms and terms.bounds
     f = trial_f = f0
     settings = OwnSettings()
     with settings:
@@ -223,7 +224,7 @@ def _unpack_options(vector, form):
     scalars = dict(zip(_SCALAR_OPTIONS, vector, strict=False))
     scalars["max_nfev"] = scalars["max_nfev"].astype(np.int32)
     diag, *bounds = vector[len(_SCALAR_OPTIONS) :].reshape(-1, n)
-    return Options(**scalars, diag=diag), tuple(bounds) if bounded else None
+    return Options(**scalars, diag=diag), Bounds(*bounds) if bounded else None
 
 
 @lru_cache(maxsize=64)

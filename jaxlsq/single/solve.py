@@ -384,7 +384,7 @@ def _solve_on_host(problem, settings, tried):
         jacobian = partial(_given_jacobian, problem, m)
         jacobian(problem.x0.copy(), f0)  # its errors come before the first compile
     else:
-        bounds = terms and tuple(map(np.asarray, terms.bounds))
+        bounds = terms and terms.bounds
         jacobian = Differences(residual, method, float(options.epsfcn), bounds)
         jacobian.is_looking = settings["epsfcn"] is None
     begin = problem.x0, f0
@@ -394,7 +394,7 @@ def _solve_on_host(problem, settings, tried):
         x = state.point.x.copy()
         last = np.asarray(jacobian(x.copy(), f))
         if not evaluations:
-            last, _ = repaired_on_host(residual, x, f, last, tuple(map(np.asarray, terms.bounds)))
+            last, _ = repaired_on_host(residual, x, f, last, terms.bounds)
     with OwnSettings():
         fields = _result_fields(state, f, lambda x, f: last, terms)
         return _solution(fields, options, evaluations)

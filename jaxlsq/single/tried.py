@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.numerics.jacobian import EVALUATIONS
-from jaxlsq.numerics.loss import RHOS, Robust
 from jaxlsq.problem.checks import as_jacobian, as_residual
+from jaxlsq.problem.losses import traced_loss
 from jaxlsq.tracing.cache import Memory, remembering
 from jaxlsq.tracing.indices import check_indices
 from jaxlsq.tracing.signature import Signature
@@ -68,7 +67,7 @@ def try_trace(problem):
             # One that does not depend on x when traced has hidden it from JAX, in an
             # `except` that catches the tracer's error for example.
             if traced.depends[0]:
-                loss = _traced_loss(problem.terms, traced)
+                loss = problem.terms and traced_loss(problem.terms.loss, traced.outputs[0])
                 return Tried(signature, True, traced, dtypes[0], loss)
     except Exception as error:  # the user's code may fail on a tracer in any way
         if not _is_users(error):
@@ -101,19 +100,6 @@ def _trace(problem, residual):
         if not has_own_derivatives(traced.jaxpr) or EVALUATIONS.get(problem.jac):
             return traced
     return trace(partial(_with_jacobian, problem, residual), problem.x0)
-
-
-def _traced_loss(terms, traced):
-    """A callable loss of the user's, traced: what it reads is data too."""
-    loss = terms and terms.loss
-    if not isinstance(loss, Robust) or loss.rho in RHOS.values():
-        return None
-
-    def rho(z):
-        out = loss.rho(z)
-        return tuple(out) if isinstance(out, (tuple, list)) else tuple(jnp.atleast_2d(out))
-
-    return trace(rho, jax.ShapeDtypeStruct(traced.outputs[0].shape, np.float64))
 
 
 def remember_untraceable(problem, tried):

@@ -2,7 +2,12 @@
 
 import jax
 
-__all__ = ["check_concrete"]
+__all__ = ["are_concrete", "check_concrete"]
+
+
+def are_concrete(tree):
+    """Whether no leaf of a pytree is traced."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def check_concrete(door, values):
@@ -16,7 +21,7 @@ def check_concrete(door, values):
     """
     # A dict as a list: its keys may not be ones that JAX can sort, which others say better.
     leaves = jax.tree.leaves([list(v.values()) if isinstance(v, dict) else v for v in values])
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    if not are_concrete(leaves):
         raise TypeError(
             f"{door} takes numbers, and was called with values that are traced, inside jit, vmap "
             "or grad. Use jaxlsq.least_squares there."

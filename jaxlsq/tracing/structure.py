@@ -42,9 +42,12 @@ def is_scalar_literal(atom, eqn_name):
 
 
 def has_own_derivatives(jaxpr):
-    """Whether a function with a derivative rule of its own, or none, is called at any depth."""
+    """Whether a function with a derivative rule of its own, or none, is called at any depth.
+
+    Or one whose values a reverse pass is to compute again (`jax.checkpoint`).
+    """
     return any(
-        eqn.primitive.name.startswith(("custom_jvp", "custom_vjp"))
+        eqn.primitive.name.startswith(("custom_jvp", "custom_vjp", "checkpoint", "remat"))
         or "callback" in eqn.params
         or any(map(has_own_derivatives, inner_jaxprs(eqn)))
         for eqn in opened(jaxpr)[0].eqns

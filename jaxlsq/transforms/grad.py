@@ -108,20 +108,21 @@ class _Problem:
         return self.slopes(constants[1], *outputs)[1]
 
 
-def with_derivatives(solve, residual, start, data, rule):
-    """``solve(x0, data, bounds)``, with the derivatives of what it solves.
+def with_derivatives(solve, residual, begin, bounds, rule):
+    """``solve(*begin, bounds)``, with the derivatives of what it solves.
 
     Parameters
     ----------
     solve : callable
-        ``solve(x0, data, bounds) -> x, counts``, where ``counts["status"]`` says how it ended.
+        ``solve(x0, data, options, bounds) -> x, counts``, where ``counts["status"]`` says how it
+        ended; a function of its arguments alone.
     residual : callable
         ``residual(*xs) -> f (m,)`` of n scalars, or with a loss ``f, scale``; derivatives are
         with respect to what it and the rule's loss close over.
-    start : (x0, bounds)
-        (n,) array; None, or two of those.
-    data : sequence of arrays
-        What the solver reads of the same closure.
+    begin : (x0, data, options)
+        (n,) array, what the solver reads of the same closure, and `Options`: of all these there
+        is no derivative.
+    bounds : Bounds or None
     rule : Rule
 
     Returns
@@ -130,24 +131,22 @@ def with_derivatives(solve, residual, start, data, rule):
     counts : dict
         What else `solve` returns, with derivatives of zero.
     """
-    x0, bounds = start
-    problem, constants = _Problem.of(residual, rule, _scalars(x0))
+    problem, constants = _Problem.of(residual, rule, _scalars(begin[0]))
 
     @jax.custom_jvp
-    def solution(x0, data, bounds, constants):
-        return solve(x0, data, bounds)
+    def solution(begin, bounds, constants):
+        return solve(*begin, bounds)
 
     @solution.defjvp
     @own_settings()
     def derivative(primals, tangents):
         x, counts = solution(*primals)
-        changes = [(primals[k], tangents[k]) for k in (3, 2)]
+        changes = [(primals[k], tangents[k]) for k in (2, 1)]
         moved_x = _moved(problem, x, counts["status"], changes, rule)
         still = jax.tree.map(_no_tangent, counts)
         return (x, counts), (moved_x, still)
 
-    fixed = jax.tree.map(jax.lax.stop_gradient, (x0, tuple(data)))
-    return solution(*fixed, bounds, constants)
+    return solution(jax.tree.map(jax.lax.stop_gradient, begin), bounds, constants)
 
 
 def _moved(problem, x, status, changes, rule):

@@ -16,7 +16,7 @@ def remembering(traced, evaluations, length):
     """A solver as `jaxlsq.transforms.vmap.solver`, whose counts hold a `History` of vectors."""
 
     @own_settings()
-    def solve(x0, data, bounds, options):
+    def solve(x0, data, options, bounds):
         lane = lane_of(traced, evaluations, lambda _: data, alone=True)
         x0, bounds = jax.tree.map(lambda v: v[None], (x0, bounds))
         queue = queue_of(x0, (), bounds)

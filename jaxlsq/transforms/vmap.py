@@ -13,6 +13,7 @@ from jaxlsq.schedule.pool import run_pool
 from jaxlsq.schedule.queue import Queue
 from jaxlsq.tracing.cache import PROGRAMS, program_key
 from jaxlsq.tracing.compiler import POOL_OPTIONS, in_many_kernels
+from jaxlsq.tracing.concrete import are_concrete
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.trace import evaluate
 
@@ -32,11 +33,11 @@ def solver(traced, evaluations):
     Returns
     -------
     callable
-        ``solve(x0, data, bounds, options) -> x, counts``, with `data` in the place of the arrays
+        ``solve(x0, data, options, bounds) -> x, counts``, with `data` in the place of the arrays
         that `traced` reads and, last, of its scalars; bounds are None or (lower, upper).
     """
 
-    def solve(x0, data, bounds, options):
+    def solve(x0, data, options, bounds):
         nothing = (False,) * len(data)
         x0, bounds = jax.tree.map(lambda v: v[None], (x0, bounds))
         x, counts = _batched(traced, nothing, evaluations)(x0, tuple(data), bounds, options)
@@ -83,7 +84,7 @@ def _batched(traced, per_lane, evaluations):
 
     def run_or_trace(x0, data, bounds, options):
         # With plain values nothing is left to transform, and the program may be compiled once.
-        concrete = _are_concrete((x0, data, bounds))
+        concrete = are_concrete((x0, data, bounds))
         return (run if concrete else solve)(x0, data, bounds, options)
 
     return run_or_trace
@@ -122,10 +123,6 @@ def counts_of(ended):
     return {"status": ended.status, "nfev": ended.nfev, "njev": ended.njev}
 
 
-def _are_concrete(tree):
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
-
-
 @own_settings()
 def _run(traced, per_lane, evaluations, arguments):
     def program(x0, data, bounds, options):
@@ -141,7 +138,7 @@ def _run(traced, per_lane, evaluations, arguments):
         ended, _ = run_pool(lane, queue_of(x0, own, bounds), options, width)
         return ended.x, counts_of(ended)
 
-    if not _are_concrete(arguments):
+    if not are_concrete(arguments):
         return program(*arguments)
     # Under `grad` by a Python number that is a number without a shape.
     arguments = jax.tree.map(lambda v: v if hasattr(v, "shape") else np.asarray(v), arguments)

@@ -1,0 +1,97 @@
+"""The user's functions of one problem, as functions of n scalars."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxlsq.numerics.bounds import Bounds
+from jaxlsq.numerics.jacobian import EVALUATIONS, linearized
+from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.starts import wide_enough
+from jaxlsq.tracing.unstack import unstacked
+
+__all__ = ["Call", "Functions", "typed"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """How the user's functions are called: with parameters as `x0` was given, and what follows."""
+
+    args: tuple
+    kwargs: dict
+    layout: Layout
+    dtypes: tuple
+
+    def _of(self, function, xs):
+        """Its value at n scalars; no parameter is narrower than float32."""
+        params = typed(self.layout.from_scalars(xs), map(wide_enough, self.dtypes))
+        return jnp.asarray(function(params, *self.args, **self.kwargs))
+
+    def residual(self, fun, *xs):
+        """A residual (m,); a complex one is its real parts, then its imaginary parts."""
+        f = self._of(fun, xs)
+        if f.ndim != 1:
+            raise ValueError(
+                f"fun must return a 1-D array of residuals, got shape {f.shape}. Flatten it with "
+                ".ravel()."
+            )
+        if jnp.iscomplexobj(f):
+            f = jnp.concatenate([f.real, f.imag])
+        return f.astype(xs[0].dtype)
+
+    def jacobian(self, jac, *xs):
+        """A Jacobian (m, n)."""
+        return self._of(jac, xs).astype(xs[0].dtype)
+
+
+@dataclass(frozen=True)
+class Functions:
+    """Residual and Jacobian.
+
+    Attributes
+    ----------
+    residual : callable
+        ``residual(*xs) -> (m,)``; it has traced the user's function once.
+    jac : str or callable
+        A method of `jaxlsq.numerics.jacobian`, or ``jac(*xs) -> (m, n)``.
+    bounds : Bounds or None
+        That finite differences stay in.
+    """
+
+    residual: Callable
+    jac: str | Callable
+    bounds: Bounds | None = None
+
+    @classmethod
+    def of(cls, fun, jac, call):
+        """From what the user gave, which is traced once however often these are called."""
+        given = unstacked(partial(call.jacobian, jac)) if callable(jac) else jac
+        return cls(unstacked(partial(call.residual, fun)), given)
+
+    @property
+    def differences(self):
+        """Evaluations of the residual that one column of the Jacobian takes."""
+        return 0 if callable(self.jac) else EVALUATIONS[self.jac]
+
+    def linear(self, *xs):
+        """Residual and columns."""
+        if not callable(self.jac):
+            bounds = self.bounds if self.differences else None
+            return linearized(self.residual, self.jac, 0.0, bounds)(xs)
+        rows, f = self.jac(*xs), self.residual(*xs)
+        if rows.shape != (f.shape[0], len(xs)):
+            raise ValueError(f"jac must return shape {(f.shape[0], len(xs))}, got {rows.shape}.")
+        return f, tuple(rows[:, j] for j in range(len(xs)))
+
+
+def typed(params, dtypes):
+    """Parameters in their own types, and those that were integers as they are."""
+    leaves, tree = jax.tree.flatten(params)
+    leaves = [
+        leaf.astype(dtype) if jnp.issubdtype(dtype, jnp.floating) else leaf
+        for leaf, dtype in zip(leaves, dtypes, strict=True)
+    ]
+    return jax.tree.unflatten(tree, leaves)

@@ -1,0 +1,263 @@
+"""One problem of `least_squares`, solved by a program that is kept for others of its structure.
+
+The user's function is traced once.  What it reads becomes an argument of one `jax.jit`, which
+takes a start to a result, is remembered by the function's structure, and is differentiated and
+vectorized by JAX like any other: called outside of any `jit` too, it is one program and not a
+hundred small ones.  A function with derivative rules of its own has more to it than its
+structure says, and is solved without.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxlsq.numerics.bounds import Bounds, blocked
+from jaxlsq.numerics.loss import sum_of, weighted
+from jaxlsq.numerics.state import Options
+from jaxlsq.problem.losses import traced_loss
+from jaxlsq.problem.parameters import Layout
+from jaxlsq.results.solution import LeastSquaresResult
+from jaxlsq.status import Status
+from jaxlsq.tracing.cache import PROGRAMS, program_key
+from jaxlsq.tracing.compiler import POOL_OPTIONS
+from jaxlsq.tracing.concrete import are_concrete
+from jaxlsq.tracing.fast import convolves, with_fast_convolutions
+from jaxlsq.tracing.settings import own_settings
+from jaxlsq.tracing.structure import has_own_derivatives
+from jaxlsq.tracing.trace import Traced, evaluate, trace, with_fixed_literals
+from jaxlsq.transforms.functions import Functions, typed
+from jaxlsq.transforms.grad import Rule, with_derivatives
+from jaxlsq.transforms.history import remembering
+from jaxlsq.transforms.vmap import solver
+
+__all__ = ["Begin", "Form", "solved"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What of a problem is in its program.
+
+    Attributes
+    ----------
+    layout : Layout
+        Of the parameters.
+    dtypes : tuple
+        Of their leaves.
+    length : int
+        Points of the history, 0 for none.
+    rule : Rule
+        How the solution is differentiated, and the loss.
+    """
+
+    layout: Layout
+    dtypes: tuple
+    length: int
+    rule: Rule
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Begin:
+    """What of a problem are numbers, besides what its functions read.
+
+    Attributes
+    ----------
+    x0 : list of arrays
+        Leaves of the starting parameters.
+    bounds : Bounds or None
+    scale : array or None
+        What the loss needs.
+    options : Options
+        In the type of the computation.
+    """
+
+    x0: list
+    bounds: Bounds | None
+    scale: jax.Array | None
+    options: Options
+
+    @property
+    def scalars(self):
+        """Shapes and types of n parameters."""
+        diag = self.options.diag
+        return [jax.ShapeDtypeStruct((), diag.dtype)] * len(diag)
+
+
+def solved(form, functions, begin):
+    """The `LeastSquaresResult` of a problem.
+
+    Parameters
+    ----------
+    form : Form
+    functions : Functions
+    begin : Begin
+
+    Raises
+    ------
+    ValueError
+        For fewer residuals than parameters, none of which can be fixed.
+    """
+    functions, residual = _traced(functions, begin.scalars)
+    n, m = form.layout.n, residual.outputs[0].shape[0]
+    if m < n and begin.bounds is None:
+        raise ValueError(
+            f"fun returns {m} residuals, fewer than the {n} parameters; at least as many are "
+            "needed."
+        )
+    parts = _Parts.of(form, functions, residual, begin.scalars)
+    with own_settings():
+        if parts is None:
+            return _solution(form, functions, begin)
+        data = parts.data
+        if parts.loss:  # it is among the parts, and nothing else may hold what it closes over
+            rule = replace(form.rule, loss=replace(form.rule.loss, rho=None))
+            form = replace(form, rule=rule)
+        options = POOL_OPTIONS if are_concrete((begin, data)) else {}
+        key = parts.key(form, options.get("compiler_options"))
+        bare = parts.without_data()
+        program = PROGRAMS.get(
+            key, lambda: jax.jit(partial(_program, form, bare), inline=True, **options)
+        )
+        return program(begin, data)
+
+
+def _traced(functions, scalars):
+    """The functions, with convolutions that `vmap` would make slow replaced; and the residual."""
+    residual = trace(lambda *xs: (functions.residual(*xs),), *scalars)
+    if not convolves(residual.jaxpr):
+        return functions, residual
+    fast = replace(functions, residual=with_fast_convolutions(functions.residual))
+    return fast, trace(lambda *xs: (fast.residual(*xs),), *scalars)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The user's functions, each traced: the residual, and a Jacobian and a loss if given."""
+
+    residual: Traced
+    jac: str | Traced
+    loss: Traced | None
+
+    @classmethod
+    def of(cls, form, functions, residual, scalars):
+        """None where a function is more than its structure says."""
+        jac = functions.jac
+        if callable(jac):
+            jac = trace(lambda *xs: (functions.jac(*xs),), *scalars)
+        loss = traced_loss(form.rule.loss, residual.outputs[0])
+        some = [part for part in (residual, jac, loss) if isinstance(part, Traced)]
+        if any(part.key is None or has_own_derivatives(part.jaxpr) for part in some):
+            return None
+        return cls(residual, jac, loss)._each(with_fixed_literals)
+
+    def _each(self, change):
+        parts = {k: change(v) if isinstance(v, Traced) else v for k, v in vars(self).items()}
+        return _Parts(**parts)
+
+    @property
+    def _some(self):
+        return {k: v for k, v in vars(self).items() if isinstance(v, Traced)}
+
+    @property
+    def data(self):
+        """What each of them reads, by name."""
+        return {name: part.data for name, part in self._some.items()}
+
+    def without_data(self):
+        """The same without the arrays, which may be tracers: a program outlives a trace."""
+        return self._each(lambda part: replace(part, arrays=()))
+
+    def key(self, form, options):
+        """Of the program."""
+        method = self.jac if isinstance(self.jac, str) else "given"
+        return program_key(tuple(self._some.values()), "least_squares", (form, method), (), options)
+
+    def functions(self, data):
+        """Residual, Jacobian and loss of other data; the loss None unless it was traced."""
+
+        def of(name):
+            part = self._some.get(name)
+            return part and (lambda *xs: evaluate(part, xs, *data[name]))
+
+        residual, jac, loss = map(of, ("residual", "jac", "loss"))
+        given = (lambda *xs: jac(*xs)[0]) if jac else self.jac
+        return Functions(lambda *xs: residual(*xs)[0], given), loss
+
+
+def _program(form, parts, begin, data):
+    """The result, as a function of numbers alone."""
+    functions, loss = parts.functions(data)
+    if loss:
+        rule = replace(form.rule, loss=replace(form.rule.loss, rho=lambda z: tuple(loss(z))))
+        form = replace(form, rule=rule)
+    return _solution(form, functions, begin)
+
+
+def _solution(form, functions, begin):
+    """The result: solved by the pool, differentiated by the rule."""
+    bounds, rule, n = begin.bounds, form.rule, form.layout.n
+    functions = replace(functions, bounds=bounds)
+    dtype = begin.options.diag.dtype
+    start = jnp.concatenate([leaf.reshape(-1).astype(dtype) for leaf in begin.x0])
+    start = start if bounds is None else jnp.clip(start, *bounds)
+
+    def lane(*xs):
+        f, columns = functions.linear(*xs)
+        rows, columns = weighted(rule.loss, f, columns, begin.scale)
+        plain = () if rule.loss is None else (f, rule.loss(f, begin.scale)[1])
+        return (*rows, *columns, *plain)
+
+    def with_scale(*xs):
+        f = functions.residual(*xs)
+        return (f,) if rule.loss is None else (f, begin.scale)
+
+    traced = with_fixed_literals(trace(lane, *begin.scalars))
+    bare, evaluations = replace(traced, arrays=()), n * functions.differences
+    if form.length:
+        solve = remembering(bare, evaluations, form.length)
+    else:
+        solve = solver(bare, evaluations)
+    fixed = start, traced.flat_data, begin.options
+    x, counts = with_derivatives(solve, with_scale, fixed, bounds, rule)
+    return _result(form, functions, begin, x, counts)
+
+
+def _result(form, functions, begin, x, counts):
+    """Residual and Jacobian at the solution, outside of the solver: derivatives see them."""
+    n, bounds, loss = form.layout.n, begin.bounds, form.rule.loss
+    f, columns = functions.linear(*(x[j] for j in range(n)))
+    rows, columns = weighted(loss and loss.exact, f, columns, begin.scale)
+    jac = jnp.stack(columns, axis=1)
+    grad = jnp.matmul(jac.T, rows[0], precision="highest")
+    active, held, free = jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), jnp.int32(n)
+    if bounds is not None:
+        lower, upper = bounds
+        active = jnp.where(x <= lower, -1, jnp.where(x >= upper, 1, 0)).astype(jnp.int32)
+        held, free = blocked(x, grad, bounds), jnp.sum(lower < upper, dtype=jnp.int32)
+
+    def as_given(x):
+        return typed(form.layout.unpack(x), form.dtypes)
+
+    history = counts.pop("history", None)
+    # Without a weak type, with which the next step of a loop would compile anew.
+    counts = {name: count.astype(jnp.int32) for name, count in counts.items()}
+    cost, status = 0.5 * sum_of(rows), counts["status"]
+    success = (status >= Status.FTOL) & (status <= Status.GTOL)
+    status = jnp.where(success & ~jnp.isfinite(cost), jnp.int32(Status.NONFINITE_COST), status)
+    return LeastSquaresResult(
+        x=as_given(x),
+        cost=cost,
+        fun=f,
+        jac=jac,
+        grad=grad,
+        optimality=jnp.max(jnp.where(held, 0.0, jnp.abs(grad))),
+        active_mask=active,
+        dof=f.shape[0] - free,
+        nfev=counts["nfev"],
+        njev=counts["njev"],
+        status=status,
+        success=success & jnp.isfinite(cost),
+        history=history and replace(history, x=as_given(history.x)),
+    )
