@@ -1,8 +1,9 @@
 """Levenberg-Marquardt least squares on JAX, as MINPACK does it."""
 
-from jaxlsq.api.batch import fit, least_squares_batch
 from jaxlsq.api.curve_fit import OptimizeWarning, curve_fit
+from jaxlsq.api.fit import fit
 from jaxlsq.api.least_squares import least_squares
+from jaxlsq.api.least_squares_batch import least_squares_batch
 from jaxlsq.api.leastsq import leastsq
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import FitResult

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxlsq.batch import polish
 from jaxlsq.batch.evaluate import Answers
+from jaxlsq.batch.group import Group
 from jaxlsq.batch.interruption import Interruption
 from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.progress import reporter
@@ -69,6 +70,24 @@ class Problem(Answers):
     places: Callable | None = None
     limits: Limits | None = None
     watched: tuple | None = None
+
+    @classmethod
+    def of_fit(cls, data, settings):
+        """The problem of a model and `FitData`."""
+        return cls(
+            groups=tuple((index, Group.of(pieces, task)) for index, pieces, task in data.tasks()),
+            batch=data.batch,
+            start=data.start,
+            layout=data.start.layout,
+            names=data.names,
+            read_start=data.start_again,
+            settings=settings,
+            absolute_sigma=data.absolute_sigma,
+            lengths=data.lengths,
+            model=data.predict,
+            places=data.first.x,
+            limits=data.limits,
+        )
 
     @property
     def loss(self):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxlsq.api.batch import fit
+from jaxlsq.api.fit import fit
 from jaxlsq.datasets import NIST_NAMES, NistProblem, load_nist
 
 __all__ = ["BootstrapRow", "bootstrap", "bootstrap_table", "is_well_posed"]

@@ -16,6 +16,7 @@ __all__ = [
     "as_jacobian",
     "as_residual",
     "as_tuple",
+    "check_callable",
     "check_jacobian_shape",
     "check_lengths",
     "check_method",
@@ -117,6 +118,12 @@ def check_jacobian_shape(shape, m, n, col_deriv, name="Dfun"):
         f"leastsq: there is a mismatch between the input and output shape of the '{name}' "
         f"argument. Shape should be {expected} but it is {tuple(shape)}.{hint}"
     )
+
+
+def check_callable(name, function):
+    """Raise TypeError unless it can be called."""
+    if not callable(function):
+        raise TypeError(f"{name} must be callable, got {type(function).__name__}.")
 
 
 def check_method(name, value, error=ValueError, none=False):

@@ -7,7 +7,7 @@ import numpy as np
 from jaxlsq.numerics.loss import POISSON, RHOS, Robust
 from jaxlsq.tracing.trace import trace
 
-__all__ = ["check_no_sigma", "check_scale", "loss_of", "not_counts", "traced_loss"]
+__all__ = ["check_no_sigma", "check_scale", "check_weights", "loss_of", "not_counts", "traced_loss"]
 
 
 def loss_of(loss, counts=False):
@@ -62,6 +62,17 @@ def check_no_sigma(sigma):
     """Raise ValueError for a sigma of counts."""
     if sigma is not None:
         raise ValueError("loss='poisson' takes no sigma: the variance of a count is its mean.")
+
+
+def check_weights(loss, sigma, absolute_sigma, f_scale):
+    """Raise ValueError where scale, sigma and loss do not go together."""
+    check_scale(f_scale)
+    if loss is POISSON:
+        check_no_sigma(sigma)
+    if absolute_sigma and sigma is None and loss is not POISSON:
+        raise ValueError(
+            "absolute_sigma=True says that sigma is in the units of the data; pass sigma too."
+        )
 
 
 def check_scale(f_scale):

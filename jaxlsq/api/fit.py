@@ -1,0 +1,162 @@
+"""`fit`: one model and thousands to millions of data sets, from the host."""
+
+from jaxlsq.batch.run import Problem
+from jaxlsq.problem.fit_data import FitArguments, read
+from jaxlsq.problem.settings import Settings
+
+__all__ = ["fit"]
+
+
+def fit(
+    model,
+    xdata,
+    ydata,
+    p0,
+    *,
+    sigma=None,
+    absolute_sigma=False,
+    mask=None,
+    nan_policy="propagate",
+    bounds=None,
+    fixed=None,
+    expand=None,
+    loss="linear",
+    f_scale=1.0,
+    jac="jacfwd",
+    ftol=None,
+    xtol=None,
+    gtol=0.0,
+    x_scale=None,
+    max_nfev=None,
+    starts=1,
+    polish="auto",
+    progress=False,
+):
+    r"""Fit one model to many data sets.
+
+    .. math:: \min_{p_i} \tfrac12 \sum_j \left(\frac{f(x_j, p_i) - y_{ij}}{\sigma_{ij}}\right)^2
+              \quad \text{for every data set } i
+
+    Parameters
+    ----------
+    model : callable
+        ``model(x, *params) -> (m,)``, or ``model(x, **params)`` where `p0` is a dict; for one
+        data set, written in jax.numpy.
+    xdata : (m,), (d, m) or (..., m) array, or pytree of those
+        Passed to the model.  An array whose shape begins with the batch's shape (and goes on)
+        is per data set, and so is a list of arrays where `ydata` is one; anything else is
+        shared.  To share one that looks as if it were per data set, put axes of length one
+        in front for the batch's.
+    ydata : (..., m) array, or list of 1-D arrays
+        The data, with any batch shape in front.  Anything with `shape`, `dtype` and slicing
+        is read in blocks: NumPy, JAX, memmap, HDF5, zarr.  A list of arrays of different
+        lengths is fitted in groups of similar length: model and guess see x and y with their
+        last values repeated, up to a third more points, which do not count.
+    p0 : (n,) or (..., n) array, dict of numbers or (...) arrays, or callable
+        Starting parameters, shared or per data set.  A callable is ``guess(x, y)`` of one
+        data set, in jax.numpy, and returns an (n,) array or a dict of numbers.
+    sigma : array_like, optional
+        Standard deviations of the data; broadcasts to `ydata`.  Or their covariance, (m, m) or
+        (..., m, m); where (m, m) is also the shape of `ydata`, a shared one is (1, m, m).
+    absolute_sigma : bool
+        Whether `sigma` is in the units of the data; if not, `FitResult.cov` is scaled so that
+        the reduced chi-squared is one.  Counts need neither: their variance is their mean.
+    mask : bool array_like, optional
+        True for points that count; broadcasts to `ydata`.
+    nan_policy : {'propagate', 'omit', 'raise'}
+        What a NaN in `ydata` does: end its fit with NONFINITE_DATA; count as masked; raise.
+    bounds : 2-tuple or dict, optional
+        ``(lower, upper)``, each a number, (n,) or (..., n); or, by name, ``{name: (lower,
+        upper)}`` with numbers or (...) arrays for some of the parameters.  May be infinite,
+        or equal, which fixes a parameter.
+    fixed : bool array_like, names, or dict, optional
+        Parameters that stay at `p0`: (n,) or (..., n); the names of some; or ``{name: bool or
+        (...) array}``.
+    expand : callable, optional
+        ``expand(free) -> params``, in jax.numpy: the model's parameters, of which some are tied
+        or derived, from those that are fitted, which `p0` (and all else here) then is of.
+    loss : str or callable
+        'linear', or SciPy's 'soft_l1', 'huber', 'cauchy', 'arctan', or ``rho(z) -> value,
+        first, second``: half the sum of :math:`C^2 \rho(r^2 / C^2)` over the residuals r above is
+        minimized.  'poisson': `ydata` are counts, and the model's parameters are those of the
+        greatest likelihood, which minimize half the deviance :math:`2 \sum f - y + y \ln (y /
+        f)`; where the model is not positive a step is rejected.
+    f_scale : float or array_like
+        C, from which on a residual is an outlier; broadcasts to `ydata`.
+    jac : str or callable
+        'jacfwd', 'jacrev', '2-point', '3-point', or ``jac(x, *params) -> (m, n)`` of the model;
+        'cs' is 'jacfwd', which is exact.
+    ftol, xtol, gtol : float, optional
+        Tolerances, as for `leastsq`; None for 1.5e-8 in float64 and 1e-5 in float32.
+    x_scale : (n,) array_like, optional
+        Typical size of each parameter; None for MINPACK's scaling.
+    max_nfev : int, optional
+        Limit on evaluations of each fit, ``100 (n + 1)`` if not given.
+    starts : int or array
+        How many starts each fit has, `p0` and others around it; or further starts, (k, n) or
+        (..., k, n).  The best is returned.
+    polish : {'auto', 'float64', None}
+        Go on in float64 from what float32 found, where that is not exact.
+    progress : bool or callable
+        Show a bar, or call ``progress(done, total)``.
+
+    Returns
+    -------
+    FitResult
+        Arrays with the batch's shape in front.  A failed fit has its own `status`, and its
+        last good parameters.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For improper input, before anything is compiled.
+
+    Notes
+    -----
+    float32 data are computed in float32, all others in float64, whatever JAX's settings.
+    Ctrl-C raises `jaxlsq.Interrupted`, a KeyboardInterrupt, within half a second; its `result`
+    has what is done, and the status INTERRUPTED for the rest.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> from jaxlsq import fit
+    >>> t = np.linspace(0, 4, 50)
+    >>> rates = np.array([0.5, 1.0, 2.0])
+    >>> y = 3.0 * np.exp(-rates[:, None] * t)
+    >>> result = fit(lambda t, a, b: a * jnp.exp(-b * t), t, y, p0=[1.0, 1.0])
+    >>> result.params[:, 1].round(6)
+    array([0.5, 1. , 2. ])
+    >>> result.success
+    array([ True,  True,  True])
+    """
+    settings = Settings.of(
+        ftol=ftol,
+        xtol=xtol,
+        gtol=gtol,
+        x_scale=x_scale,
+        max_nfev=max_nfev,
+        starts=starts,
+        polish=polish,
+        progress=progress,
+    )
+    data = read(
+        FitArguments(
+            model=model,
+            xdata=xdata,
+            ydata=ydata,
+            p0=p0,
+            sigma=sigma,
+            absolute_sigma=absolute_sigma,
+            mask=mask,
+            nan_policy=nan_policy,
+            bounds=bounds,
+            fixed=fixed,
+            expand=expand,
+            loss=loss,
+            f_scale=f_scale,
+            jac=jac,
+        )
+    )
+    return Problem.of_fit(data, settings).solve()

@@ -1,0 +1,145 @@
+"""`least_squares_batch`: thousands to millions of general problems, from the host."""
+
+from functools import partial
+
+import jax
+import numpy as np
+
+from jaxlsq.batch.group import Group
+from jaxlsq.batch.run import Problem
+from jaxlsq.problem.checks import check_callable, check_method
+from jaxlsq.problem.containers import as_array_like, no_mask
+from jaxlsq.problem.functions import FunJacobian, FunResidual, all_points, scale_of
+from jaxlsq.problem.given import takes
+from jaxlsq.problem.inputs import float_dtype, per_lane
+from jaxlsq.problem.limits import Limits
+from jaxlsq.problem.losses import check_scale, loss_of
+from jaxlsq.problem.settings import Settings
+from jaxlsq.problem.sources import Source
+from jaxlsq.problem.starts import as_tree_start
+from jaxlsq.problem.task import Task
+from jaxlsq.tracing.concrete import check_concrete
+
+__all__ = ["least_squares_batch"]
+
+
+def least_squares_batch(
+    fun,
+    x0,
+    data,
+    *,
+    bounds=None,
+    fixed=None,
+    loss="linear",
+    f_scale=1.0,
+    jac="jacfwd",
+    ftol=None,
+    xtol=None,
+    gtol=0.0,
+    x_scale=None,
+    max_nfev=None,
+    starts=1,
+    polish="auto",
+    progress=False,
+):
+    r"""Solve many least-squares problems with one residual function.
+
+    .. math:: \min_{x_i} \tfrac12 \lVert f(x_i, d_i) \rVert^2 \quad \text{for every problem } i
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(params, data_of_one) -> (m,)`` residuals, in jax.numpy.
+    x0 : (n,) or (B, n) array, or pytree
+        Starting parameters.  In a pytree, leaves are per problem if all of them have B in
+        front.
+    data : pytree of (B, ...) arrays
+        Read in blocks, as `fit` does; float32 if all its floats are.
+    bounds, fixed
+        As for `fit`; also pytrees like `x0`.
+    loss, f_scale
+        As for `fit`, but for 'poisson'; `f_scale` is a number, (m,), or (B, 1) or (B, m).
+    jac : str or callable
+        As for `fit`, or ``jac(params, data_of_one) -> (m, n)``.
+    ftol, xtol, gtol, x_scale, max_nfev, starts, polish, progress
+        As for `fit`.
+
+    Returns
+    -------
+    FitResult
+        With the batch shape (B,), and parameters as `x0` was given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For improper input, before anything is compiled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from jaxlsq import least_squares_batch
+    >>> targets = np.array([[1.0, 4.0], [9.0, 16.0]])
+    >>> result = least_squares_batch(lambda x, d: x**2 - d, [1.0, 1.0], targets)
+    >>> result.params.round(6)
+    array([[1., 2.],
+           [3., 4.]])
+    """
+    loss = loss_of(loss)
+    check_scale(f_scale)
+    check_callable("fun", fun)
+    check_method("jac", jac)
+    check_concrete("least_squares_batch", (x0, data))
+    settings = Settings.of(
+        ftol=ftol,
+        xtol=xtol,
+        gtol=gtol,
+        x_scale=x_scale,
+        max_nfev=max_nfev,
+        starts=starts,
+        polish=polish,
+        progress=progress,
+    )
+    leaves, structure = jax.tree.flatten(data)
+    leaves = [no_mask(as_array_like(leaf, "data"), "data") for leaf in leaves]
+    sizes = {leaf.shape[0] if leaf.shape else None for leaf in leaves}
+    if len(sizes) != 1 or None in sizes:
+        raise ValueError(
+            "every array of data must have the problems along its first axis; got shapes "
+            f"{[tuple(leaf.shape) for leaf in leaves]}."
+        )
+    batch = (sizes.pop(),)
+    dtype = float_dtype(leaves, () if _any_float(leaves) else _arrays(x0))
+    lanes, join = per_lane(leaves, structure, batch, dtype)
+    start = as_tree_start(x0, batch, partial(takes, fun, join, lanes, dtype))
+    task = Task(
+        layout=start.layout,
+        residual=FunResidual(fun, join),
+        jac=FunJacobian(jac, join) if callable(jac) else jac,
+        check=all_points,
+        loss=loss,
+        extra=loss and scale_of,
+    )
+    shared = {}
+    if loss:
+        each = np.ndim(f_scale) == 2
+        scale = Source(np.asarray(f_scale), batch, dtype) if each else np.asarray(f_scale, dtype)
+        (lanes if each else shared)["f_scale"] = scale
+    group = Group(task, lanes, shared, batch[0], dtype)
+    return Problem(
+        groups=((np.arange(batch[0]), group),),
+        batch=batch,
+        start=start,
+        layout=start.layout,
+        names=start.layout.names,
+        read_start=as_tree_start,
+        settings=settings,
+        limits=Limits.of(bounds, fixed, start, start.layout.names, batch),
+    ).solve()
+
+
+def _any_float(leaves):
+    return any(np.dtype(leaf.dtype).kind not in "iub" for leaf in leaves)
+
+
+def _arrays(x0):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(x0)]

@@ -1,0 +1,194 @@
+"""What `fit` is given, checked and read: data, starts, limits, model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import numpy as np
+
+from jaxlsq.numerics.loss import POISSON
+from jaxlsq.problem.checks import check_callable, check_method
+from jaxlsq.problem.data import Pieces, check_counts, guessed_start
+from jaxlsq.problem.dims import Dims
+from jaxlsq.problem.functions import Policy, Predict
+from jaxlsq.problem.given import parts_of, start_again, trial_values, ydata_of
+from jaxlsq.problem.limits import Limits
+from jaxlsq.problem.losses import check_weights, loss_of
+from jaxlsq.problem.names import check_count, check_order, names_of
+from jaxlsq.problem.sources import check_open
+from jaxlsq.problem.starts import Start, as_start
+from jaxlsq.tracing.concrete import check_concrete
+
+__all__ = ["FitArguments", "FitData", "read"]
+
+NAN_POLICIES = ("propagate", "omit", "raise")
+
+
+@dataclass(frozen=True)
+class FitArguments:
+    """What the caller said of data and model; see `jaxlsq.fit`."""
+
+    model: Callable
+    xdata: object
+    ydata: object
+    p0: object
+    sigma: object
+    absolute_sigma: bool
+    mask: object
+    nan_policy: str
+    bounds: object
+    fixed: object
+    expand: Callable | None
+    loss: object
+    f_scale: object
+    jac: str | Callable
+
+    def checked(self):
+        """The same without what has no meaning, and with the `loss` that is meant."""
+        start = () if callable(self.p0) else self.p0
+        check_concrete("fit", (self.xdata, self.ydata, start, self.sigma, self.mask))
+        loss = loss_of(self.loss, counts=True)
+        policy = self.nan_policy
+        if not isinstance(policy, str) or policy not in NAN_POLICIES:
+            raise ValueError(f"nan_policy must be one of {NAN_POLICIES}, got {policy!r}.")
+        check_callable("model", self.model)
+        check_method("jac", self.jac)
+        check_weights(loss, self.sigma, self.absolute_sigma, self.f_scale)
+        check_open(self.ydata, "ydata")
+        return replace(self, loss=loss)
+
+    def aligned(self):
+        """The same by position: where ydata's dims have names, by its axes."""
+        dims = Dims.of(self.ydata)
+        like_ydata = {
+            name: dims.like_ydata(getattr(self, name), name)
+            for name in ("sigma", "mask", "f_scale")
+        }
+        return replace(
+            self,
+            **like_ydata,
+            xdata=dims.of_x(self.xdata),
+            p0=self.p0 if callable(self.p0) else dims.of_parameters(self.p0, "p0"),
+            bounds=dims.of_bounds(self.bounds),
+            fixed=dims.of_parameters(self.fixed, "fixed"),
+        )
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What is to be fitted.
+
+    Attributes
+    ----------
+    parts : list of (index, Pieces)
+        Data sets of one shape, and their places in the batch, flat.
+    batch : tuple of int
+    lengths : int array or None
+        Of the data sets, where they differ.
+    policy : Policy
+    start : Start
+    names : tuple of str
+        Of the parameters.
+    limits : Limits or None
+    predict : Predict
+    jac, loss
+        As `jaxlsq.problem.task.Task` has them.
+    absolute_sigma : bool
+    """
+
+    parts: list
+    batch: tuple
+    lengths: np.ndarray | None
+    policy: Policy
+    start: Start
+    names: tuple
+    limits: Limits | None
+    predict: Predict
+    jac: str | Callable
+    loss: object
+    absolute_sigma: bool
+
+    @property
+    def first(self):
+        """The first data sets of one shape, for what is asked of any."""
+        return self.parts[0][1]
+
+    def start_again(self, p0, batch):
+        """The `Start` of a later fit."""
+        return start_again(self.start.layout, self.first, self.policy, p0, batch)
+
+    def tasks(self):
+        """``index, Pieces, Task`` of each part."""
+        for index, pieces in self.parts:
+            how = self.predict, self.policy, self.jac, self.start.layout, self.loss
+            yield index, pieces, pieces.task(*how)
+
+
+def read(arguments):
+    """Check what `fit` was given, and read it.
+
+    Parameters
+    ----------
+    arguments : FitArguments
+
+    Returns
+    -------
+    FitData
+
+    Raises
+    ------
+    ValueError, TypeError
+        For improper input; nothing has been compiled.
+    """
+    a = arguments.checked()
+    lists = isinstance(a.ydata, (list, tuple))
+    a = a.aligned()
+    ydata, batch = ydata_of(a.ydata)
+    start = None if callable(a.p0) else as_start(a.p0, batch)
+    trial = partial(trial_values, a.model, a.expand, start or a.p0)
+    parts, policy = parts_of(a.xdata, (ydata, lists), (a.sigma, a.mask), a.nan_policy, trial)
+    if a.loss is POISSON:
+        check_counts(parts)
+    ragged = isinstance(ydata, list)
+    parts = [_pieces(part, a, None if ragged else batch, policy) for part in parts]
+    if start is None:
+        start = guessed_start(a.p0, parts[0][1], policy)
+    predict = _predict(a.model, a.expand, start.layout, a.jac)
+    given = predict.by_name or a.expand is not None
+    names = (None if given else names_of(a.model, start.layout.n)) or start.layout.names
+    return FitData(
+        parts=parts,
+        batch=batch,
+        lengths=np.array([len(y) for y in ydata]) if ragged else None,
+        policy=policy,
+        start=start,
+        names=names,
+        limits=Limits.of(a.bounds, a.fixed, start, names, batch),
+        predict=predict,
+        jac=a.jac,
+        loss=a.loss,
+        absolute_sigma=a.absolute_sigma or a.loss is POISSON,
+    )
+
+
+def _pieces(part, arguments, batch, policy):
+    """``index, Pieces`` of data sets of one shape; a batch of None is that of a list."""
+    index, x, y, sigma, live = part
+    scale = arguments.f_scale if arguments.loss and arguments.loss is not POISSON else None
+    points = {"sigma": sigma, "mask": live, "f_scale": scale}
+    shape = (len(index),) if batch is None else batch
+    return index, Pieces.of(x, y, points, shape, policy)
+
+
+def _predict(model, expand, layout, jac):
+    """The model as a function of the parameters that are fitted."""
+    if expand is None:
+        check_order(layout.keys, model, jac)
+        check_count(model, layout.n, layout.keys)
+        return Predict(model, bool(layout.keys))
+    check_callable("expand", expand)
+    if callable(jac):
+        raise ValueError("jac is of the model's parameters and does not go with expand; leave it.")
+    expanded = jax.eval_shape(expand, layout.unpack(np.zeros(layout.n)))
+    return Predict(model, isinstance(expanded, dict), expand)
