@@ -31,6 +31,7 @@ def fit(
     starts=1,
     polish="auto",
     progress=False,
+    workers=None,
 ):
     r"""Fit one model to many data sets.
 
@@ -99,6 +100,8 @@ def fit(
         Go on in float64 from what float32 found, where that is not exact.
     progress : bool or callable
         Show a bar, or call ``progress(done, total)``.
+    workers : int, optional
+        Threads, each with lanes of its own; None for the cores that this process may use.
 
     Returns
     -------
@@ -140,6 +143,7 @@ def fit(
         starts=starts,
         polish=polish,
         progress=progress,
+        workers=workers,
     )
     data = read(
         FitArguments(

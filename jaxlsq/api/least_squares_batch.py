@@ -41,6 +41,7 @@ def least_squares_batch(
     starts=1,
     polish="auto",
     progress=False,
+    workers=None,
 ):
     r"""Solve many least-squares problems with one residual function.
 
@@ -61,7 +62,7 @@ def least_squares_batch(
         As for `fit`, but for 'poisson'; `f_scale` is a number, (m,), or (B, 1) or (B, m).
     jac : str or callable
         As for `fit`, or ``jac(params, data_of_one) -> (m, n)``.
-    ftol, xtol, gtol, x_scale, max_nfev, starts, polish, progress
+    ftol, xtol, gtol, x_scale, max_nfev, starts, polish, progress, workers
         As for `fit`.
 
     Returns
@@ -98,6 +99,7 @@ def least_squares_batch(
         starts=starts,
         polish=polish,
         progress=progress,
+        workers=workers,
     )
     leaves, structure = jax.tree.flatten(data)
     leaves = [no_mask(as_array_like(leaf, "data"), "data") for leaf in leaves]

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.program import compile_map, compile_task
-from jaxlsq.batch.stream import stream
+from jaxlsq.batch.sinks import Arrays
+from jaxlsq.batch.stream import BlockShape, stream
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.loss import POISSON, sum_of
 from jaxlsq.numerics.normal import normal_equations
@@ -102,7 +103,7 @@ class Group:
             for key, source in sorted(self.lanes.items())
         }
 
-    def solve(self, begin, options, spread, watch, limits=None):
+    def solve(self, begin, options, spread, control, limits=None):
         """Fit every problem.
 
         Parameters
@@ -113,15 +114,14 @@ class Group:
         options : Options
         spread : MultiStart
             The starts of each problem.
-        watch : (interrupts, report)
-            An `Interruption`, and ``report(done)`` or None.
+        control : Control
         limits : Limits, optional
 
         Returns
         -------
         ended : Ended
             total * starts problems.
-        live : (total,) array
+        seen : Seen
 
         Raises
         ------
@@ -129,10 +129,10 @@ class Group:
             When it is interrupted before any fit has begun.
         """
         (start, guess), starts, n = begin, spread.starts, self.task.layout.n
-        workers = usable_cores() if jax.default_backend() == "cpu" else 2
+        most = usable_cores() if jax.default_backend() == "cpu" else 2
+        workers = control.workers or most
         size = self._block_size(workers, starts)
-        interrupts, report = watch
-        with jax.enable_x64(self.wide), interrupts.at_once():
+        with jax.enable_x64(self.wide), control.interrupts.at_once():
             guess = guess and self._guesses(guess, size)
             example = jax.ShapeDtypeStruct((size * starts, n), self.dtype)
             lanes = jax.tree.map(
@@ -157,9 +157,11 @@ class Group:
                 block = block | {"bounds": bounds} if inside else block
             return _padded(x0.reshape(-1, n), size * starts), block, bounds
 
-        sizes = (self.total, size, starts, n)
-        options = {"workers": min(workers, -(-self.total // size)), "wide": self.wide}
-        return stream(program, read, sizes, interrupts=interrupts, report=report, **options)
+        shape = BlockShape(self.total, size, starts, n)
+        sink = Arrays(shape, self.dtype)
+        control = replace(control, workers=min(workers, -(-self.total // size)))
+        stream(program, read, shape, sink, control, wide=self.wide)
+        return sink.rows.ended, sink.rows.seen
 
     @staticmethod
     def _first_starts(start, guess, block, ends):

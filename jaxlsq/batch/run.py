@@ -11,6 +11,7 @@ from jaxlsq.batch.group import Group
 from jaxlsq.batch.interruption import Interruption
 from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.progress import reporter
+from jaxlsq.batch.stream import Control
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.problem.bounds import check_box
 from jaxlsq.problem.limits import Limits
@@ -124,8 +125,9 @@ class Problem(Answers):
             with reporter(settings.progress, self.total) as report:
                 for (index, group), (_, given) in zip(kept.groups, self.groups, strict=True):
                     group = replace(group, task=given.task)  # one that was traced before
-                    watch = interrupts, _offset(report, before)
-                    part = _unless_asked(interrupts, self._solve_group, index, group, spread, watch)
+                    control = Control(interrupts, _offset(report, before), settings.workers)
+                    what = index, group, spread, control
+                    part = _unless_asked(interrupts, self._solve_group, *what)
                     parts.append((index, part or _not_begun(len(index), n, group.dtype)))
                     before += len(index)
             result = kept.result_of(parts)
@@ -134,7 +136,7 @@ class Problem(Answers):
                 raise Interrupted(result)
         return result
 
-    def _solve_group(self, index, group, spread, watch):
+    def _solve_group(self, index, group, spread, control):
         """Arrays of one group's fits, by name."""
         n, settings = self.layout.n, self.settings
         if not len(index):
@@ -152,13 +154,13 @@ class Problem(Answers):
             spread = replace(spread, given=given[index])
         limits = self.limits and self.limits.take(index)
         begin = start, self.start.guess
-        ended, seen = _solved(group, begin, options, spread, watch, limits)
+        ended, seen = _solved(group, begin, options, spread, control, limits)
         arrays = _best(ended, spread.starts)
         if not group.wide:
             some = polish.chosen(settings.polish, arrays, seen)
             if some.size:
                 given = start and start(0, len(index))
-                again = self._in_float64(group, arrays, some, given, watch[0])
+                again = self._in_float64(group, arrays, some, given, control)
                 arrays = polish.polished(arrays, again, some) if again else arrays
         arrays = {k: v for k, v in arrays.items() if k not in ("fnorm", "certainty")}
         arrays["dof"] = seen.live - (limits.varying() if limits else n)
@@ -167,7 +169,7 @@ class Problem(Answers):
         arrays["active_mask"] = active
         return arrays
 
-    def _in_float64(self, group, arrays, some, given, interrupts):
+    def _in_float64(self, group, arrays, some, given, control):
         """Arrays of some of a group's fits, gone on with in float64; None if interrupted."""
         wide, n = group.take(some).in_float64(), self.layout.n
         limits = self.limits and self.limits.take(some)
@@ -176,8 +178,9 @@ class Problem(Answers):
             x = np.where(limits.fixed, given[some], x)
         begin = (lambda first, last: x[first:last]), self.start.guess
         options, spread = self._options(wide.dtype, True), MultiStart.of(1, n, self.batch)
-        watch = interrupts, None
-        again = _unless_asked(interrupts, _solved, wide, begin, options, spread, watch, limits)
+        control = replace(control, report=None)
+        how = options, spread, control, limits
+        again = _unless_asked(control.interrupts, _solved, wide, begin, *how)
         return again and _best(again[0], 1)
 
     def _options(self, dtype, polishing=False):
@@ -316,9 +319,9 @@ def _not_begun(size, n, dtype):
     return reals | counts | {"status": status, "active_mask": np.zeros((size, n), np.int8)}
 
 
-def _solved(group, begin, options, spread, watch, limits):
+def _solved(group, begin, options, spread, control, limits):
     """`Group.solve`, and again with differences what ended for want of a finite derivative."""
-    ended, seen = group.solve(begin, options, spread, watch, limits)
+    ended, seen = group.solve(begin, options, spread, control, limits)
     (start, guess), starts = begin, spread.starts
     stuck = ended.status.reshape(-1, starts) == Status.NONFINITE_JACOBIAN
     some = np.flatnonzero(stuck.any(axis=1))
@@ -330,8 +333,9 @@ def _solved(group, begin, options, spread, watch, limits):
     begin = start and (lambda first, last: rows[first:last]), guess
     if spread.given is not None and spread.given.ndim == 3:
         spread = replace(spread, given=spread.given[some])
-    watch, limits = (watch[0], None), limits and limits.take(some)
-    repaired = _unless_asked(watch[0], again.solve, begin, options, spread, watch, limits)
+    control, limits = replace(control, report=None), limits and limits.take(some)
+    how = options, spread, control, limits
+    repaired = _unless_asked(control.interrupts, again.solve, begin, *how)
     places = (some[:, None] * starts + np.arange(starts)).ravel()
     if repaired:
         new = vars(repaired[0])

@@ -2,18 +2,20 @@
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jaxlsq.problem.task import Seen
-from jaxlsq.schedule.queue import Ended
+from jaxlsq.batch.interruption import Interruption
+from jaxlsq.batch.sinks import NOT_ENDED, Rows
 from jaxlsq.status import Status
 from jaxlsq.tracing.settings import own_settings
 
-__all__ = ["Pace", "stream"]
+__all__ = ["BlockShape", "Control", "Pace", "stream"]
 
 POLL_S = 0.05
 # What one call may take, so that a run can be stopped between two of them.
@@ -23,10 +25,32 @@ MOST_ROUNDS = 1 << 30
 # How long a run that is to stop waits for the calls that are under way.
 GRACE_S = 0.3
 
-_COUNTS = ("status", "nfev", "njev", "nit")
-# What is reported of a problem that has not ended.
-_EMPTY = Ended(*(np.nan,) * 5, Status.INTERRUPTED, 0, 0, 0)
-_REALS = ("x", "cost", "optimality", "fnorm", "certainty")
+
+class BlockShape(NamedTuple):
+    """Data sets in all and in a block, problems of each (its starts), and parameters."""
+
+    total: int
+    block: int
+    starts: int
+    n: int
+
+
+@dataclass(frozen=True)
+class Control:
+    """How a run is watched and stopped, and by how many threads it is worked.
+
+    Attributes
+    ----------
+    interrupts : Interruption
+    report : callable, optional
+        ``report(done)`` with the data sets done so far, from the calling thread.
+    workers : int, optional
+        None for the cores that the process may use.
+    """
+
+    interrupts: Interruption
+    report: Callable | None = None
+    workers: int | None = None
 
 
 class Pace:
@@ -41,11 +65,12 @@ class Pace:
         self.rounds = max(fair, 1) if time_s > CALL_S else max(fair, self.rounds)
 
 
-def stream(program, read, sizes, *, workers, wide, interrupts, report=None):
+def stream(program, read, shape, sink, control, *, wide):
     """Run every block through `program`, each worker with a pool of its own.
 
     A pool keeps its unfinished lanes from one block to the next, so that slow fits hold up
-    nothing but the end.
+    nothing but the end.  A block is done when the last of its fits has ended, which takes no more
+    rounds after it was taken up than its fits may take evaluations; then it is written.
 
     Parameters
     ----------
@@ -55,24 +80,17 @@ def stream(program, read, sizes, *, workers, wide, interrupts, report=None):
         the data sets, and the place it has come to.  ``program.pace`` is a `Pace`.
     read : callable
         ``read(first, last) -> arguments``.
-    sizes : (total, block, starts, n)
-        Data sets in all and in a block, problems of each, parameters.
-    workers : int
-        Threads.
+    shape : BlockShape
+    sink : Sink
+        Where blocks go.  After an interruption those that were begun are written too, and what
+        they lack has the status ``INTERRUPTED``.
+    control : Control
+        Its `workers` is a number.
     wide : bool
         Whether the arithmetic is float64.
-    interrupts : Interruption
-    report : callable, optional
-        ``report(done)`` with the data sets done so far, from the calling thread.
-
-    Returns
-    -------
-    ended : Ended
-        Of NumPy arrays.  What an interruption left out has the status ``INTERRUPTED``.
-    seen : Seen
-        Of NumPy arrays (total,).
     """
-    run = _Run(program, read, sizes, wide)
+    run = _Run(program, read, shape, sink, wide)
+    interrupts, workers = control.interrupts, control.workers
     executor = ThreadPoolExecutor(workers, thread_name_prefix="jaxlsq")
     waiting = []
     try:
@@ -81,12 +99,12 @@ def stream(program, read, sizes, *, workers, wide, interrupts, report=None):
             ended, waiting = wait(waiting, timeout=POLL_S, return_when=FIRST_EXCEPTION)
             for future in ended:
                 future.result()
-            _tell(report, run.done // sizes[2], interrupts)
+            _tell(control.report, run.done // shape.starts, interrupts)
     finally:
         run.stop.set()  # the workers end with their present call
         wait(waiting, timeout=GRACE_S)
         executor.shutdown(wait=False)
-    return run.close()
+        run.close()
 
 
 def _tell(report, done, interrupts):
@@ -100,28 +118,25 @@ def _tell(report, done, interrupts):
 
 
 class _Run:
-    """What the workers share: the next block, and the results."""
+    """What the workers share: the next block, and those that are not done."""
 
-    def __init__(self, program, read, sizes, wide):
-        total, self.block, self.starts, n = sizes
-        real, whole = np.float64 if wide else np.float32, np.int32
-        problems = total * self.starts
-        self.program, self.read, self.total, self.wide = program, read, total, wide
+    def __init__(self, program, read, shape, sink, wide):
+        self.program, self.read, self.shape = program, read, shape
+        self.sink, self.wide = sink, wide
         self.stop = threading.Event()
         self.done = 0
-        types = Ended(**dict.fromkeys(_REALS, real), **dict.fromkeys(_COUNTS, whole))
-        self.ended = jax.tree.map(lambda v, t: np.full(problems, v, t), _EMPTY, types)
-        self.ended = replace(self.ended, x=np.full((problems, n), np.nan, real))
-        self.seen = Seen(np.zeros(total, np.int32), np.zeros(total, real))
         self._next = 0
+        self._begun = {}  # by their numbers
         self._closed = False
         self._lock = threading.Lock()
 
     def close(self):
-        """The results; a worker whose call takes longer than the run waits changes nothing."""
+        """Write what was begun; a worker whose call takes longer than the run changes nothing."""
         with self._lock:
             self._closed = True
-        return self.ended, self.seen
+            for block in self._begun.values():
+                if block.rows:
+                    self.sink.write(block.first, block.last, block.rows)
 
     def work(self):
         """Take blocks until there are none, a few rounds at a time."""
@@ -138,7 +153,7 @@ class _Run:
     def _following(self, block):
         """The next block; an empty one after the last, and None where there was none."""
         with self._lock:
-            first, last = self._next, min(self._next + self.block, self.total)
+            first, last = self._next, min(self._next + self.shape.block, self.shape.total)
             self._next = last
         if first < last:
             block = _Block(first, last, self.read(first, last))
@@ -147,16 +162,19 @@ class _Run:
         if block is not None:
             block.place = self.program.place()
             block.is_issued = first == last
+            if block.size:
+                block.left = block.size * self.shape.starts
+                with self._lock:
+                    self._begun[first // self.shape.block] = block
         return block
 
     def _advance(self, pool, held, block):
         """Work some rounds; returns the pool, and the numbers of the problems in its lanes."""
-        pace, count = self.program.pace, block.size * self.starts
+        pace, count = self.program.pace, block.size * self.shape.starts
         # When there are no more blocks, the lanes are worked to their end.
-        drain = self._next >= self.total
+        drain = self._next >= self.shape.total
         begin_s, rounds = time.perf_counter(), pace.rounds
         place = replace(block.place, rounds=np.int32(rounds))
-        is_first = place.issued == 0
         pool, results, seen, place = self.program(pool, block.arguments, count, drain, place)
         place = replace(place, issued=np.asarray(place.issued), rounds=np.asarray(place.rounds))
         problem, results, seen = jax.tree.map(np.asarray, (pool.problem, results, seen))
@@ -164,46 +182,68 @@ class _Run:
         block.place, block.is_issued = place, int(place.issued) >= count
         with self._lock:
             if not self._closed:
-                for out, new in zip(*map(jax.tree.leaves, (self.seen, seen)), strict=True):
-                    out[block.first : block.last] = new[: block.size]
-                is_whole = is_first and block.is_issued
-                held = self._collect((block.first, count, is_whole), held, problem, results)
+                held = self._collect(block, held, problem, results, seen)
         return pool, held
 
-    def _collect(self, block, held, problem, results):
-        """Store what has ended; returns the numbers of the problems that lanes still hold."""
-        first, count, is_whole = block
-        begin = first * self.starts
-        size = len(results.status) - len(problem)
+    def _collect(self, block, held, problem, results, seen):
+        """Put away what has ended; returns the numbers of the problems that lanes still hold.
+
+        The results are those of the block's own problems, then of those that lanes held before.
+        """
+        starts, count = self.shape.starts, block.size * self.shape.starts
+        begin, size = block.first * starts, len(results.status) - len(problem)
         number = np.full(len(results.status), -1)
         number[:count] = np.arange(begin, begin + count)
         if held is not None:
             number[size:] = held
-        kept = np.where(problem >= 0, number[problem], -1)
-        done = results.status != Status.RUNNING
-        late = size + np.flatnonzero((number[size:] >= 0) & done[size:])
-        unfinished = kept[kept >= 0]
-        # A block that one call went through is copied as a whole, which is cheaper than to
-        # choose; what has not ended is put back to how it was.
-        early = slice(count) if is_whole else np.flatnonzero(done[:count])
-        place = slice(begin, begin + count) if is_whole else begin + early
-        for out, new, empty in zip(
-            *map(jax.tree.leaves, (self.ended, results, _EMPTY)), strict=True
-        ):
-            out[place] = new[early]
-            out[number[late]] = new[late]
-            out[unfinished] = empty
-        self.done += np.count_nonzero(done[:count]) + late.size
-        return kept
+        done = (results.status != Status.RUNNING) & (number >= 0)
+        if block.size:
+            block.begin(results, seen, done[:count])
+            self._put(block, np.count_nonzero(done[:count]))
+        late = size + np.flatnonzero(done[size:])
+        keys = number[late] // (self.shape.block * starts)
+        for key in np.unique(keys):
+            other, some = self._begun[key], late[keys == key]
+            other.take(number[some] - other.first * starts, some, results)
+            self._put(other, some.size)
+        return np.where(problem >= 0, number[problem], -1)
+
+    def _put(self, block, ended):
+        """Count what has ended of a block, and write it if it is done."""
+        self.done += ended
+        block.left -= ended
+        if not block.left:
+            self.sink.write(block.first, block.last, block.rows)
+            del self._begun[block.first // self.shape.block]
 
 
 class _Block:
-    """Problems `first` to `last`, and how far they have been worked."""
+    """Data sets `first` to `last`, how far they have been worked, and what has ended of them."""
 
     def __init__(self, first, last, arguments):
         self.first, self.last, self.arguments = first, last, arguments
         self.place, self.is_issued = None, False
+        self.rows, self.left = None, 0
 
     @property
     def size(self):
         return self.last - self.first
+
+    def begin(self, results, seen, done):
+        """Take in a call's results of the block's own problems, some of which have ended."""
+        seen = jax.tree.map(lambda new: new[: self.size], seen)
+        if self.rows is None:
+            # Copied as a whole, which is cheaper than to choose: few have not ended.
+            ended = jax.tree.map(lambda new: new[: done.size].copy(), results)
+            for out, empty in zip(*map(jax.tree.leaves, (ended, NOT_ENDED)), strict=True):
+                out[~done] = empty
+            self.rows = Rows(ended, seen)
+        else:
+            self.rows = replace(self.rows, seen=seen)
+            some = np.flatnonzero(done)
+            self.take(some, some, results)
+
+    def take(self, places, some, results):
+        """Take in some of a call's results."""
+        for out, new in zip(*map(jax.tree.leaves, (self.rows.ended, results)), strict=True):
+            out[places] = new[some]

@@ -22,6 +22,7 @@ class Settings:
     starts: object = 1
     polish: str | None = "auto"
     progress: object = False
+    workers: int | None = None
 
     @classmethod
     def of(cls, **values):
@@ -43,6 +44,7 @@ class Settings:
             raise ValueError(f"polish must be 'auto', 'float64' or None, got {given!r}.")
         check_tolerances(ftol=settings.ftol, xtol=settings.xtol, gtol=settings.gtol)
         check_limit(settings.max_nfev)
+        check_limit(settings.workers, "workers")
         return settings
 
     def kept(self, keeper):

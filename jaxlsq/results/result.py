@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from jaxlsq.problem.parameters import Layout
 from jaxlsq.results import report, storage
+from jaxlsq.results.evaluator import Evaluator
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.plot import Plots
 from jaxlsq.results.uncertainty import Uncertainty
@@ -63,9 +65,9 @@ class FitResult(Plots, Uncertainty):
     agreed: np.ndarray
     active_mask: np.ndarray
     fixed: np.ndarray
-    layout: object
-    names: tuple
-    problem: object = None
+    layout: Layout
+    names: tuple[str, ...]
+    problem: Evaluator | None = None
     of_counts: bool = False
     absolute_sigma: bool = False
     inverse: np.ndarray | None = None  # `inverse_gram`, where it is known
@@ -201,7 +203,7 @@ class FitResult(Plots, Uncertainty):
             where they ended if not given (or at the first start, if that is not finite).
         **changes
             Settings of `fit` that change: ``ftol xtol gtol max_nfev x_scale starts polish
-            progress``.
+            progress workers``.
 
         Returns
         -------
