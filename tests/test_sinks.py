@@ -1,5 +1,7 @@
 """Blocks of results: each written once, when the last of its fits has ended."""
 
+from itertools import pairwise
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -48,8 +50,9 @@ def written(monkeypatch):
 def test_each_block_is_written_once_when_it_is_done(data, written, workers, starts):
     result = fit(model, X, data, [1.0, 1.0], workers=workers, starts=starts)
     spans = sorted((first, last) for first, last, _, _ in written)
-    assert spans[0][0] == 0 and spans[-1][1] == len(data)
-    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert spans[0][0] == 0
+    assert spans[-1][1] == len(data)
+    assert all(a[1] == b[0] for a, b in pairwise(spans))
     for first, last, status, _ in written:
         assert status.shape == ((last - first) * starts,)
         assert not np.any((status == Status.INTERRUPTED) | (status == Status.RUNNING))
