@@ -32,7 +32,7 @@ def unstacked(fun):
     traced = {}
 
     def taken_apart(*xs):
-        key = tuple(map(aval_key, xs))
+        key = tuple(aval_key(x)[:3] for x in xs)  # wherever they are
         if key not in traced:
             jaxpr, consts, _ = make_jaxpr(fun, *xs)
             check_indices(jaxpr, consts, "The function")
