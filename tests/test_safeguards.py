@@ -1,5 +1,7 @@
 """Where fits go astray: columns of rounding, dead bounds, derivatives that are not finite."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -291,6 +293,35 @@ def test_least_squares_and_its_vmap_repair_too():
     np.testing.assert_allclose(robust.x, expected, rtol=1e-5)
     np.testing.assert_allclose(followed.x, expected[0], rtol=1e-6)
     assert mapped.success.all()
+
+
+def test_the_jacobian_that_least_squares_returns_is_repaired():
+    """Of a dose of zero the derivative is 0 times infinity, at the solution too."""
+    truth = np.array([5.0, 100.0, 0.8, 1.3])
+    rng = np.random.default_rng(3)
+    with np.errstate(divide="ignore"):
+        y = hill(DOSE, *truth, np) + rng.normal(0, 0.5, (3, DOSE.size))
+
+    def solve(y):
+        return least_squares(lambda p: hill(DOSE, *p) - y, jnp.asarray(truth * 1.2))
+
+    with jax.enable_x64(True):
+        mapped = jax.vmap(solve)(jnp.asarray(y))
+        nested = jax.jit(jax.vmap(jax.vmap(solve)))(jnp.asarray(y)[:, None])
+        single = [solve(row) for row in y]
+        slopes = jax.grad(lambda y: solve(y).x[2])(jnp.asarray(y[0]))
+        covs = np.asarray(mapped.cov)
+    assert mapped.success.all()
+    assert np.all(np.isfinite(mapped.jac))
+    assert np.all(np.isfinite(slopes))
+    assert np.max(mapped.optimality) < 1e-3  # of a gradient whose parts are about 1e2
+    for i, row in enumerate(y):
+        with np.errstate(divide="ignore"):
+            popt, pcov = scipy_curve_fit(partial(hill, xp=np), DOSE, row, truth * 1.2)
+        np.testing.assert_allclose(mapped.x[i], popt, rtol=1e-5)
+        np.testing.assert_allclose(covs[i], pcov, rtol=1e-4, atol=1e-9)
+        np.testing.assert_allclose(nested.jac[i, 0], mapped.jac[i], rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(single[i].jac, mapped.jac[i], rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("jac", ["2-point", "3-point"])

@@ -23,9 +23,8 @@ import numpy as np
 from jaxlsq.numerics.jacobian import linearized
 from jaxlsq.numerics.sweep import symmetric_inverse
 from jaxlsq.status import Status
-from jaxlsq.tracing.jaxprs import interpret, make_jaxpr
+from jaxlsq.tracing.hoisted import Hoisted
 from jaxlsq.tracing.settings import own_settings
-from jaxlsq.tracing.trace import typed_consts
 
 __all__ = ["HESSIANS", "POLICIES", "Rule", "with_derivatives"]
 
@@ -61,38 +60,18 @@ class Rule:
         return self.loss.slope(f, *scale), self.loss.exact(f, *scale)[1]
 
 
-class _Hoisted:
-    """A function whose closure is an argument.
-
-    It keeps nothing of the closure, which may hold tracers: derivative rules outlive a trace.
-    """
-
-    def __init__(self, jaxpr):
-        self._jaxpr = jaxpr
-        self.outputs = [variable.aval for variable in jaxpr.outvars]
-
-    @classmethod
-    def of(cls, function, *examples):
-        """The function, and what it closes over: a list of arrays, traced ones too."""
-        jaxpr, consts, _ = make_jaxpr(function, *examples)
-        return cls(jaxpr), typed_consts(jaxpr, consts)
-
-    def __call__(self, constants, *arguments):
-        return interpret(self._jaxpr, constants, arguments)
-
-
 @dataclass(frozen=True)
 class _Problem:
     """The residual and the slope of its loss, as functions of all that they close over."""
 
-    residual: _Hoisted
-    slopes: _Hoisted
+    residual: Hoisted
+    slopes: Hoisted
 
     @classmethod
     def of(cls, residual, rule, xs):
         """From ``residual(*xs) -> f (m,)``, or with a loss ``f, scale``; and the constants."""
-        residual, own = _Hoisted.of(residual, *xs)
-        slopes, of_loss = _Hoisted.of(rule.slopes, *residual.outputs)
+        residual, own = Hoisted.of(residual, *xs)
+        slopes, of_loss = Hoisted.of(rule.slopes, *residual.outputs)
         return cls(residual, slopes), (own, of_loss)
 
     def values(self, xs, constants):
@@ -155,26 +134,29 @@ def _moved(problem, x, status, changes, rule):
     settled = (status >= Status.FTOL) & (status != Status.MAX_NFEV)
     if rule.on_singular == "pinv":
         settled = settled | (status == Status.SINGULAR_JACOBIAN)
+    moves = _gradient_moves if rule.hessian == "full" else _gauss_newton_moves
+    hessian, along = moves(problem, _scalars(x), constants)
+    held = jnp.zeros(x.shape, bool) if bounds is None else (x <= bounds[0]) | (x >= bounds[1])
+    eye = jnp.eye(x.shape[0], dtype=x.dtype)
+    free = jnp.where(held[:, None] | held[None, :], eye, hessian)
+    inverse, usable = _inverse(jax.lax.stop_gradient(free), rule)
+    good = settled & usable
     spread = rule.on_singular == "nan"
     if not spread:
         # Selected here and at the end: a NaN comes through in neither mode, nor as 0 * NaN.
-        tangents, moved_bounds = jax.tree.map(
-            lambda t: _or_zero(settled, t), (tangents, moved_bounds)
-        )
-    gradient_moves = _gradient_moves if rule.hessian == "full" else _gauss_newton_moves
-    moved, hessian = gradient_moves(problem, _scalars(x), (constants, tangents))
-    if bounds is not None:
-        moved, hessian = _reduced(x, bounds, moved_bounds, moved, hessian)
-    inverse, usable = _inverse(jax.lax.stop_gradient(hessian), rule)
-    good = settled & usable
-    eye = jnp.eye(x.shape[0], dtype=x.dtype)
-    hessian, inverse = jnp.where(good, hessian, eye), jnp.where(good, inverse, eye)
+        tangents, moved_bounds = jax.tree.map(lambda t: _or_zero(good, t), (tangents, moved_bounds))
+    moved = along(tangents)
+    if bounds is not None:  # those that are held move with their bounds, as if they were given
+        shift = jnp.where(x <= bounds[0], *moved_bounds)
+        shift = jnp.where(held, shift, jnp.zeros_like(shift))
+        moved = jnp.where(held, -shift, moved + _times(hessian, shift))
+    free, inverse = jnp.where(good, free, eye), jnp.where(good, inverse, eye)
 
     def solve(matvec, b):
         first = _times(inverse, b)
         return first + _times(inverse, b - matvec(first))
 
-    step = jax.lax.custom_linear_solve(lambda v: _times(hessian, v), moved, solve, symmetric=True)
+    step = jax.lax.custom_linear_solve(lambda v: _times(free, v), moved, solve, symmetric=True)
     # A product, unlike a selection, hands NaN on in reverse mode too.
     return -step * jnp.where(good, 1.0, jnp.nan) if spread else _or_zero(good, -step)
 
@@ -193,8 +175,8 @@ def _scalars(x):
     return tuple(x[j] for j in range(x.shape[0]))
 
 
-def _gradient_moves(problem, xs, data):
-    """The gradient's derivatives: along the tangents of the data, and by the parameters."""
+def _gradient_moves(problem, xs, constants):
+    """The gradient's derivatives: by the parameters, and along tangents of the data."""
 
     def gradient(xs, constants):
         def residual(*xs):
@@ -204,34 +186,25 @@ def _gradient_moves(problem, xs, data):
         f, pull, scale = jax.vjp(residual, *xs, has_aux=True)
         return jnp.stack(pull(problem.slope((f, *scale), constants)))
 
-    constants, tangents = data
-    _, moved = jax.jvp(lambda c: gradient(xs, c), (constants,), (tangents,))
-    return moved, _by_scalars(lambda *xs: gradient(xs, constants), xs)
+    def along(tangents):
+        return jax.jvp(lambda c: gradient(xs, c), (constants,), (tangents,))[1]
+
+    return _by_scalars(lambda *xs: gradient(xs, constants), xs), along
 
 
-def _gauss_newton_moves(problem, xs, data):
+def _gauss_newton_moves(problem, xs, constants):
     """The same without second derivatives of the residual."""
 
     def slope(constants):
         return problem.slope(problem.values(xs, constants), constants)
 
-    constants, tangents = data
-    _, moved = jax.jvp(slope, (constants,), (tangents,))
     rows = _by_scalars(lambda *xs: problem.values(xs, constants)[0], xs)
     weighted = rows * problem.weight(problem.values(xs, constants), constants)
-    moved = _times(rows, moved)
-    return moved, _times(weighted, weighted.T)
 
+    def along(tangents):
+        return _times(rows, jax.jvp(slope, (constants,), (tangents,))[1])
 
-def _reduced(x, bounds, moved_bounds, moved, hessian):
-    """The system of the parameters that no bound holds; the others move with theirs."""
-    lower, upper = bounds
-    held = (x <= lower) | (x >= upper)
-    shift = jnp.where(x <= lower, *moved_bounds)
-    shift = jnp.where(held, shift, jnp.zeros_like(shift))
-    moved = jnp.where(held, -shift, moved + _times(hessian, shift))
-    eye = jnp.eye(x.shape[0], dtype=x.dtype)
-    return moved, jnp.where(held[:, None] | held[None, :], eye, hessian)
+    return _times(weighted, weighted.T), along
 
 
 def _by_scalars(fun, xs):

@@ -30,6 +30,7 @@ from jaxlsq.tracing.trace import Traced, evaluate, trace, with_fixed_literals
 from jaxlsq.transforms.functions import Functions, typed
 from jaxlsq.transforms.grad import Rule, with_derivatives
 from jaxlsq.transforms.history import remembering
+from jaxlsq.transforms.repair import repaired_solution
 from jaxlsq.transforms.vmap import solver
 
 __all__ = ["Begin", "Form", "solved"]
@@ -228,6 +229,9 @@ def _result(form, functions, begin, x, counts):
     """Residual and Jacobian at the solution, outside of the solver: derivatives see them."""
     n, bounds, loss = form.layout.n, begin.bounds, form.rule.loss
     f, columns = functions.linear(*(x[j] for j in range(n)))
+    if not functions.differences:
+        jac = jnp.stack(columns, axis=1)
+        columns = tuple(repaired_solution(functions.residual, x, f, jac, bounds).T)
     rows, columns = weighted(loss and loss.exact, f, columns, begin.scale)
     jac = jnp.stack(columns, axis=1)
     grad = jnp.matmul(jac.T, rows[0], precision="highest")
