@@ -6,6 +6,7 @@ word for is negative.  `SCIPY_MESSAGES` holds the texts that
 """
 
 from enum import IntEnum
+from typing import Any
 
 __all__ = ["SUCCESS", "Status", "describe", "scipy_message"]
 
@@ -139,7 +140,7 @@ _SCIPY = {
 }
 
 
-def describe(status, jac="jac", limit="max_nfev"):
+def describe(status: int, jac: str = "jac", limit: str = "max_nfev") -> str:
     """What happened and, where there is something, what to try.
 
     Parameters
@@ -163,7 +164,7 @@ def describe(status, jac="jac", limit="max_nfev"):
     return f"{happened} {advice.format(jac=jac, limit=limit)}".rstrip()
 
 
-def scipy_message(status, **arguments):
+def scipy_message(status: int, **arguments: Any) -> str:
     """SciPy's text for a MINPACK code, `describe`'s in `leastsq`'s words for the others.
 
     Parameters

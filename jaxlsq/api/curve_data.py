@@ -1,9 +1,12 @@
 """Data of `curve_fit`: without what is masked, and as JAX or a function in Python takes them."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from jaxlsq.problem.bounds import pair
 from jaxlsq.problem.checks import unknown_keyword
@@ -11,6 +14,7 @@ from jaxlsq.problem.containers import by_name, for_jax, is_table, no_mask, plain
 from jaxlsq.problem.dims import Dims
 from jaxlsq.problem.names import in_order
 from jaxlsq.problem.readings import Leaf
+from jaxlsq.problem.types import BoundsLike
 from jaxlsq.single.bounded import Bounded
 
 __all__ = ["Places", "as_data", "by_names", "check_keywords", "check_model_shape"]
@@ -30,17 +34,17 @@ class Places:
         What the user gave, with its labels, for a function that is called in Python.
     """
 
-    array: object
-    labelled: object = None
+    array: Any
+    labelled: Any = None
 
     @property
-    def axes(self):
+    def axes(self) -> int:
         """Number of axes of an array, 0 of other objects."""
         return self.array.ndim if isinstance(self.array, np.ndarray) else 0
 
-    def call(self, f, params):
+    def call(self, f: Callable[..., Any], params: Any) -> Any:
         """``f(x, *params)``."""
-        if self.labelled is None or isinstance(params, jax.core.Tracer):
+        if self.labelled is None or isinstance(params, Tracer):
             return f(self.array, *params)
         try:
             return f(self.labelled, *params)
@@ -48,7 +52,9 @@ class Places:
             return f(self.array, *params)
 
 
-def by_names(names, p0, bounds):
+def by_names(
+    names: Sequence[str] | None, p0: Any, bounds: BoundsLike
+) -> tuple[Any, tuple[Any, ...]]:
     """Starting parameters and bounds in the model's order, where they have names.
 
     Raises
@@ -72,7 +78,7 @@ def _vector(names, values, what):
     return np.array(in_order(values, names, what))
 
 
-def check_keywords(kwargs, with_terms):
+def check_keywords(kwargs: dict[str, Any], with_terms: bool) -> None:
     """Raise TypeError for a keyword of another method or another name, and say which is meant.
 
     Raises
@@ -93,7 +99,7 @@ def check_keywords(kwargs, with_terms):
             raise TypeError(unknown_keyword("curve_fit", name))
 
 
-def check_model_shape(shape, expected, axes):
+def check_model_shape(shape: tuple[int, ...], expected: tuple[int, ...], axes: int) -> None:
     """Raise ValueError unless a model's values go with ydata, as NumPy broadcasts them.
 
     Parameters
@@ -111,7 +117,9 @@ def check_model_shape(shape, expected, axes):
     )
 
 
-def as_data(xdata, ydata, sigma, check_finite, nan_policy):
+def as_data(
+    xdata: Any, ydata: Any, sigma: Any, check_finite: bool | None, nan_policy: str | None
+) -> tuple[Places, np.ndarray, np.ndarray | None]:
     """Data in float64 without masked points, checked for NaN as asked.
 
     Returns

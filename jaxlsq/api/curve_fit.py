@@ -3,9 +3,12 @@
 import inspect
 import sys
 import warnings
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxlsq.api.curve_data import as_data, by_names, check_keywords, check_model_shape
 from jaxlsq.api.leastsq import leastsq
@@ -15,6 +18,7 @@ from jaxlsq.problem.checks import as_array
 from jaxlsq.problem.containers import no_mask
 from jaxlsq.problem.losses import check_no_sigma, not_counts
 from jaxlsq.problem.names import check_count, names_of
+from jaxlsq.problem.types import BoundsLike
 from jaxlsq.single.bounded import Bounded, bounded_fit, feasible_start
 from jaxlsq.status import SUCCESS, describe
 from jaxlsq.tracing.concrete import check_concrete
@@ -27,21 +31,21 @@ class OptimizeWarning(UserWarning):
 
 
 def curve_fit(
-    f,
-    xdata,
-    ydata,
-    p0=None,
-    sigma=None,
-    absolute_sigma=False,
-    check_finite=None,
-    bounds=(-np.inf, np.inf),
-    method=None,
-    jac=None,
+    f: Callable[..., Any],
+    xdata: Any,
+    ydata: ArrayLike,
+    p0: ArrayLike | Mapping[str, float] | None = None,
+    sigma: ArrayLike | None = None,
+    absolute_sigma: bool = False,
+    check_finite: bool | None = None,
+    bounds: BoundsLike = (-np.inf, np.inf),
+    method: str | None = None,
+    jac: Callable[..., Any] | str | None = None,
     *,
-    full_output=False,
-    nan_policy=None,
-    **kwargs,
-):
+    full_output: bool = False,
+    nan_policy: str | None = None,
+    **kwargs: Any,
+) -> tuple[Any, ...]:
     r"""Fit a function to data by nonlinear least squares; a drop-in for SciPy's.
 
     .. math:: \min_p \; r^T C^{-1} r, \qquad r_i = f(x_i, p_1, \dots, p_n) - y_i
@@ -115,21 +119,21 @@ def curve_fit(
     """
     check_concrete("curve_fit", (xdata, ydata, p0, sigma))
     names = names_of(f, _size(f, p0))
-    p0, bounds = by_names(names, p0, bounds)
-    n = _size(f, p0)
-    bounds = vectors(bounds, n)
-    p0 = feasible_start(*bounds) if p0 is None else np.atleast_1d(p0)
+    given_p0, sides = by_names(names, p0, bounds)
+    n = _size(f, given_p0)
+    bounds = vectors(sides, n)
+    start = feasible_start(*bounds) if given_p0 is None else np.atleast_1d(given_p0)
     check_count(f, n)
     with_terms = _with_terms(method, bounds)
     check_keywords(kwargs, with_terms)
     given = Bounded.of(kwargs) if with_terms else None
     xdata, ydata, sigma = as_data(xdata, ydata, sigma, check_finite, nan_policy)
-    if not with_terms and ydata.size != 1 and p0.size > ydata.size:
+    if not with_terms and ydata.size != 1 and start.size > ydata.size:
         raise TypeError(
-            f"The number of func parameters={p0.size} must not exceed the number of data "
+            f"The number of func parameters={start.size} must not exceed the number of data "
             f"points={ydata.size}"
         )
-    counts = with_terms and given.loss is POISSON
+    counts = given is not None and given.loss is POISSON
     if counts:
         _check_counts(ydata, sigma)
     whiten = _whitening(sigma, ydata.size)
@@ -143,16 +147,16 @@ def curve_fit(
         return whiten(xdata.call(jac, params))
 
     Dfun = given_jacobian if callable(jac) else jac
-    if with_terms:
+    if given is not None:
         solution, pcov, message, ier = bounded_fit(
-            (residual, Dfun), (p0, names), bounds, ydata, given
+            (residual, Dfun), (start, names), bounds, ydata, given
         )
         popt, infodict = solution.x, {"nfev": solution.nfev, "fvec": solution.f}
         absolute = absolute_sigma or counts
         free = np.count_nonzero(bounds.lower < bounds.upper)
         pcov = _scaled_covariance(pcov, free, solution.f.size, 2.0 * solution.cost, absolute)
         return (popt, pcov, infodict, message, ier) if full_output else (popt, pcov)
-    out = leastsq(residual, p0, Dfun=Dfun, full_output=True, **kwargs)
+    out = leastsq(residual, start, Dfun=Dfun, full_output=True, **kwargs)
     popt, pcov, infodict, message, ier = out
     if ier not in SUCCESS:
         words = message if ier >= 0 else describe(ier, limit="maxfev")

@@ -1,38 +1,45 @@
 """`fit`: one model and thousands to millions of data sets, from the host."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from numpy.typing import ArrayLike
+
 from jaxlsq.batch.run import Problem
 from jaxlsq.problem.fit_data import FitArguments, read
 from jaxlsq.problem.settings import Settings
+from jaxlsq.problem.types import BoundsLike, PyTree
+from jaxlsq.results.result import FitResult
 
 __all__ = ["fit"]
 
 
 def fit(
-    model,
-    xdata,
-    ydata,
-    p0,
+    model: Callable[..., Any],
+    xdata: PyTree,
+    ydata: ArrayLike,
+    p0: ArrayLike | Mapping[str, ArrayLike] | Callable[..., Any],
     *,
-    sigma=None,
-    absolute_sigma=False,
-    mask=None,
-    nan_policy="propagate",
-    bounds=None,
-    fixed=None,
-    expand=None,
-    loss="linear",
-    f_scale=1.0,
-    jac="jacfwd",
-    ftol=None,
-    xtol=None,
-    gtol=0.0,
-    x_scale=None,
-    max_nfev=None,
-    starts=1,
-    polish="auto",
-    progress=False,
-    workers=None,
-):
+    sigma: ArrayLike | None = None,
+    absolute_sigma: bool = False,
+    mask: ArrayLike | None = None,
+    nan_policy: str = "propagate",
+    bounds: BoundsLike | None = None,
+    fixed: Any = None,
+    expand: Callable[..., Any] | None = None,
+    loss: str | Callable[..., Any] = "linear",
+    f_scale: ArrayLike = 1.0,
+    jac: str | Callable[..., Any] = "jacfwd",
+    ftol: float | None = None,
+    xtol: float | None = None,
+    gtol: float | None = 0.0,
+    x_scale: ArrayLike | None = None,
+    max_nfev: int | None = None,
+    starts: int | ArrayLike = 1,
+    polish: str | None = "auto",
+    progress: bool | Callable[..., Any] = False,
+    workers: int | None = None,
+) -> FitResult:
     r"""Fit one model to many data sets.
 
     .. math:: \min_{p_i} \tfrac12 \sum_j \left(\frac{f(x_j, p_i) - y_{ij}}{\sigma_{ij}}\right)^2

@@ -1,16 +1,22 @@
 """`least_squares`: one problem in pure JAX, whose `vmap` is the lane pool."""
 
+from collections.abc import Callable
 from operator import index
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from numpy.typing import ArrayLike
 
 from jaxlsq.problem.bounds import traced_bounds
 from jaxlsq.problem.checks import check_method
 from jaxlsq.problem.losses import check_scale, loss_of
 from jaxlsq.problem.starts import traced_start
 from jaxlsq.problem.tolerances import batch_options
+from jaxlsq.problem.types import BoundsLike, PyTree
+from jaxlsq.results.solution import LeastSquaresResult
 from jaxlsq.tracing.forked import check_not_forked
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.transforms.functions import Call, Functions
@@ -21,24 +27,24 @@ __all__ = ["least_squares"]
 
 
 def least_squares(
-    fun,
-    x0,
-    jac="jacfwd",
-    bounds=None,
-    ftol=None,
-    xtol=None,
-    gtol=0.0,
-    x_scale=None,
-    loss="linear",
-    f_scale=1.0,
-    max_nfev=None,
-    args=(),
-    kwargs=None,
+    fun: Callable[..., Any],
+    x0: PyTree,
+    jac: str | Callable[..., Any] = "jacfwd",
+    bounds: BoundsLike | None = None,
+    ftol: float | None = None,
+    xtol: float | None = None,
+    gtol: float | None = 0.0,
+    x_scale: ArrayLike | None = None,
+    loss: str | Callable[..., Any] = "linear",
+    f_scale: Any = 1.0,
+    max_nfev: int | None = None,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
     *,
-    hessian="full",
-    on_singular="zero",
-    return_history=0,
-):
+    hessian: str = "full",
+    on_singular: str = "zero",
+    return_history: int = 0,
+) -> LeastSquaresResult:
     r"""Minimize half a sum of squares, inside any JAX program.
 
     .. math:: \min_x \tfrac12 \lVert f(x) \rVert^2
@@ -140,7 +146,7 @@ def least_squares(
 
 def _check_plain(limits):
     for name, value in limits.items():
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
             raise TypeError(
                 f"`{name}` must be plain numbers, and is traced: it belongs to the program. Give "
                 "it from outside of jit, vmap and grad, or as one of jit's static_argnames."

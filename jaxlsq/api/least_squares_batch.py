@@ -1,9 +1,12 @@
 """`least_squares_batch`: thousands to millions of general problems, from the host."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.run import Problem
@@ -18,31 +21,33 @@ from jaxlsq.problem.settings import Settings
 from jaxlsq.problem.sources import Source
 from jaxlsq.problem.starts import as_tree_start
 from jaxlsq.problem.task import Task
+from jaxlsq.problem.types import BoundsLike, PyTree
+from jaxlsq.results.result import FitResult
 from jaxlsq.tracing.concrete import check_concrete
 
 __all__ = ["least_squares_batch"]
 
 
 def least_squares_batch(
-    fun,
-    x0,
-    data,
+    fun: Callable[..., Any],
+    x0: PyTree,
+    data: PyTree,
     *,
-    bounds=None,
-    fixed=None,
-    loss="linear",
-    f_scale=1.0,
-    jac="jacfwd",
-    ftol=None,
-    xtol=None,
-    gtol=0.0,
-    x_scale=None,
-    max_nfev=None,
-    starts=1,
-    polish="auto",
-    progress=False,
-    workers=None,
-):
+    bounds: BoundsLike | None = None,
+    fixed: Any = None,
+    loss: str | Callable[..., Any] = "linear",
+    f_scale: ArrayLike = 1.0,
+    jac: str | Callable[..., Any] = "jacfwd",
+    ftol: float | None = None,
+    xtol: float | None = None,
+    gtol: float | None = 0.0,
+    x_scale: ArrayLike | None = None,
+    max_nfev: int | None = None,
+    starts: int | ArrayLike = 1,
+    polish: str | None = "auto",
+    progress: bool | Callable[..., Any] = False,
+    workers: int | None = None,
+) -> FitResult:
     r"""Solve many least-squares problems with one residual function.
 
     .. math:: \min_{x_i} \tfrac12 \lVert f(x_i, d_i) \rVert^2 \quad \text{for every problem } i
@@ -85,7 +90,7 @@ def least_squares_batch(
     array([[1., 2.],
            [3., 4.]])
     """
-    loss = loss_of(loss)
+    robust = loss_of(loss)
     check_scale(f_scale)
     check_callable("fun", fun)
     check_method("jac", jac)
@@ -104,12 +109,13 @@ def least_squares_batch(
     leaves, structure = jax.tree.flatten(data)
     leaves = [no_mask(as_array_like(leaf, "data"), "data") for leaf in leaves]
     sizes = {leaf.shape[0] if leaf.shape else None for leaf in leaves}
-    if len(sizes) != 1 or None in sizes:
+    size = sizes.pop() if len(sizes) == 1 else None
+    if size is None:
         raise ValueError(
             "every array of data must have the problems along its first axis; got shapes "
             f"{[tuple(leaf.shape) for leaf in leaves]}."
         )
-    batch = (sizes.pop(),)
+    batch = (size,)
     dtype = float_dtype(leaves, () if _any_float(leaves) else _arrays(x0))
     lanes, join = per_lane(leaves, structure, batch, dtype)
     start = as_tree_start(x0, batch, partial(takes, fun, join, lanes, dtype))
@@ -118,14 +124,14 @@ def least_squares_batch(
         residual=FunResidual(fun, join),
         jac=FunJacobian(jac, join) if callable(jac) else jac,
         check=all_points,
-        loss=loss,
-        extra=loss and scale_of,
+        loss=robust,
+        extra=robust and scale_of,
     )
     shared = {}
-    if loss:
-        each = np.ndim(f_scale) == 2
-        scale = Source(np.asarray(f_scale), batch, dtype) if each else np.asarray(f_scale, dtype)
-        (lanes if each else shared)["f_scale"] = scale
+    if robust and np.ndim(f_scale) == 2:
+        lanes["f_scale"] = Source(np.asarray(f_scale), batch, dtype)
+    elif robust:
+        shared["f_scale"] = np.asarray(f_scale, dtype)
     group = Group(task, lanes, shared, batch[0], dtype)
     return Problem(
         groups=((np.arange(batch[0]), group),),

@@ -1,9 +1,12 @@
 """`leastsq`: SciPy's signature, results, messages and exit codes."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
-import jax
 import numpy as np
+from jax.core import Tracer
+from numpy.typing import ArrayLike
 
 from jaxlsq.problem.checks import as_tuple, check_method, unknown_keyword
 from jaxlsq.problem.containers import for_jax, is_masked
@@ -18,22 +21,22 @@ __all__ = ["leastsq"]
 
 
 def leastsq(
-    func,
-    x0,
-    args=(),
-    Dfun=None,
-    full_output=False,
-    col_deriv=False,
-    ftol=1.49012e-8,
-    xtol=1.49012e-8,
-    gtol=0.0,
-    maxfev=0,
-    epsfcn=None,
-    factor=100,
-    diag=None,
-    warning=None,
-    **unknown,
-):
+    func: Callable[..., Any],
+    x0: ArrayLike,
+    args: Any = (),
+    Dfun: Callable[..., Any] | str | None = None,
+    full_output: bool = False,
+    col_deriv: bool = False,
+    ftol: float = 1.49012e-8,
+    xtol: float = 1.49012e-8,
+    gtol: float = 0.0,
+    maxfev: int = 0,
+    epsfcn: float | None = None,
+    factor: float = 100,
+    diag: ArrayLike | None = None,
+    warning: bool | None = None,
+    **unknown: Any,
+) -> tuple[Any, ...]:
     r"""Minimize the sum of squares of a set of equations; a drop-in for SciPy's.
 
     .. math:: \min_x \sum_{i=1}^m f_i(x)^2
@@ -135,7 +138,8 @@ def leastsq(
     check_concrete("leastsq", (x0, args))
     x0, args, Dfun = as_vector(x0), as_tuple(args), _jacobian(Dfun, epsfcn)
     if not all(map(_is_usual, args)):
-        func, Dfun = (_on_arrays(f, args) if callable(f) else f for f in (func, Dfun))
+        func = _on_arrays(func, args) if callable(func) else func
+        Dfun = _on_arrays(Dfun, args) if callable(Dfun) else Dfun
         args = ()
     problem = Problem(func, x0, args, Dfun, bool(col_deriv))
     tolerances = {"ftol": ftol, "xtol": xtol, "gtol": gtol}
@@ -190,7 +194,7 @@ def _on_arrays(function, args):
     arrays, masked = tuple(map(for_jax, args)), any(map(is_masked, args))
 
     def on_arrays(x):
-        if isinstance(x, jax.core.Tracer):
+        if isinstance(x, Tracer):
             if masked:
                 raise TypeError("JAX does not know the masks of masked arrays")
             return function(x, *arrays)

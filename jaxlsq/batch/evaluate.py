@@ -1,16 +1,20 @@
 """What a result asks of its problem: the model, its derivatives and errors, at its parameters."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.batch.group import Group
 from jaxlsq.problem.containers import as_array_like
-from jaxlsq.problem.functions import Band, Prediction, given_places
+from jaxlsq.problem.functions import Band, ModelResidual, Prediction, given_places
 from jaxlsq.problem.inputs import float_dtype, in_memory
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.sources import converted
+from jaxlsq.problem.types import Batch, PyTree
 
 __all__ = ["Answers"]
 
@@ -18,41 +22,55 @@ __all__ = ["Answers"]
 class Answers:
     """The answers of a `Problem`; each is of all fits, whose parameters it is given."""
 
-    def _gather(self, call, x):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    groups: tuple[tuple[np.ndarray, Group], ...]
+    batch: Batch
+    layout: Layout
+    lengths: np.ndarray | None
+    model: Callable[..., Any] | None
+    places: Callable[..., Any] | None
+
+    if TYPE_CHECKING:
+
+        @property
+        def total(self) -> int: ...
+
+    def _gather(self, call: Callable[..., Any], x: np.ndarray) -> Any:
         """One array from a call on every group, or a list where their shapes differ."""
         flat = x.reshape(self.total, x.shape[-1])
         pieces = [(index, call(group, flat[index])) for index, group in self.groups]
         if self.lengths is not None:
-            out = [None] * self.total
+            out: list[Any] = [None] * self.total
             for index, piece in pieces:
                 for i, row in zip(index, piece, strict=True):
                     out[i] = row[: self.lengths[i]]
             return out if self.batch else out[0]
-        out = np.empty((self.total, *pieces[0][1].shape[1:]), pieces[0][1].dtype)
+        whole = np.empty((self.total, *pieces[0][1].shape[1:]), pieces[0][1].dtype)
         for index, piece in pieces:
-            out[index] = piece
-        return out.reshape((*self.batch, *out.shape[1:]))
+            whole[index] = piece
+        return whole.reshape((*self.batch, *whole.shape[1:]))
 
-    def gram(self, x):
+    def gram(self, x: np.ndarray) -> np.ndarray:
         """(..., n, n) J'J, in float64."""
         single = replace(self, lengths=None)
         return single._gather(lambda group, x: group.in_float64().gram(x), x)
 
-    def residuals(self, x):
+    def residuals(self, x: np.ndarray) -> np.ndarray | list[np.ndarray]:
         """(..., m) residuals."""
         return self._gather(lambda group, x: group.in_type_of(x).residuals(x), x)
 
-    def predict(self, x, at):
+    def predict(self, x: np.ndarray, at: PyTree) -> np.ndarray | list[np.ndarray]:
         """(..., k) values of the model."""
         return self._at("predict", Prediction, x, at)
 
-    def band(self, x, cov, at):
+    def band(self, x: np.ndarray, cov: np.ndarray, at: PyTree) -> np.ndarray | list[np.ndarray]:
         """(..., k) standard errors of the model's values."""
         return self._at("band", Band, _with_cov(x, cov), at)
 
     def _at(self, name, function, x, at):
         if self.model is None:
             raise ValueError(f"{name} needs a model: use fit, or evaluate your function yourself.")
+        wide = False
         if at is not None:
             at = jax.tree.map(_place, at, is_leaf=lambda v: isinstance(v, list))
             wide = float_dtype((), [np.empty(1, np.float32), *jax.tree.leaves(at)]) == np.float64
@@ -68,14 +86,16 @@ class Answers:
 
         return (self if at is None else replace(self, lengths=None))._gather(call, x)
 
-    def data_of_one(self):
+    def data_of_one(self) -> tuple[Any, np.ndarray, np.ndarray | None, np.ndarray]:
         """x, y, sigma or None, and which points count, of a problem that is one data set."""
-        if self.model is None:
+        if self.model is None or self.places is None:
             raise ValueError("plots need data that are fitted by a model: use fit.")
         _, group = self.groups[0]
         lane = {key: values[0] for key, values in group.block(0, 1, 1).items()}
         y = lane["y"]
-        live = group.task.residual.policy.live(lane, group.shared)
+        residual = group.task.residual
+        assert isinstance(residual, ModelResidual)  # since there is a model
+        live = residual.policy.live(lane, group.shared)
         live = np.ones(y.size, bool) if live is None else np.asarray(live)
         sigma = _sigma_of(lane | group.shared, y)
         x = self.places(lane, group.shared)
@@ -86,14 +106,16 @@ class Answers:
             sigma = sigma if sigma is None else sigma[:m]
         return x, y, sigma, live & np.isfinite(y)
 
-    def variation(self, x):
+    def variation(self, x: np.ndarray) -> np.ndarray:
         """(..., 2) variation of the data about the model, and about their mean."""
         if self.model is None:
             raise ValueError("r2 needs data that are fitted by a model: use fit.")
         single = replace(self, lengths=None)
         return single._gather(lambda group, x: group.in_type_of(x).variation(x), x)
 
-    def derived(self, x, cov, function):
+    def derived(
+        self, x: np.ndarray, cov: np.ndarray, function: Callable[..., Any]
+    ) -> tuple[PyTree, PyTree]:
         """Values of a function of the parameters, and their standard errors, as it returns them."""
         example = self.layout.unpack(np.zeros(self.layout.n))
         tree = jax.eval_shape(function, example)

@@ -1,22 +1,31 @@
 """Problems of one shape, solved or evaluated block by block."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.program import compile_map, compile_task
 from jaxlsq.batch.sinks import Arrays
-from jaxlsq.batch.stream import BlockShape, stream
+from jaxlsq.batch.stream import BlockShape, Control, stream
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.loss import POISSON, sum_of
 from jaxlsq.numerics.normal import normal_equations
-from jaxlsq.problem.sources import check_open
-from jaxlsq.problem.task import Task
+from jaxlsq.numerics.state import Options
+from jaxlsq.problem.data import Pieces
+from jaxlsq.problem.limits import Limits
+from jaxlsq.problem.multistart import MultiStart
+from jaxlsq.problem.sources import Source, check_open
+from jaxlsq.problem.task import Seen, Task
+from jaxlsq.problem.types import Parts, PyTree
 from jaxlsq.schedule.devices import usable_cores
+from jaxlsq.schedule.queue import Ended
 from jaxlsq.tracing.shapes import shapes_of
 
 __all__ = ["Group"]
@@ -48,28 +57,28 @@ class Group:
     """
 
     task: Task
-    lanes: dict
-    shared: dict
+    lanes: dict[str, Source]
+    shared: Parts
     total: int
     dtype: np.dtype
 
     @classmethod
-    def of(cls, pieces, task):
+    def of(cls, pieces: Pieces, task: Task) -> Self:
         """A task for the data of `Pieces`."""
         total = int(np.prod(pieces.batch))
         return cls(task, pieces.lanes, pieces.shared, total, pieces.dtype)
 
     @property
-    def wide(self):
+    def wide(self) -> bool:
         """Whether it is computed in float64."""
         return self.dtype == np.float64
 
-    def take(self, index):
+    def take(self, index: np.ndarray) -> Self:
         """The group of some of the problems."""
         lanes = {k: replace(v, index=_compose(v.index, index)) for k, v in self.lanes.items()}
         return replace(self, lanes=lanes, total=len(index))
 
-    def kept(self, keeper):
+    def kept(self, keeper: Keeper) -> Self:
         """The same problems, as a `Keeper` keeps them."""
         return replace(
             self,
@@ -78,7 +87,7 @@ class Group:
             shared={k: keeper.array(_argument(k), v) for k, v in self.shared.items()},
         )
 
-    def in_float64(self):
+    def in_float64(self) -> Self:
         """The same problems, computed in float64."""
         wide = np.dtype(np.float64)
 
@@ -92,18 +101,25 @@ class Group:
             shared={k: v.astype(dtype(v)) for k, v in self.shared.items()},
         )
 
-    def in_type_of(self, x):
+    def in_type_of(self, x: np.ndarray) -> Self:
         """In float64 where parameters are, as those are that float64 polished."""
         return self.in_float64() if x.dtype == np.float64 and not self.wide else self
 
-    def block(self, first, last, size):
+    def block(self, first: int, last: int, size: int) -> dict[str, Any]:
         """Data of some problems, the last one repeated up to `size` of them."""
         return {
             key: _padded(_read(key, source, first, last), size)
             for key, source in sorted(self.lanes.items())
         }
 
-    def solve(self, begin, options, spread, control, limits=None):
+    def solve(
+        self,
+        begin: tuple[Callable[..., Any] | None, Callable[..., Any] | None],
+        options: Options,
+        spread: MultiStart,
+        control: Control,
+        limits: Limits | None = None,
+    ) -> tuple[Ended, Seen]:
         """Fit every problem.
 
         Parameters
@@ -187,7 +203,7 @@ class Group:
         )
         return lambda block: np.asarray(mapped(zeros, block))
 
-    def map(self, function, x):
+    def map(self, function: Callable[..., Any], x: np.ndarray) -> PyTree:
         """``function(x, lane, shared)`` of every problem, in blocks.
 
         Parameters
@@ -201,7 +217,7 @@ class Group:
         pytree of arrays
             With the problems in front.
         """
-        out = None
+        mapped = out = None
         size = self._block_size(1, 1)
         if not self.total:
             return self._map_nothing(function, x)
@@ -210,7 +226,7 @@ class Group:
                 last = min(first + size, self.total)
                 params = _padded(np.asarray(x[first:last], self.dtype), size)
                 block = self.block(first, last, size)
-                if out is None:
+                if mapped is None:
                     mapped = compile_map(function, (params, block), self.shared)
                 values = jax.tree.map(np.asarray, _computed(mapped(params, block)))
                 if out is None:
@@ -227,15 +243,15 @@ class Group:
         shapes = shapes_of(function, x, one, self.shared, wide=self.wide)
         return jax.tree.map(lambda s: np.empty((0, *s.shape), s.dtype), shapes)
 
-    def residuals(self, x):
+    def residuals(self, x: np.ndarray) -> np.ndarray:
         """(total, m) residuals as they are minimized."""
         return self.map(partial(_residual, self.task), x)
 
-    def variation(self, x):
+    def variation(self, x: np.ndarray) -> np.ndarray:
         """(total, 2) variation of the data about the model, and about their mean."""
         return self.map(partial(_variation, self.task), x)
 
-    def gram(self, x):
+    def gram(self, x: np.ndarray) -> np.ndarray:
         """(total, n, n) J'J."""
         gram = self.map(partial(_gram, self.task, False), x)
         infinite = ~np.all(np.isfinite(gram), axis=(1, 2)) & np.all(np.isfinite(x), axis=1)
@@ -274,7 +290,7 @@ def _computed(values):
     return values
 
 
-def _argument(key):
+def _argument(key: str) -> str:
     """What the caller calls a source."""
     return ARGUMENTS.get(key, key.split(".")[0])
 

@@ -3,22 +3,27 @@
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any, Self, TypeVar
 
 import jax
 
 __all__ = ["Interruption", "answered"]
 
+_T = TypeVar("_T")
+
 # Presses that follow each other faster are one.
 QUIET_S = 0.15
 
 
-def answered(call):
+def answered(call: Callable[[], _T]) -> _T:
     """``call()``, which may be one long call of a library: Ctrl-C ends the wait for it."""
     if threading.current_thread() is not threading.main_thread():
         return call()
-    wide = jax.config.jax_enable_x64
+    # JAX gives its settings their attributes at run time.
+    wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 
     def work():
         with jax.enable_x64(wide):
@@ -40,23 +45,23 @@ class Interruption:
     reach the main thread alone: in another one nothing is exchanged.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._event = threading.Event()
         self._at_once = False
         self._last_s = 0.0
-        self._previous = None
+        self._previous: Callable[..., Any] | None = None
 
     @property
-    def asked(self):
+    def asked(self) -> bool:
         """Whether the run is to stop."""
         return self._event.is_set()
 
-    def ask(self):
+    def ask(self) -> None:
         """Ask the run to stop."""
         self._last_s = time.monotonic()
         self._event.set()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             previous = signal.getsignal(signal.SIGINT)
             if callable(previous):
@@ -64,13 +69,14 @@ class Interruption:
                 signal.signal(signal.SIGINT, self._handle)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
 
     def _handle(self, number, frame):
         try:
-            self._previous(number, frame)
+            if self._previous is not None:
+                self._previous(number, frame)
         except KeyboardInterrupt:
             self.ask()
             if self._at_once:
@@ -78,7 +84,7 @@ class Interruption:
                 raise
 
     @contextmanager
-    def at_once(self):
+    def at_once(self) -> Iterator[None]:
         """A part that KeyboardInterrupt may leave anywhere, since nothing is lost there."""
         self._at_once = True
         try:
@@ -86,7 +92,7 @@ class Interruption:
         finally:
             self._at_once = False
 
-    def settle(self):
+    def settle(self) -> None:
         """Wait for the last press of a row of them, which else would meet the caller's code."""
         while self.asked and (left := self._last_s + QUIET_S - time.monotonic()) > 0:
             time.sleep(left)

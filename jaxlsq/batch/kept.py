@@ -8,6 +8,7 @@ import builtins
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType
+from typing import Any
 
 import jax
 import numpy as np
@@ -30,7 +31,7 @@ MOST_THINGS = 10_000
 OURS = __name__.split(".")[0]
 # Packages whose arrays are in files.
 FILES = ("h5py", "zarr")
-JIT = type(jax.jit(len))
+JIT: type[Any] = type(jax.jit(len))
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Watched:
     array: np.ndarray
     seen: int
 
-    def check(self):
+    def check(self) -> None:
         """Raise RuntimeError if it has changed."""
         if _digest(self.array) != self.seen:
             raise _changed(self.name)
@@ -52,9 +53,9 @@ class Recorded(Source):
     """A source that remembers some problems of what a fit reads: the ends of its blocks."""
 
     name: str = ""
-    seen: dict = field(default_factory=dict)
+    seen: dict[tuple[int, np.dtype], int] = field(default_factory=dict)
 
-    def read(self, first, last):
+    def read(self, first: int, last: int) -> np.ndarray:
         """As a `Source`."""
         rows = super().read(first, last)
         if self.index is None and len(self.seen) < PROBLEMS:
@@ -62,7 +63,7 @@ class Recorded(Source):
                 self.seen.setdefault((place, self.dtype), _digest(rows[place - first]))
         return rows
 
-    def check(self):
+    def check(self) -> None:
         """Raise RuntimeError if what was read is different now."""
         check_open(self.array, self.name)
         for (place, dtype), seen in list(self.seen.items()):
@@ -102,12 +103,12 @@ class Keeper:
         Each with a method `check`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.watched = []
         self._made = {}  # by identity, with the original, so that it lives
         self._left = MOST_THINGS
 
-    def array(self, name, value):
+    def array(self, name: str, value: Any) -> Any:
         """An array: a copy, or the array itself, watched; JAX's do not change."""
         if not isinstance(value, np.ndarray) or value.dtype == object:
             return value
@@ -116,7 +117,7 @@ class Keeper:
         self.watched.append(Watched(name, value, _digest(value)))
         return value
 
-    def source(self, name, source):
+    def source(self, name: str, source: Source) -> Source:
         """A source with its array kept: copied, read where it is small, or watched."""
         array = source.array
         inside = getattr(array, "data", None)
@@ -141,7 +142,7 @@ class Keeper:
         self.watched.append(source)
         return source
 
-    def function(self, value):
+    def function(self, value: Any) -> Any:
         """A function, or what holds some, with what it reads as it is at present.
 
         Globals of the function's own module, closures, defaults, and in them arrays, containers
@@ -149,7 +150,7 @@ class Keeper:
         """
         return self._kept(value, None)
 
-    def _kept(self, value, module):
+    def _kept(self, value: Any, module: str | None) -> Any:
         known = self._made.get(id(value))
         self._left -= 1
         if known is not None or self._left < 0:
@@ -180,7 +181,7 @@ class Keeper:
         """A container with what it holds; one may hold itself."""
         if len(values) > self._left:
             return values
-        made = {} if isinstance(values, dict) else []
+        made: Any = {} if isinstance(values, dict) else []
         if type(values) is not tuple:
             self._made[id(values)] = values, made
         if isinstance(values, dict):

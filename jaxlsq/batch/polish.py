@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jaxlsq.problem.task import Seen
 from jaxlsq.status import SUCCESS, Status
 
 __all__ = ["chosen", "continued", "polished"]
@@ -23,7 +24,7 @@ LEAST_CERTAINTY = 1e-4
 NEAR_EPS = 16.0
 
 
-def chosen(polish, arrays, seen):
+def chosen(polish: str | None, arrays: dict[str, np.ndarray], seen: Seen) -> np.ndarray:
     """Which fits go on in float64.
 
     Parameters
@@ -54,7 +55,9 @@ def chosen(polish, arrays, seen):
     return np.flatnonzero(np.isin(status, _UNDECIDED) | (converged & doubtful))
 
 
-def polished(arrays, wide, index):
+def polished(
+    arrays: dict[str, np.ndarray], wide: dict[str, np.ndarray], index: np.ndarray
+) -> dict[str, np.ndarray]:
     """Results of which some are replaced by those that float64 reached, with all evaluations.
 
     Parameters
@@ -72,7 +75,9 @@ def polished(arrays, wide, index):
     return out
 
 
-def continued(arrays, given, index):
+def continued(
+    arrays: dict[str, np.ndarray], given: np.ndarray | None, index: np.ndarray
+) -> np.ndarray:
     """Where they go on: from where they converged, or else from their start.
 
     Parameters

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,13 @@ import numpy as np
 
 from jaxlsq.batch.interruption import answered
 from jaxlsq.batch.stream import Pace
+from jaxlsq.numerics.state import Options
+from jaxlsq.problem.task import Seen, Task
+from jaxlsq.problem.types import PyTree
 from jaxlsq.schedule.devices import choose_width
 from jaxlsq.schedule.equations import Lane
-from jaxlsq.schedule.pool import advance, empty_pool
-from jaxlsq.schedule.queue import Place, Queue
+from jaxlsq.schedule.pool import Pool, advance, empty_pool
+from jaxlsq.schedule.queue import Ended, Place, Queue
 from jaxlsq.status import Status
 from jaxlsq.tracing.cache import PROGRAMS, program_key
 from jaxlsq.tracing.compiler import POOL_OPTIONS
@@ -43,23 +46,25 @@ class Program:
         What the user's functions close over, hoisted.
     """
 
-    run: Callable
-    begin: Callable
-    closure: tuple
-    options: object
-    shared: object
-    queue: object
+    run: Callable[..., Any]
+    begin: Callable[..., Any]
+    closure: tuple[Any, ...]
+    options: Options
+    shared: PyTree
+    queue: Queue
     pace: Pace
 
-    def place(self):
+    def place(self) -> Place:
         """The begin of a block."""
         return Place.first(self.queue)
 
-    def empty(self):
+    def empty(self) -> Pool:
         """A pool without problems."""
         return self.begin()
 
-    def __call__(self, pool, arguments, count, drain, place):
+    def __call__(
+        self, pool: Pool, arguments: tuple[Any, ...], count: int, drain: bool, place: Place
+    ) -> tuple[Pool, Ended, Seen, Place]:
         """Advance a pool; ``arguments`` are x0 (D * starts, n), the lanes' data, and bounds."""
         control = np.int32(count), np.bool_(drain), place
         return self.run(pool, *arguments, self.shared, self.options, *control, *self.closure)
@@ -74,7 +79,9 @@ class _Sizes(NamedTuple):
     repairs: bool
 
 
-def compile_task(task, examples, shared, options, starts):
+def compile_task(
+    task: Task, examples: tuple[Any, Any, Any], shared: PyTree, options: Options, starts: int
+) -> Program:
     """The program of a task, from the cache where one of the same structure has been compiled.
 
     Parameters
@@ -180,7 +187,9 @@ def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
     return pool, ended, seen, place
 
 
-def compile_map(function, examples, shared):
+def compile_map(
+    function: Callable[..., Any], examples: tuple[Any, Any], shared: PyTree
+) -> Callable[..., Any]:
     """A compiled ``vmap`` of a function of ``(x, lane, shared)``, from the cache if it is there.
 
     Parameters
@@ -210,15 +219,15 @@ def compile_map(function, examples, shared):
     one = [jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for v in leaves[:mapped_leaves]]
     whole = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in leaves[mapped_leaves:]]
     traced = _traced(flat, *one, *whole)
-    examples = leaves[:mapped_leaves], leaves[mapped_leaves:], traced.data
-    key = program_key((traced,), "map", (), examples)
+    arguments = leaves[:mapped_leaves], leaves[mapped_leaves:], traced.data
+    key = program_key((traced,), "map", (), arguments)
 
     def program(mapped, shared, arrays):
         lanes = jax.vmap(lambda *v: evaluate(traced, [*v, *shared], *arrays))
         return with_fast_functions(lanes)(*mapped)
 
     def compile_():
-        return answered(jax.jit(program).lower(*examples).compile)
+        return answered(jax.jit(program).lower(*arguments).compile)
 
     with own_settings():
         compiled = PROGRAMS.get(key, compile_)

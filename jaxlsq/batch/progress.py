@@ -2,7 +2,9 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 __all__ = ["reporter"]
 
@@ -10,7 +12,9 @@ INTERVAL_S = 0.1
 
 
 @contextmanager
-def reporter(progress, total):
+def reporter(
+    progress: bool | Callable[..., Any], total: int
+) -> Iterator[Callable[[int], Any] | None]:
     """What to call with the number of fits done, or None.
 
     Parameters

@@ -1,7 +1,8 @@
 """A batch of problems: groups of one shape each, and how they are solved together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -12,14 +13,16 @@ from jaxlsq.batch.interruption import Interruption
 from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.progress import reporter
 from jaxlsq.batch.stream import Control
-from jaxlsq.numerics.loss import POISSON
+from jaxlsq.numerics.loss import POISSON, Loss
 from jaxlsq.problem.bounds import check_box
+from jaxlsq.problem.fit_data import FitData
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.multistart import MultiStart
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.settings import Settings
 from jaxlsq.problem.starts import Start
 from jaxlsq.problem.tolerances import batch_options
+from jaxlsq.problem.types import Batch
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import SAME_COST, FitResult
 from jaxlsq.schedule.queue import Ended
@@ -58,22 +61,22 @@ class Problem(Answers):
         was.
     """
 
-    groups: tuple
-    batch: tuple
+    groups: tuple[tuple[np.ndarray, Group], ...]
+    batch: Batch
     start: Start
     layout: Layout
-    names: tuple
-    read_start: Callable
+    names: tuple[str, ...]
+    read_start: Callable[..., Any]
     settings: Settings
     absolute_sigma: bool = False
     lengths: np.ndarray | None = None
-    model: Callable | None = None
-    places: Callable | None = None
+    model: Callable[..., Any] | None = None
+    places: Callable[..., Any] | None = None
     limits: Limits | None = None
-    watched: tuple | None = None
+    watched: tuple[Any, ...] | None = None
 
     @classmethod
-    def of_fit(cls, data, settings):
+    def of_fit(cls, data: FitData, settings: Settings) -> Self:
         """The problem of a model and `FitData`."""
         return cls(
             groups=tuple((index, Group.of(pieces, task)) for index, pieces, task in data.tasks()),
@@ -91,21 +94,21 @@ class Problem(Answers):
         )
 
     @property
-    def loss(self):
+    def loss(self) -> Loss | None:
         """Of `jaxlsq.numerics.loss`, None for squares."""
         return self.groups[0][1].task.loss
 
     @property
-    def is_narrow(self):
+    def is_narrow(self) -> bool:
         """Whether some of it is computed in float32, before any polish."""
         return not all(group.wide for _, group in self.groups)
 
     @property
-    def total(self):
+    def total(self) -> int:
         """Number of problems."""
         return int(np.prod(self.batch))
 
-    def solve(self):
+    def solve(self) -> FitResult:
         """Fit all.
 
         Returns
@@ -146,8 +149,10 @@ class Problem(Answers):
         if self.start.array is not None:
             rows = self.start.array if self.start.array.ndim == 1 else self.start.array[index]
 
-            def start(first, last):
+            def read(first, last):
                 return replace(self.start, array=rows).read(first, last)
+
+            start = read
 
         given = spread.given
         if given is not None and given.ndim == 3:
@@ -191,7 +196,7 @@ class Problem(Answers):
         gtol = max(s.gtol or 0.0, 1e-8) if polishing else s.gtol
         return batch_options(self.layout.n, dtype, gtol=gtol, loss=self.loss, **values)
 
-    def kept(self):
+    def kept(self) -> Self:
         """The same problem, which later changes of the caller's data and functions don't reach."""
         if self.watched is not None:
             return self
@@ -207,12 +212,12 @@ class Problem(Answers):
             watched=tuple(keeper.watched),
         )
 
-    def check(self):
+    def check(self) -> None:
         """Raise RuntimeError where what was fitted has changed."""
         for watched in self.watched or ():
             watched.check()
 
-    def result_of(self, parts):
+    def result_of(self, parts: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]]) -> FitResult:
         """The `FitResult` of the arrays of all groups."""
         arrays = dict(parts[0][1]) if len(parts) == 1 else {}
         for index, part in parts if len(parts) > 1 else ():
@@ -237,7 +242,7 @@ class Problem(Answers):
 
     # --- for results -------------------------------------------------------------
 
-    def take(self, index, batch):
+    def take(self, index: np.ndarray, batch: Batch) -> Self:
         """The problem of some of the fits, with a batch shape of their own."""
         groups = []
         for members, group in self.groups:
@@ -265,11 +270,11 @@ class Problem(Answers):
             limits=self.limits and self.limits.take(index),
         )
 
-    def changed_settings(self, changes):
+    def changed_settings(self, changes: dict[str, Any]) -> Settings:
         """The settings with some of them changed, checked."""
         return Settings.of(**(vars(self.settings) | changes))
 
-    def again(self, index, x, p0, settings):
+    def again(self, index: np.ndarray, x: np.ndarray, p0: Any, settings: Settings) -> FitResult:
         """Fit some of them again; see `FitResult.refit`."""
         problem = self.take(index, (len(index),))
         if p0 is not None:

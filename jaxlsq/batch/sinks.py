@@ -16,7 +16,7 @@ _COUNTS = ("status", "nfev", "njev", "nit")
 _REALS = ("x", "cost", "optimality", "fnorm", "certainty")
 
 # What is reported of a problem that has not ended.
-NOT_ENDED = Ended(*(np.nan,) * 5, Status.INTERRUPTED, 0, 0, 0)
+NOT_ENDED = Ended(np.nan, np.nan, np.nan, np.nan, np.nan, Status.INTERRUPTED, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Sink(Protocol):
 
     def write(self, first: int, last: int, rows: Rows) -> None:
         """Take the rows of data sets `first` to `last`."""
+        ...
 
 
 class Arrays:
@@ -51,7 +52,7 @@ class Arrays:
         Of all data sets.
     """
 
-    def __init__(self, shape, dtype):
+    def __init__(self, shape: tuple[int, int, int, int], dtype: np.dtype) -> None:
         total, _, starts, n = shape
         problems = total * starts
         types = Ended(**dict.fromkeys(_REALS, dtype), **dict.fromkeys(_COUNTS, np.int32))
@@ -60,7 +61,7 @@ class Arrays:
         self.starts = starts
         self.rows = Rows(ended, Seen(np.zeros(total, np.int32), np.zeros(total, dtype)))
 
-    def write(self, first, last, rows):
+    def write(self, first: int, last: int, rows: Rows) -> None:
         """As a `Sink`."""
         for whole, part, each in (
             (self.rows.ended, rows.ended, self.starts),

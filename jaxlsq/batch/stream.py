@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxlsq.batch.interruption import Interruption
-from jaxlsq.batch.sinks import NOT_ENDED, Rows
+from jaxlsq.batch.sinks import NOT_ENDED, Rows, Sink
 from jaxlsq.status import Status
 from jaxlsq.tracing.settings import own_settings
 
@@ -49,23 +49,31 @@ class Control:
     """
 
     interrupts: Interruption
-    report: Callable | None = None
+    report: Callable[..., Any] | None = None
     workers: int | None = None
 
 
 class Pace:
     """How many rounds a program may work in one call, by how long it took before."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rounds = FIRST_ROUNDS
 
-    def measure(self, rounds, time_s):
+    def measure(self, rounds: int, time_s: float) -> None:
         """Take in that so many rounds took so long."""
         fair = int(min(rounds * CALL_S / max(time_s, 1e-9), MOST_ROUNDS))
         self.rounds = max(fair, 1) if time_s > CALL_S else max(fair, self.rounds)
 
 
-def stream(program, read, shape, sink, control, *, wide):
+def stream(
+    program: Any,
+    read: Callable[[int, int], Any],
+    shape: BlockShape,
+    sink: Sink,
+    control: Control,
+    *,
+    wide: bool,
+) -> None:
     """Run every block through `program`, each worker with a pool of its own.
 
     A pool keeps its unfinished lanes from one block to the next, so that slow fits hold up
@@ -90,7 +98,7 @@ def stream(program, read, shape, sink, control, *, wide):
         Whether the arithmetic is float64.
     """
     run = _Run(program, read, shape, sink, wide)
-    interrupts, workers = control.interrupts, control.workers
+    interrupts, workers = control.interrupts, control.workers or 1
     executor = ThreadPoolExecutor(workers, thread_name_prefix="jaxlsq")
     waiting = []
     try:
@@ -146,7 +154,7 @@ class _Run:
             while not self.stop.is_set():
                 if block is None or block.is_issued:
                     block = self._following(block)
-                if block is None or (not block.size and np.all(held < 0)):
+                if block is None or (not block.size and (held is None or np.all(held < 0))):
                     return
                 pool, held = self._advance(pool, held, block)
 
@@ -245,5 +253,6 @@ class _Block:
 
     def take(self, places, some, results):
         """Take in some of a call's results."""
+        assert self.rows is not None  # since it was begun
         for out, new in zip(*map(jax.tree.leaves, (self.rows.ended, results)), strict=True):
             out[places] = new[some]

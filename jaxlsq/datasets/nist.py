@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +43,7 @@ class NistProblem:
     """
 
     name: str
-    model: Callable
+    model: Callable[..., Any]
     x: np.ndarray
     y: np.ndarray
     starts: np.ndarray
@@ -174,10 +175,10 @@ NIST_NAMES = tuple(_MODELS)
 
 @cache
 def _figures():
-    return json.loads(resources.files(__package__).joinpath("nist.json").read_text())
+    return json.loads(resources.files("jaxlsq.datasets").joinpath("nist.json").read_text())
 
 
-def load_nist(name):
+def load_nist(name: str) -> NistProblem:
     """A NIST StRD problem of nonlinear regression: data, starts and certified results.
 
     Parameters

@@ -28,13 +28,13 @@ class BootstrapRow:
     time_s: float
 
 
-def is_well_posed(problem):
+def is_well_posed(problem: NistProblem) -> bool:
     """Whether its parameters are determined well enough to compare standard errors."""
     relative = np.max(problem.stderr / np.abs(problem.params))
-    return relative < LARGEST_RELATIVE_ERROR and problem.name != BELOW_FLOAT64
+    return bool(relative < LARGEST_RELATIVE_ERROR) and problem.name != BELOW_FLOAT64
 
 
-def bootstrap(problem, resamples=RESAMPLES, seed=0):
+def bootstrap(problem: NistProblem, resamples: int = RESAMPLES, seed: int = 0) -> BootstrapRow:
     r"""Fit data sets made of the fitted curve and residuals drawn with replacement.
 
     Parameters
@@ -67,7 +67,7 @@ def bootstrap(problem, resamples=RESAMPLES, seed=0):
     )
 
 
-def bootstrap_table():
+def bootstrap_table() -> list[BootstrapRow]:
     """Run all well-posed problems with progress, print a table and a summary."""
     problems = [p for p in map(load_nist, NIST_NAMES) if is_well_posed(p)]
     rows = []

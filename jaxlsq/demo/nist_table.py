@@ -2,9 +2,11 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxlsq import leastsq
 from jaxlsq.datasets import NIST_NAMES, NistProblem, load_nist
@@ -35,12 +37,12 @@ class Row:
     time_s: float
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         """Whether enough digits agree."""
         return self.digits >= ENOUGH_DIGITS and self.error_digits >= ENOUGH_ERROR_DIGITS
 
 
-def agreed_digits(values, certified):
+def agreed_digits(values: ArrayLike, certified: np.ndarray) -> float:
     """Digits to which the worst value agrees, at most the 11 that are certified."""
     values = np.asarray(values)
     if not np.all(np.isfinite(values)):
@@ -49,7 +51,7 @@ def agreed_digits(values, certified):
     return float(np.clip(-np.log10(max(error, 1e-11)), 0.0, 11.0))
 
 
-def fit_problem(problem, start):
+def fit_problem(problem: NistProblem, start: int) -> Row:
     """Fit a problem from one of its starts.
 
     Returns
@@ -86,7 +88,7 @@ def fit_problem(problem, start):
     )
 
 
-def print_table(rows):
+def print_table(rows: Sequence[Row]) -> None:
     """One line a fit, then what the statuses mean and how many fits agree."""
     print(
         f"{'problem':<10}{'start':>6}{'digits':>8}{'of errors':>11}"
@@ -111,7 +113,7 @@ def print_table(rows):
     print("ms is with tracing, and from a problem's first start with compilation.")
 
 
-def plot(rows, path):
+def plot(rows: Sequence[Row], path: str) -> None:
     """The fitted curves over the data, from the second start, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -138,7 +140,7 @@ def plot(rows, path):
     figure.savefig(path, dpi=80)
 
 
-def main():
+def main() -> int:
     """Run the main job; returns the process's exit status."""
     jobs = [(load_nist(name), start) for name in NIST_NAMES for start in (0, 1)]
     interactive = sys.stderr.isatty()

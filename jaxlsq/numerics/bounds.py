@@ -12,8 +12,9 @@ for large-scale strictly monotone linear complementarity problems", Computers & 
 Research 21 (1994), for the solution of the box problem.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from jax import lax
 from jaxlsq.numerics.norm import total
 from jaxlsq.numerics.sweep import floor_of, inflation, quadratic_form, sweep
 from jaxlsq.numerics.trust_region import norm
+from jaxlsq.numerics.types import AnyArray
 from jaxlsq.status import Status
 
 __all__ = ["Bounds", "BoxProblem", "GramBox", "blocked", "box_steps", "feasible", "status_of"]
@@ -33,11 +35,11 @@ PATIENCE = 3
 class Bounds(NamedTuple):
     """Between what parameters stay: two arrays of their shape, infinite where nothing holds."""
 
-    lower: jax.Array
-    upper: jax.Array
+    lower: AnyArray
+    upper: AnyArray
 
 
-def blocked(x, gradient, bounds):
+def blocked(x: AnyArray, gradient: AnyArray, bounds: Bounds) -> jax.Array:
     """Which parameters are at a bound that a descent step would cross.
 
     Parameters
@@ -55,13 +57,13 @@ def blocked(x, gradient, bounds):
     return ((x <= lower) & (gradient >= 0)) | ((x >= upper) & (gradient <= 0))
 
 
-def feasible(bounds):
+def feasible(bounds: Bounds) -> jax.Array:
     """Whether every lower bound is at most its upper one; (n, ...) arrays."""
     lower, upper = bounds
     return jnp.all(lower <= upper, axis=0)
 
 
-def status_of(bounds, status):
+def status_of(bounds: Bounds | None, status: jax.Array) -> jax.Array:
     """A status, and INFEASIBLE_BOUNDS where bounds are impossible."""
     if bounds is None:
         return status
@@ -77,9 +79,14 @@ class BoxProblem(Protocol):
         g.
     """
 
-    gradient: jax.Array
+    @property
+    def gradient(self) -> jax.Array:
+        """g."""
+        ...
 
-    def solve(self, damping, free, pinned):
+    def solve(
+        self, damping: jax.Array, free: jax.Array, pinned: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         """Minimize over the free parameters, with the others where `pinned` says.
 
         Returns
@@ -89,12 +96,15 @@ class BoxProblem(Protocol):
         solved : (n, n, ...) array
             For `spread` and `rank`.
         """
+        ...
 
-    def spread(self, solved, q):
+    def spread(self, solved: jax.Array, q: jax.Array) -> jax.Array:
         """``sqrt(q' (A + damping)^-1 q)`` for a q that is zero but for free parameters."""
+        ...
 
-    def rank(self, solved, counts):
+    def rank(self, solved: jax.Array, counts: jax.Array) -> jax.Array:
         """Zero where a parameter that counts is not determined, see `levenberg_parameter`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,9 @@ class GramBox:
     def _diagonal(self):
         return jnp.stack([self.gram[j, j] for j in range(self.gradient.shape[0])])
 
-    def solve(self, damping, free, pinned):
+    def solve(
+        self, damping: jax.Array, free: jax.Array, pinned: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         """By a sweep of the rows that are free."""
         gradient, n = self.gradient, self.gradient.shape[0]
         eye = jnp.eye(n, dtype=bool).reshape(n, n, *(1,) * (gradient.ndim - 1))
@@ -130,16 +142,18 @@ class GramBox:
         swept = sweep(bordered, n, floor_of(n, gradient.dtype), free)
         return swept[:n, n], swept[:n, :n]
 
-    def spread(self, solved, q):
+    def spread(self, solved: jax.Array, q: jax.Array) -> jax.Array:
         """By the inverse that the sweep leaves."""
         return jnp.sqrt(jnp.maximum(-quadratic_form(solved, q), 0.0))
 
-    def rank(self, solved, counts):
+    def rank(self, solved: jax.Array, counts: jax.Array) -> jax.Array:
         """The reciprocal of the largest variance inflation."""
         return 1.0 / inflation(solved, self._diagonal, counts)
 
 
-def box_steps(problem, box, idle=False):
+def box_steps(
+    problem: BoxProblem, box: tuple[jax.Array, jax.Array], idle: jax.Array | bool = False
+) -> tuple[Callable[..., Any], jax.Array]:
     """The damped problem in a box as a function of the damping, for `levenberg_parameter`.
 
     Parameters

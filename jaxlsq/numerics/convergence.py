@@ -7,14 +7,19 @@ the evaluation limit and the three tests at machine precision.  A later test
 that holds overwrites the code of an earlier one within a group.
 """
 
+import jax
 import jax.numpy as jnp
 
+from jaxlsq.numerics.state import Options
+from jaxlsq.numerics.types import AnyArray
 from jaxlsq.status import Status
 
 __all__ = ["after_factorization", "after_trial", "reduction_test", "step_test"]
 
 
-def reduction_test(actual, predicted, ratio, tol):
+def reduction_test(
+    actual: jax.Array, predicted: jax.Array, ratio: jax.Array, tol: AnyArray
+) -> jax.Array:
     r"""True if the sum of squares can't be reduced by more than a fraction `tol`.
 
     .. math:: |\mathrm{actual}| \le tol,\quad \mathrm{predicted} \le tol,\quad
@@ -32,7 +37,7 @@ def reduction_test(actual, predicted, ratio, tol):
     return (jnp.abs(actual) <= tol) & (predicted <= tol) & (0.5 * ratio <= 1.0)
 
 
-def step_test(step_bound, xnorm, tol):
+def step_test(step_bound: jax.Array, xnorm: jax.Array, tol: AnyArray) -> jax.Array:
     r"""True if the step bound is at most `tol` times the scaled parameters.
 
     .. math:: \Delta \le tol \, \lVert D x \rVert
@@ -47,7 +52,7 @@ def step_test(step_bound, xnorm, tol):
     return step_bound <= tol * xnorm
 
 
-def after_factorization(gnorm, gtol):
+def after_factorization(gnorm: jax.Array, gtol: AnyArray) -> jax.Array:
     r"""Status after a new Jacobian: exit 4 if :math:`gnorm \le gtol`.
 
     Parameters
@@ -60,7 +65,13 @@ def after_factorization(gnorm, gtol):
     return jnp.where(gnorm <= gtol, Status.GTOL, Status.RUNNING).astype(jnp.int32)
 
 
-def after_trial(reductions, bound, gnorm, nfev, options):
+def after_trial(
+    reductions: tuple[jax.Array, jax.Array, jax.Array],
+    bound: tuple[jax.Array, jax.Array],
+    gnorm: jax.Array,
+    nfev: jax.Array,
+    options: Options,
+) -> jax.Array:
     """Status after a trial step: exits 1, 2, 3, then 5, 6, 7, 8.
 
     Parameters

@@ -8,14 +8,16 @@ of which the step needs R, P, the first n elements of :math:`Q^T f` and the norm
 of J's columns.  `jaxlsq.numerics.normal` has the other form, for many lanes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.numerics.bounds import box_steps
-from jaxlsq.numerics.linear_model import Box, Step
+from jaxlsq.numerics.linear_model import Box, Region, Step
 from jaxlsq.numerics.norm import divide, norm2, power_of_two
 from jaxlsq.numerics.trust_region import levenberg_parameter, norm
 
@@ -51,18 +53,18 @@ class Factor:
     column_norms: jax.Array
 
     @classmethod
-    def empty(cls, x0):
+    def empty(cls, x0: jax.Array) -> Self:
         """One of the right shapes, before the first Jacobian."""
         n, zeros = x0.shape[0], jnp.zeros_like(x0)
         return cls(jnp.zeros((n, n), x0.dtype), jnp.arange(n, dtype=jnp.int32), zeros, zeros)
 
     @property
-    def direction(self):
+    def direction(self) -> jax.Array:
         """The gradient J'f, but for a positive factor."""
         unit = power_of_two(jnp.max(jnp.abs(self.qtf)))
         return jnp.sum(self.r * (self.qtf / unit)[:, None], axis=0)[inverse(self.perm)]
 
-    def cosines(self, fnorm):
+    def cosines(self, fnorm: jax.Array) -> jax.Array:
         """Between the residual and each column; zero for a zero column."""
         norms = self.column_norms[self.perm]
         # J'f / (||J_j|| ||f||), from R'Q'f.
@@ -70,7 +72,7 @@ class Factor:
         cosines = jnp.abs(cosines) / jnp.where(norms == 0, 1.0, norms)
         return jnp.where(norms == 0, 0.0, cosines)[inverse(self.perm)]
 
-    def step(self, region, idle=False):
+    def step(self, region: Region, idle: jax.Array | bool = False) -> Step:
         """The Levenberg-Marquardt step inside the trust region; see `LinearModel.step`."""
         # All lengths in a unit near the norm of the residual, so that no square leaves
         # the range of the type.
@@ -91,7 +93,7 @@ class Factor:
         still = jnp.isinf(scale)
         return jnp.where(still[None, :], 0.0, self.r), jnp.where(still, 1.0, scale)
 
-    def step_in_box(self, box, region, idle=False):
+    def step_in_box(self, box: Box, region: Region, idle: jax.Array | bool = False) -> Step:
         """`step` with p inside a box; see `LinearModel.step_in_box`."""
         unit, back = power_of_two(region.fnorm), inverse(self.perm)
         r, scale = self._moving(region.scale)
@@ -109,7 +111,7 @@ class Factor:
         return Step(damping, (q / scale)[back], norm(q) * unit, model, damped, rank)
 
 
-def qr(jac, f):
+def qr(jac: jax.Array, f: jax.Array) -> Factor:
     """Householder QR with column pivoting of a Jacobian, applied to a residual.
 
     Parameters
@@ -149,7 +151,7 @@ def qr(jac, f):
     return Factor(r, perm, reduced[n, :n] * unit[n], norms[:n])
 
 
-def inverse(perm):
+def inverse(perm: jax.Array) -> jax.Array:
     """The inverse of a permutation, ``inverse(perm)[perm[j]] == j``.
 
     Parameters
@@ -167,7 +169,7 @@ def inverse(perm):
     )
 
 
-def reflector(v, j):
+def reflector(v: jax.Array, j: int | jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """MINPACK's Householder vector that maps v onto its element j.
 
     Parameters
@@ -194,7 +196,7 @@ def reflector(v, j):
     return divide(v, divisor) + jnp.where(at & (norm != 0), 1.0, 0.0), vj / divisor + 1.0, -norm
 
 
-def triangle(rows, n):
+def triangle(rows: jax.Array, n: int) -> jax.Array:
     """Householder triangularization without pivoting.
 
     Parameters
@@ -278,7 +280,9 @@ def _pivoted_triangle(rows, unit):
     return lax.fori_loop(0, n, eliminate, start)
 
 
-def damped_steps(r, qtf, scale):
+def damped_steps(
+    r: jax.Array, qtf: jax.Array, scale: jax.Array
+) -> tuple[Callable[..., Any], jax.Array]:
     r"""The damped problem as a function of the damping, for `levenberg_parameter`.
 
     Parameters
@@ -330,11 +334,13 @@ class TriangleBox:
     qtf: jax.Array
 
     @property
-    def gradient(self):
+    def gradient(self) -> jax.Array:
         """g."""
         return jnp.sum(self.r * self.qtf[:, None], axis=0)
 
-    def solve(self, damping, free, pinned):
+    def solve(
+        self, damping: jax.Array, free: jax.Array, pinned: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         """By a QR factorization of the free columns, stacked on the damping."""
         still = ~free | jnp.all(self.r == 0, axis=0)
         target = self.qtf - jnp.sum(self.r * pinned[None, :], axis=1)
@@ -345,11 +351,11 @@ class TriangleBox:
         multiplier = jnp.sum(self.r * rest[:, None], axis=0) - damping * q
         return jnp.where(free, q, multiplier), inverse
 
-    def spread(self, solved, q):
+    def spread(self, solved: jax.Array, q: jax.Array) -> jax.Array:
         """By the inverse of the triangle."""
         return norm(jnp.sum(solved * q[:, None], axis=0))
 
-    def rank(self, solved, counts):
+    def rank(self, solved: jax.Array, counts: jax.Array) -> jax.Array:
         """Zero for a column of zero, or one that the columns before it span exactly."""
         unusable = jnp.all(solved == 0, axis=1) | jnp.all(self.r == 0, axis=0)
         return jnp.where(jnp.any(unusable & counts), 0.0, 1.0).astype(self.r.dtype)

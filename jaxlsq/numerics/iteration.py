@@ -9,19 +9,23 @@ The first trial is the starting point, judged against an infinite cost, so that
 starting a lane needs no code of its own.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxlsq.numerics import convergence
-from jaxlsq.numerics.bounds import blocked
-from jaxlsq.numerics.linear_model import Box, Region
+from jaxlsq.numerics.bounds import Bounds, blocked
+from jaxlsq.numerics.linear_model import Box, LinearModel, Region
 from jaxlsq.numerics.norm import total
 from jaxlsq.numerics.safeguards import faint_columns, moved_start, turned_back
-from jaxlsq.numerics.state import Before, Trial
+from jaxlsq.numerics.state import Before, Options, State, Trial
 from jaxlsq.numerics.sweep import floor_of
 from jaxlsq.numerics.trust_region import reductions, resize
+from jaxlsq.numerics.types import AnyArray
 from jaxlsq.status import Status
 
 __all__ = ["final_status", "judge", "propose", "relinearize", "turn"]
@@ -29,7 +33,7 @@ __all__ = ["final_status", "judge", "propose", "relinearize", "turn"]
 ACCEPTED_RATIO = 1e-4
 
 
-def judge(state, trial_norm, options):
+def judge(state: State, trial_norm: jax.Array, options: Options) -> State:
     r"""Accept or reject the trial, resize the trust region, test for convergence.
 
     A trial is accepted if :math:`\rho \ge 10^{-4}`, the first one if it is
@@ -105,7 +109,14 @@ def _remembered(point, accepted):
     return jax.tree.map(lambda new, old: jnp.where(accepted, new, old), last, before)
 
 
-def relinearize(state, factor, options, evaluations, bounds=None, final=True):
+def relinearize(
+    state: State,
+    factor: LinearModel,
+    options: Options,
+    evaluations: int | jax.Array,
+    bounds: Bounds | None = None,
+    final: bool = True,
+) -> State:
     r"""Take in the linear model at an accepted point, and apply the gtol test.
 
     The scale of a parameter is the largest norm that its column of the Jacobian
@@ -169,7 +180,7 @@ def _scaled_norm(v, unit):
     return unit * jnp.sqrt(total(jnp.square(v / unit)))
 
 
-def propose(state, bounds=None):
+def propose(state: State, bounds: Bounds | None = None) -> State:
     """Find the next trial point inside the trust region, and the bounds if there are any.
 
     Parameters
@@ -220,7 +231,14 @@ def _at_once(function, otherwise, *arguments):
     return function(*arguments)
 
 
-def turn(state, trial_norm, take_in, options, bounds=None, stage=_at_once):
+def turn(
+    state: State,
+    trial_norm: jax.Array,
+    take_in: Callable[[State], State],
+    options: Options,
+    bounds: Bounds | None = None,
+    stage: Callable[..., Any] = _at_once,
+) -> State:
     """One trial: judge it, take in the linear model where it was accepted, propose the next.
 
     Parameters
@@ -245,7 +263,7 @@ def turn(state, trial_norm, take_in, options, bounds=None, stage=_at_once):
     return propose(take_in(state), bounds)
 
 
-def final_status(state):
+def final_status(state: State) -> jax.Array:
     """The status of a lane that has ended: success is finite and determined.
 
     One that converged where J is singular, or where its cost overflows, says so.
@@ -259,7 +277,7 @@ def final_status(state):
     return jnp.where(overflow, jnp.int32(Status.NONFINITE_COST), status)
 
 
-def least_rank(dtype, x):
+def least_rank(dtype: DTypeLike, x: jax.Array) -> AnyArray:
     """How small the reciprocal of `jaxlsq.numerics.sweep.inflation` is of a singular matrix.
 
     n times the pivots' floor: of which covariances, from eigenvalues, have all finite.

@@ -8,12 +8,18 @@ zero times infinity where the exponential overflows, and that of a square root i
 zero.  `repaired` takes such elements from finite differences.
 """
 
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.norm import divide
+from jaxlsq.numerics.types import AnyArray
 
 __all__ = [
     "EVALUATIONS",
@@ -31,7 +37,7 @@ __all__ = [
 ]
 
 
-def forward_step(x, relative_step, xp=jnp):
+def forward_step(x: AnyArray, relative_step: AnyArray, xp: ModuleType = jnp) -> AnyArray:
     r"""MINPACK's step: ``h = s |x|``, and s itself where that is zero.
 
     Parameters
@@ -51,7 +57,9 @@ def forward_step(x, relative_step, xp=jnp):
     return xp.where(h == 0, relative_step, h)
 
 
-def inside(x, h, bounds, central, xp=jnp):
+def inside(
+    x: AnyArray, h: AnyArray, bounds: tuple[AnyArray, AnyArray], central: bool, xp: ModuleType = jnp
+) -> tuple[AnyArray, AnyArray]:
     """The two points of each finite difference, inside the bounds.
 
     Parameters
@@ -143,7 +151,9 @@ METHODS = {
 EVALUATIONS = {"jacfwd": 0, "jacrev": 0, "cs": 0, "2-point": 1, "3-point": 2}
 
 
-def differentiate(fun, method, epsfcn, bounds=None):
+def differentiate(
+    fun: Callable[..., Any], method: str, epsfcn: AnyArray, bounds: Bounds | None = None
+) -> Callable[..., Any]:
     """The Jacobian of `fun` by `method`.
 
     Parameters
@@ -170,7 +180,9 @@ def differentiate(fun, method, epsfcn, bounds=None):
 REPAIR_EVALUATIONS = 2
 
 
-def repair_points(x, bounds, xp=jnp):
+def repair_points(
+    x: AnyArray, bounds: tuple[AnyArray, AnyArray] | None, xp: ModuleType = jnp
+) -> tuple[AnyArray, AnyArray]:
     """The two points of each difference that replaces a derivative, inside the bounds.
 
     Parameters
@@ -189,7 +201,9 @@ def repair_points(x, bounds, xp=jnp):
     return inside(x, h, bounds or (-infinite, infinite), True, xp)
 
 
-def difference_of(values, steps, xp=jnp):
+def difference_of(
+    values: Sequence[AnyArray], steps: tuple[AnyArray, AnyArray], xp: ModuleType = jnp
+) -> AnyArray:
     """The derivative by one parameter: central, or to the side where the function is finite.
 
     Parameters
@@ -214,7 +228,13 @@ def difference_of(values, steps, xp=jnp):
     return xp.where(run > 0, (high - low) / xp.where(run > 0, run, 1.0), nowhere)
 
 
-def repaired(fun, x, f, jac, bounds=None):
+def repaired(
+    fun: Callable[..., Any],
+    x: jax.Array,
+    f: jax.Array,
+    jac: jax.Array,
+    bounds: Bounds | None = None,
+) -> tuple[jax.Array, jax.Array]:
     """A Jacobian with differences for elements that are not finite where the residual is.
 
     Parameters
@@ -247,7 +267,7 @@ def repaired(fun, x, f, jac, bounds=None):
     return lax.cond(count > 0, by_differences, lambda: jac), count
 
 
-def repaired_columns(linear):
+def repaired_columns(linear: Callable[..., Any]) -> Callable[..., Any]:
     """`repaired` for ``linear(xs) -> f, columns`` of n scalars, as `linearized` gives it."""
 
     def careful(xs):
@@ -259,7 +279,13 @@ def repaired_columns(linear):
     return careful
 
 
-def repaired_on_host(fun, x, f, jac, bounds=None):
+def repaired_on_host(
+    fun: Callable[..., Any],
+    x: np.ndarray,
+    f: np.ndarray,
+    jac: np.ndarray,
+    bounds: Bounds | None = None,
+) -> tuple[np.ndarray, int]:
     """`repaired` for a Python function of NumPy arrays."""
     bad = ~np.isfinite(jac) & np.isfinite(f)[:, None]
     columns = np.flatnonzero(bad.any(axis=0))
@@ -278,7 +304,9 @@ def repaired_on_host(fun, x, f, jac, bounds=None):
     return jac, REPAIR_EVALUATIONS * columns.size
 
 
-def linearized(fun, method, epsfcn, bounds=None):
+def linearized(
+    fun: Callable[..., Any], method: str, epsfcn: AnyArray, bounds: Bounds | None = None
+) -> Callable[..., Any]:
     """The residual and its Jacobian's columns, for a function of scalars.
 
     Parameters

@@ -72,19 +72,24 @@ class LinearModel(Protocol):
     @property
     def column_norms(self) -> jax.Array:
         """Norms of J's columns (n, ...)."""
+        ...
 
     @property
     def direction(self) -> jax.Array:
         """The gradient J'f (n, ...), but for positive factors."""
+        ...
 
     def cosines(self, fnorm: jax.Array) -> jax.Array:
         """Between the residual and each column (n, ...); zero for a column of zeros."""
+        ...
 
     def step(self, region: Region, idle: jax.Array | bool = False) -> Step:
         """The Levenberg-Marquardt step inside a `Region`.
 
         Lanes that are `idle` wait for none of it; what they get is meaningless.
         """
+        ...
 
     def step_in_box(self, box: Box, region: Region, idle: jax.Array | bool = False) -> Step:
         """The same with p inside a box."""
+        ...

@@ -14,11 +14,26 @@ Poisson's, with the expected curvature (Fisher's scoring), P. McCullagh, J. A. N
 "Generalized Linear Models" (1989), section 2.5.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 
-__all__ = ["POISSON", "RHOS", "Poisson", "Robust", "first_factor", "scaled", "sum_of", "weighted"]
+from jaxlsq.numerics.types import AnyArray
+
+__all__ = [
+    "POISSON",
+    "RHOS",
+    "Loss",
+    "Poisson",
+    "Robust",
+    "first_factor",
+    "scaled",
+    "sum_of",
+    "weighted",
+]
 
 
 def _soft_l1(z):
@@ -62,15 +77,15 @@ class Robust:
         not converge.)
     """
 
-    rho: object
+    rho: Callable[..., Any]
     least: float = 0.5
 
     @property
-    def exact(self):
+    def exact(self) -> "Robust":
         """With the curvature that covariances are made of, as SciPy's."""
         return replace(self, least=0.0)
 
-    def __call__(self, f, scale):
+    def __call__(self, f: jax.Array, scale: AnyArray) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Residual, weight and loss, for the `scale` C."""
         u = f / scale
         z = u * u
@@ -80,7 +95,7 @@ class Robust:
         weight = jnp.sqrt(curvature)
         return first * f / weight, weight, value * scale * scale
 
-    def slope(self, f, scale):
+    def slope(self, f: jax.Array, scale: jax.Array) -> jax.Array:
         """The derivative of half the loss by the residuals."""
         _, first, _ = self._derivatives(jnp.square(f / scale))
         return first * f
@@ -106,11 +121,11 @@ class Poisson:
     """
 
     @property
-    def exact(self):
+    def exact(self) -> "Poisson":
         """Itself: the expected curvature is what covariances are made of."""
         return self
 
-    def __call__(self, mu, counts):
+    def __call__(self, mu: jax.Array, counts: AnyArray) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Residual (Pearson's), weight and deviance at a model's values.
 
         Minima and maxima stand where one would select: XLA:CPU computes what a selection
@@ -123,6 +138,8 @@ class Poisson:
 
 
 POISSON = Poisson()
+
+Loss: TypeAlias = Robust | Poisson
 
 # The model where it is zero; its reciprocal is far from the end of float32's range.
 SMALLEST_MEAN = 1e-30
@@ -149,7 +166,7 @@ def _deviance(mu, counts):
     return 2.0 * (near + is_far * (half - near))
 
 
-def first_factor(loss):
+def first_factor(loss: Loss | None) -> float:
     """The first step bound, by the norm of the scaled start: MINPACK's, and less with outliers.
 
     Far from the solution all points are outliers, and the first step says little.
@@ -157,7 +174,9 @@ def first_factor(loss):
     return 1.0 if isinstance(loss, Robust) else 100.0
 
 
-def weighted(loss, f, columns, extra):
+def weighted(
+    loss: Loss | None, f: AnyArray, columns: Sequence[AnyArray], extra: AnyArray
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Rows and columns for the normal equations.
 
     Parameters
@@ -193,11 +212,11 @@ def weighted(loss, f, columns, extra):
     return (residual, value), tuple(weight * column for column in columns)
 
 
-def scaled(rows, factor):
+def scaled(rows: Sequence[jax.Array], factor: jax.Array) -> tuple[jax.Array, ...]:
     """Rows in another unit: the residual times a factor, the loss times its square."""
     return (rows[0] * factor, *(value * factor * factor for value in rows[1:]))
 
 
-def sum_of(rows):
+def sum_of(rows: Sequence[jax.Array]) -> jax.Array:
     """What is minimized, along the last axis."""
     return jnp.sum(rows[1] if len(rows) > 1 else rows[0] * rows[0], axis=-1)

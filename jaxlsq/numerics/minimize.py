@@ -1,7 +1,9 @@
 """One fit on the device: the residual at each trial, its Jacobian where the trial was accepted."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +13,10 @@ from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.factor import Factor, qr
 from jaxlsq.numerics.iteration import relinearize, turn
 from jaxlsq.numerics.jacobian import repaired
-from jaxlsq.numerics.loss import sum_of, weighted
+from jaxlsq.numerics.loss import Loss, sum_of, weighted
 from jaxlsq.numerics.norm import norm2
-from jaxlsq.numerics.state import start
+from jaxlsq.numerics.state import Options, State, start
+from jaxlsq.numerics.types import AnyArray
 from jaxlsq.status import Status
 
 __all__ = ["Terms", "minimize"]
@@ -35,25 +38,25 @@ class Terms:
     """
 
     bounds: Bounds
-    extra: jax.Array
-    loss: object = field(default=None, metadata={"static": True})
+    extra: AnyArray
+    loss: Loss | None = field(default=None, metadata={"static": True})
 
-    def norm(self, f):
+    def norm(self, f: AnyArray) -> jax.Array:
         """The square root of what is minimized."""
         if self.loss is None:
             return norm2(f)
         rows, _ = weighted(self.loss, f, (), self.extra)
         return jnp.sqrt(sum_of(rows))
 
-    def weighted(self, jac, f):
+    def weighted(self, jac: AnyArray, f: AnyArray) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Rows and columns for the normal equations."""
         return weighted(self.loss, f, tuple(jac.T), self.extra)
 
-    def exact(self, jac, f):
+    def exact(self, jac: AnyArray, f: AnyArray) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The same with the curvature that covariances are made of."""
         return replace(self, loss=self.loss and self.loss.exact).weighted(jac, f)
 
-    def factor(self, jac, f):
+    def factor(self, jac: AnyArray, f: AnyArray) -> Factor:
         """The factorization of the weighted problem."""
         rows, columns = self.weighted(jac, f)
         jac, f = jnp.stack(columns, axis=1), rows[0]
@@ -61,7 +64,16 @@ class Terms:
         return qr(jnp.pad(jac, ((0, missing), (0, 0))), jnp.pad(f, (0, missing)))
 
 
-def minimize(residual, jacobian, begin, options, *, evaluations=0, terms=None, rounds=None):
+def minimize(
+    residual: Callable[..., Any],
+    jacobian: Callable[..., Any],
+    begin: jax.Array | tuple[State, jax.Array],
+    options: Options,
+    *,
+    evaluations: int | jax.Array = 0,
+    terms: Terms | None = None,
+    rounds: jax.Array | None = None,
+) -> tuple[State, jax.Array]:
     r"""Minimize :math:`\tfrac12 \lVert f(x) \rVert^2` from `x0`, for one lane.
 
     Parameters

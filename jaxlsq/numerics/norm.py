@@ -1,7 +1,12 @@
 """The Euclidean norm that neither overflows nor underflows."""
 
+from types import ModuleType
+
+import jax
 import jax.numpy as jnp
 from jax import lax
+
+from jaxlsq.numerics.types import AnyArray
 
 __all__ = ["divide", "norm2", "power_of_two", "total"]
 
@@ -9,7 +14,7 @@ __all__ = ["divide", "norm2", "power_of_two", "total"]
 UNROLLED_TERMS = 32
 
 
-def norm2(v, axis=-1, xp=jnp):
+def norm2(v: AnyArray, axis: int = -1, xp: ModuleType = jnp) -> AnyArray:
     r"""Euclidean norm :math:`\sqrt{\sum_i v_i^2}` along `axis`.
 
     Components are divided by the largest one only where their squares would
@@ -44,7 +49,7 @@ def norm2(v, axis=-1, xp=jnp):
     return xp.squeeze(unit, axis) * xp.sqrt(xp.sum(xp.square(v / unit), axis=axis))
 
 
-def power_of_two(v):
+def power_of_two(v: AnyArray) -> jax.Array:
     """The power of two in (v, 2 v], to divide by which rounds nothing.
 
     Parameters
@@ -64,7 +69,7 @@ def power_of_two(v):
     return jnp.where(usable, jnp.minimum(power, 2.0 ** (jnp.finfo(v.dtype).maxexp - 2)), 1.0)
 
 
-def divide(v, divisor):
+def divide(v: AnyArray, divisor: AnyArray) -> jax.Array:
     """``v / divisor``, rounded once, with a scalar divisor.
 
     XLA would multiply by the reciprocal, which rounds twice: a number divided by
@@ -73,7 +78,7 @@ def divide(v, divisor):
     return v / lax.optimization_barrier(jnp.broadcast_to(divisor, v.shape))
 
 
-def total(v):
+def total(v: jax.Array) -> jax.Array:
     """Sum along the first, short axis.
 
     With lanes behind it, term by term: XLA:CPU vectorizes that over the lanes, and not a

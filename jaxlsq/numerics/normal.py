@@ -10,13 +10,15 @@ Lanes are the *last* axis here, so that the algebra of size n is done for all la
 one lane alone has no such axis.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import jax
 import jax.numpy as jnp
 
 from jaxlsq.numerics.bounds import GramBox, box_steps
-from jaxlsq.numerics.linear_model import Box, Step
+from jaxlsq.numerics.linear_model import Box, Region, Step
 from jaxlsq.numerics.loss import sum_of
 from jaxlsq.numerics.norm import total
 from jaxlsq.numerics.sweep import floor_of, inflation, quadratic_form, sweep
@@ -48,7 +50,7 @@ class Normal:
     sizes: jax.Array
 
     @classmethod
-    def empty(cls, x0):
+    def empty(cls, x0: jax.Array) -> Self:
         """One of the right shapes, before the first Jacobian."""
         n, lanes = x0.shape[0], x0.shape[1:]
         return cls(
@@ -63,26 +65,26 @@ class Normal:
         return jnp.sqrt(jnp.stack([self.gram[j, j] for j in range(self.gram.shape[0])]))
 
     @property
-    def column_norms(self):
+    def column_norms(self) -> jax.Array:
         """Norms of J's columns."""
         return self._lengths * self.unit / self.sizes
 
     @property
-    def direction(self):
+    def direction(self) -> jax.Array:
         """The gradient J'f, but for positive factors."""
         return self.gradient
 
-    def largest_gradient(self, held):
+    def largest_gradient(self, held: jax.Array | bool) -> jax.Array:
         """The largest element of the gradient, but for parameters that are held."""
         gradient = jnp.where(held, 0.0, jnp.abs(self.gradient)) * self.unit / self.sizes
         return jnp.max(gradient, axis=0) * self.unit
 
-    def cosines(self, fnorm):
+    def cosines(self, fnorm: jax.Array) -> jax.Array:
         """Between the residual and each column; zero for a zero column."""
         lengths, cosines = self._lengths, jnp.abs(self.gradient) / (fnorm / self.unit)
         return jnp.where(lengths == 0, 0.0, cosines / jnp.where(lengths == 0, 1.0, lengths))
 
-    def step(self, region, idle=False):
+    def step(self, region: Region, idle: jax.Array | bool = False) -> Step:
         """The Levenberg-Marquardt step; see `LinearModel.step`.
 
         A parameter of infinite scale has a column of zero.
@@ -97,7 +99,7 @@ class Normal:
         damped = damping * jnp.square(step_norm / region.fnorm)
         return Step(damping, q / scale * self.sizes, step_norm, model, damped, rank)
 
-    def step_in_box(self, box, region, idle=False):
+    def step_in_box(self, box: Box, region: Region, idle: jax.Array | bool = False) -> Step:
         """`step` with p inside a box; see `LinearModel.step_in_box`."""
         scale, gram, gradient = self._scaled(region.scale)
         finite = jnp.where(jnp.isinf(scale), 1.0, scale)
@@ -119,7 +121,13 @@ class Normal:
         return scale, gram, self.gradient / scale
 
 
-def normal_equations(columns, rows, unit, sizes=1.0, factors=None):
+def normal_equations(
+    columns: Sequence[jax.Array],
+    rows: Sequence[jax.Array],
+    unit: jax.Array,
+    sizes: jax.Array | float = 1.0,
+    factors: Sequence[jax.Array | None] | None = None,
+) -> tuple[Normal, jax.Array]:
     """The normal equations, and the norm of the residual.
 
     Parameters

@@ -10,6 +10,8 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
+from jaxlsq.numerics.bounds import Bounds
+from jaxlsq.numerics.state import State
 from jaxlsq.status import Status
 
 __all__ = ["faint_columns", "moved_start", "turned_back"]
@@ -27,7 +29,7 @@ TURNS = 6
 TURN_SHRINK = 0.1
 
 
-def faint_columns(state, norms, fnorm):
+def faint_columns(state: State, norms: jax.Array, fnorm: jax.Array) -> jax.Array:
     r"""Norms of columns that may be nothing but rounding, and zero for the others.
 
     A column is faint where its parameter, changed by all of itself, would change the residual by
@@ -52,7 +54,9 @@ def faint_columns(state, norms, fnorm):
     return jnp.where(is_small & suspect, norms, 0.0)
 
 
-def turned_back(state, taken, norms, bounds, final=True):
+def turned_back(
+    state: State, taken: State, norms: jax.Array, bounds: Bounds, final: bool = True
+) -> State:
     """Undo a step that landed on a bound where the residual depends on less than before.
 
     The floor of a time constant, say: nothing depends on the other parameters there, and no step
@@ -61,6 +65,7 @@ def turned_back(state, taken, norms, bounds, final=True):
     lower, upper = bounds
     old, point = state.point, taken.point
     before = old.before
+    assert before is not None  # with bounds there is one
 
     def at_bound(x):
         return ((x <= lower) | (x >= upper)) & (lower < upper)
@@ -104,7 +109,7 @@ def turned_back(state, taken, norms, bounds, final=True):
     )
 
 
-def moved_start(x, bounds):
+def moved_start(x: jax.Array, bounds: Bounds | None) -> jax.Array:
     """Each parameter moved by a few of its epsilons, differently, inside the bounds."""
     n = x.shape[0]
     number = jnp.arange(1, n + 1, dtype=x.dtype).reshape(n, *(1,) * (x.ndim - 1))

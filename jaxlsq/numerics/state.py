@@ -1,11 +1,13 @@
 """What a fit is between two trials, and what the caller may set of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
 from jaxlsq.numerics.linear_model import LinearModel
+from jaxlsq.numerics.types import AnyArray
 from jaxlsq.status import Status
 
 __all__ = ["Before", "Options", "Point", "State", "Trial", "start"]
@@ -31,13 +33,13 @@ class Options:
         Relative error of the residual, for finite differences.
     """
 
-    ftol: jax.Array
-    xtol: jax.Array
-    gtol: jax.Array
-    max_nfev: jax.Array
-    factor: jax.Array
-    diag: jax.Array
-    epsfcn: jax.Array
+    ftol: AnyArray
+    xtol: AnyArray
+    gtol: AnyArray
+    max_nfev: AnyArray
+    factor: AnyArray
+    diag: AnyArray
+    epsfcn: AnyArray
 
 
 @jax.tree_util.register_dataclass
@@ -100,7 +102,7 @@ class State:
     status: jax.Array  # a code of `Status`
 
 
-def start(x0, empty, bounded=False):
+def start(x0: jax.Array, empty: Callable[[jax.Array], LinearModel], bounded: bool = False) -> State:
     """The state whose first trial is the starting point.
 
     Parameters

@@ -7,15 +7,18 @@ Sources: J. H. Goodnight, "A tutorial on the SWEEP operator", The American Stati
 Numerical Algorithms", sections 10.3 and 14.4.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from jaxlsq.numerics.norm import total
+from jaxlsq.numerics.types import AnyArray
 
 __all__ = ["floor_of", "inflation", "quadratic_form", "sweep", "symmetric_inverse"]
 
 
-def floor_of(n, dtype):
+def floor_of(n: int, dtype: DTypeLike) -> AnyArray:
     """How small a pivot is zero to rounding, relative to its diagonal element.
 
     Of 32,000 fits with two parameters of which only the product counts, and the like, n eps
@@ -24,7 +27,7 @@ def floor_of(n, dtype):
     return 4 * n * jnp.finfo(dtype).eps
 
 
-def inflation(swept, diagonal, counts=True):
+def inflation(swept: jax.Array, diagonal: jax.Array, counts: jax.Array | bool = True) -> jax.Array:
     r"""The largest variance inflation: how far a matrix is from singular.
 
     .. math:: \max_j A_{jj} (A^{-1})_{jj} = \max_j \frac{1}{1 - R_j^2}
@@ -50,12 +53,12 @@ def inflation(swept, diagonal, counts=True):
     return jnp.maximum(jnp.max(jnp.where(counts, values, 1.0), axis=0), 1.0)
 
 
-def quadratic_form(matrix, q):
+def quadratic_form(matrix: jax.Array, q: jax.Array) -> jax.Array:
     """q' M q, with M symmetric."""
     return total(total(matrix * q[:, None]) * q)
 
 
-def symmetric_inverse(matrix):
+def symmetric_inverse(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The inverse of a symmetric matrix, by the sweep operator.
 
     Parameters
@@ -78,7 +81,9 @@ def symmetric_inverse(matrix):
     return -swept / scale[:, None] / scale[None, :], jnp.all(positive & (pivots < 0), axis=0)
 
 
-def sweep(matrix, count, floor, free=None):
+def sweep(
+    matrix: jax.Array, count: int, floor: AnyArray, free: jax.Array | None = None
+) -> jax.Array:
     """Sweep the first rows of a symmetric matrix; what is not usable becomes zero.
 
     Parameters

@@ -5,6 +5,10 @@ theory", Lecture Notes in Mathematics 630 (1978), sections 4 and 5, and
 MINPACK's ``lmpar``, ``qrsolv`` and ``lmder``.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -17,7 +21,14 @@ LENGTH_TOLERANCE = 0.1
 MAX_TRIES = 10
 
 
-def levenberg_parameter(attempt, gradient, step_bound, damping, idle=False, sides=None):
+def levenberg_parameter(
+    attempt: Callable[..., Any],
+    gradient: jax.Array,
+    step_bound: jax.Array,
+    damping: jax.Array,
+    idle: jax.Array | bool = False,
+    sides: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     r"""The damping whose step is as long as the trust region allows.
 
     Finds :math:`\lambda \ge 0` such that the minimizer p of
@@ -116,12 +127,14 @@ def levenberg_parameter(attempt, gradient, step_bound, damping, idle=False, side
     return bounds[0], p, rank
 
 
-def norm(v):
+def norm(v: jax.Array) -> jax.Array:
     """Plain Euclidean norm along the first axis, for vectors in a unit of their size."""
     return jnp.sqrt(total(v * v))
 
 
-def reductions(relative_norm, model, damped):
+def reductions(
+    relative_norm: jax.Array, model: jax.Array, damped: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     r"""Actual and predicted relative reduction of the sum of squares, and their ratio.
 
     .. math::
@@ -150,7 +163,13 @@ def reductions(relative_norm, model, damped):
     return actual, predicted, ratio
 
 
-def resize(step_bound, damping, step_norm, reduction, relative_norm):
+def resize(
+    step_bound: jax.Array,
+    damping: jax.Array,
+    step_norm: jax.Array,
+    reduction: tuple[jax.Array, jax.Array, jax.Array],
+    relative_norm: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
     r"""New step bound and damping after a trial.
 
     - :math:`\rho \le 1/4`: the bound shrinks by the minimizer of a quadratic

@@ -1,15 +1,21 @@
 """Bounds at the front doors: what all of SciPy's spellings mean, and what is wrong."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from numpy.typing import ArrayLike
 
 from jaxlsq.numerics.bounds import Bounds
+from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.types import BoundsLike, PyTree
 
 __all__ = ["check_box", "inward", "pair", "traced_bounds", "vectors"]
 
 
-def pair(bounds):
+def pair(bounds: BoundsLike) -> Bounds:
     """`Bounds` as they are given: ``(lower, upper)``, or an object with `lb` and `ub`.
 
     Raises
@@ -27,7 +33,13 @@ def pair(bounds):
     return Bounds(*bounds)
 
 
-def check_box(lower, upper, x0, name="x0", names=None):
+def check_box(
+    lower: ArrayLike,
+    upper: ArrayLike,
+    x0: ArrayLike | None,
+    name: str = "x0",
+    names: Sequence[str] | None = None,
+) -> None:
     """Raise ValueError where bounds are impossible, or a start is outside of them.
 
     Parameters
@@ -58,7 +70,7 @@ def check_box(lower, upper, x0, name="x0", names=None):
         )
 
 
-def inward(lower, upper, dtype):
+def inward(lower: ArrayLike, upper: ArrayLike, dtype: np.dtype) -> Bounds:
     """Bounds in the type of the computation, rounded so that what is inside stays inside."""
     with np.errstate(over="ignore"):  # beyond the type's range is infinite
         low, high = np.asarray(lower).astype(dtype), np.asarray(upper).astype(dtype)
@@ -79,7 +91,7 @@ def _at(values, bad):
     return np.broadcast_to(values, bad.shape)[bad][0]
 
 
-def vectors(bounds, n):
+def vectors(bounds: BoundsLike, n: int) -> Bounds:
     """`Bounds` of one problem as (n,) arrays.
 
     Raises
@@ -96,7 +108,7 @@ def vectors(bounds, n):
     return Bounds(np.broadcast_to(lower, (n,)), np.broadcast_to(upper, (n,)))
 
 
-def traced_bounds(bounds, layout, x0, dtype):
+def traced_bounds(bounds: BoundsLike, layout: Layout, x0: PyTree, dtype: np.dtype) -> Bounds | None:
     """Bounds inside a JAX program, traced or not, as vectors of the computation's type.
 
     Parameters
@@ -121,13 +133,13 @@ def traced_bounds(bounds, layout, x0, dtype):
     if bounds is None:
         return None
     sides = [_side(side, layout) for side in pair(bounds)]
-    traced = [any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(s)) for s in sides]
+    traced = [any(isinstance(v, Tracer) for v in jax.tree.leaves(s)) for s in sides]
     if not any(traced):
         lower, upper = sides
         if np.all(lower == -np.inf) and np.all(upper == np.inf):
             return None
         leaves = jax.tree.leaves(x0)
-        known = not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        known = not any(isinstance(leaf, Tracer) for leaf in leaves)
         start = np.concatenate([np.ravel(leaf) for leaf in leaves]) if known else None
         check_box(lower, upper, start)
         sides = inward(lower, upper, dtype)
@@ -137,7 +149,7 @@ def traced_bounds(bounds, layout, x0, dtype):
 def _side(side, layout):
     """One side's bounds as a vector of n, of NumPy unless it is traced."""
     leaves = jax.tree.leaves(side)
-    xp = jnp if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) else np
+    xp = jnp if any(isinstance(leaf, Tracer) for leaf in leaves) else np
     if len(leaves) == 1 and np.shape(leaves[0]) in ((), (layout.n,)):
         return xp.broadcast_to(xp.asarray(leaves[0]) * 1.0, (layout.n,))
     if isinstance(side, (list, tuple)) and len(side) == layout.n == len(leaves):

@@ -4,11 +4,15 @@ Exception types are SciPy's; messages name the argument, what was expected and
 what came.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxlsq.numerics.jacobian import METHODS
+from jaxlsq.numerics.types import AnyArray
 from jaxlsq.problem.containers import no_mask
 
 __all__ = [
@@ -35,12 +39,12 @@ _HINTS = {
 }
 
 
-def as_tuple(args):
+def as_tuple(args: Any) -> tuple[Any, ...]:
     """Extra arguments as a tuple; a single value stands for a tuple of one."""
     return args if isinstance(args, tuple) else (args,)
 
 
-def as_residual(value, name="func"):
+def as_residual(value: Any, name: str = "func") -> AnyArray:
     """What a residual function returned, as a 1-D real array, traced or not.
 
     Raises
@@ -74,13 +78,13 @@ def as_residual(value, name="func"):
     return array.reshape(-1)
 
 
-def as_array(value):
+def as_array(value: Any) -> AnyArray:
     """An array, a number or a nested list of them as an array, traced if any of it is."""
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
     return jnp.asarray(value) if traced else np.asarray(value)
 
 
-def as_jacobian(value, name):
+def as_jacobian(value: Any, name: str) -> AnyArray:
     """What a function returned for a Jacobian, as an array, traced or not.
 
     Raises
@@ -94,7 +98,7 @@ def as_jacobian(value, name):
     return array
 
 
-def check_lengths(n, m):
+def check_lengths(n: int, m: int) -> None:
     """Raise TypeError unless there are at least as many residuals as parameters."""
     if n > m:
         raise TypeError(
@@ -103,7 +107,9 @@ def check_lengths(n, m):
         )
 
 
-def check_jacobian_shape(shape, m, n, col_deriv, name="Dfun"):
+def check_jacobian_shape(
+    shape: tuple[int, ...], m: int, n: int, col_deriv: bool, name: str = "Dfun"
+) -> None:
     """Raise TypeError unless a Jacobian has the shape that `col_deriv` says."""
     expected = (n, m) if col_deriv else (m, n)
     if tuple(shape) == expected:
@@ -120,13 +126,15 @@ def check_jacobian_shape(shape, m, n, col_deriv, name="Dfun"):
     )
 
 
-def check_callable(name, function):
+def check_callable(name: str, function: Any) -> None:
     """Raise TypeError unless it can be called."""
     if not callable(function):
         raise TypeError(f"{name} must be callable, got {type(function).__name__}.")
 
 
-def check_method(name, value, error=ValueError, none=False):
+def check_method(
+    name: str, value: Any, error: type[Exception] = ValueError, none: bool = False
+) -> None:
     """Raise unless a Jacobian is a function or the name of a method (or None)."""
     if callable(value) or (isinstance(value, str) and value in METHODS) or (none and value is None):
         return
@@ -134,7 +142,7 @@ def check_method(name, value, error=ValueError, none=False):
     raise error(f"{name} must be {words} one of {sorted(METHODS)}, got {value!r}.")
 
 
-def unknown_keyword(door, name):
+def unknown_keyword(door: str, name: str) -> str:
     """The text of an error for a keyword that a front door does not have."""
     hint = _HINTS.get(name)
     said = f"{door} got an unexpected keyword argument {name!r}"

@@ -4,6 +4,7 @@ None of the libraries that make them is imported: what counts is what an object 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +24,12 @@ __all__ = [
 ]
 
 
-def is_real(dtype):
+def is_real(dtype: Any) -> bool:
     """Whether a NumPy dtype is of real numbers, those of `ml_dtypes` among them."""
     return np.dtype(dtype).kind in "fiub" or bool(jnp.issubdtype(dtype, jnp.floating))
 
 
-def as_array_like(value, name):
+def as_array_like(value: Any, name: str) -> Any:
     """What has a shape, a NumPy dtype and slices by position as it is; all else as an array.
 
     Raises
@@ -70,9 +71,10 @@ def _in_memory(value, name):
     except (ValueError, TypeError) as error:
         reason = str(error).splitlines()[0][:120]
         raise type(error)(f"{name} must be an array: {reason}") from None
-    if array.dtype == object and hasattr(value, "to_numpy"):  # missing values of a Series
+    to_numpy = getattr(value, "to_numpy", None)
+    if array.dtype == object and to_numpy is not None:  # missing values of a Series
         try:
-            return value.to_numpy(dtype=float, na_value=np.nan)
+            return to_numpy(dtype=float, na_value=np.nan)
         except (TypeError, ValueError):
             return array
     return array
@@ -85,15 +87,15 @@ def _in_memory(value, name):
 class View:
     """An array-like that is computed from another, block by block, as that is read."""
 
-    array: object
+    array: Any
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """Of the array."""
         return tuple(self.array.shape)
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype:
         """Of the array."""
         return np.dtype(self.array.dtype)
 
@@ -101,11 +103,11 @@ class View:
 class MaskedView(View):
     """What is read in blocks that are masked arrays (a netCDF4 variable)."""
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> np.ma.MaskedArray:
         return np.ma.asarray(self.array[index])
 
 
-def is_masked(value):
+def is_masked(value: Any) -> bool:
     """Whether an array, or a block of one that `as_array_like` gave, has a mask."""
     return isinstance(value, (np.ma.MaskedArray, MaskedView))
 
@@ -114,7 +116,7 @@ def _is_ma(value):
     return isinstance(value, np.ma.MaskedArray)
 
 
-def no_mask(value, name):
+def no_mask(value: Any, name: str) -> Any:
     """Raise ValueError for a masked array with masked elements, where those mean nothing."""
     if isinstance(value, (list, tuple)) and any(map(_is_ma, value)):
         value = np.ma.array(value)
@@ -123,7 +125,8 @@ def no_mask(value, name):
     count = np.count_nonzero(np.ma.getmaskarray(value)) if _is_ma(value) else 0
     if count:
         raise ValueError(
-            f"{name} has {count} masked elements of {value.size}; fill them, {name}.filled(value)."
+            f"{name} has {count} masked elements of {np.size(value)}; fill them, "
+            f"{name}.filled(value)."
         )
     return value
 
@@ -131,12 +134,12 @@ def no_mask(value, name):
 # --- names -------------------------------------------------------------------
 
 
-def is_table(value):
+def is_table(value: Any) -> bool:
     """Whether a value is a DataFrame: columns with names, and rows."""
     return hasattr(value, "columns") and hasattr(value, "__getitem__") and _ndim(value) == 2
 
 
-def by_name(value):
+def by_name(value: Any) -> Any:
     """A Series whose index are names, or a DataFrame whose columns are, as a dict of arrays.
 
     Anything else is returned as it is.
@@ -159,7 +162,7 @@ def _ndim(value):
 # --- one value for one call of a user's function ------------------------------
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """A Series, DataArray or the like of numbers as a NumPy array; anything else as it is.
 
     JAX takes no such objects.  Tables are left: their columns have names that a model may use.
@@ -172,7 +175,7 @@ def plain(value):
     return array if is_real(array.dtype) else value
 
 
-def for_jax(value):
+def for_jax(value: Any) -> Any:
     """A user's argument as JAX takes it: `plain`, and a table by its columns."""
     return Columns(value) if is_table(value) else plain(value)
 
@@ -181,13 +184,13 @@ def for_jax(value):
 class Columns:
     """A table whose columns are arrays, and in all else itself."""
 
-    table: object
+    table: Any
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> Any:
         return plain(self.table[key])
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return plain(getattr(self.table, name))
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.table, dtype)

@@ -1,11 +1,14 @@
 """Covariance matrices of the data: the factors that make residuals independent."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.problem.containers import no_mask
 from jaxlsq.problem.sources import Source, check_open
+from jaxlsq.problem.types import Batch
 from jaxlsq.tracing.settings import own_settings
 
 __all__ = ["is_covariance", "whitening"]
@@ -13,7 +16,7 @@ __all__ = ["is_covariance", "whitening"]
 BLOCK = 1024
 
 
-def is_covariance(sigma, shape):
+def is_covariance(sigma: Any, shape: tuple[int, ...]) -> bool:
     """Whether a `sigma` is matrices (..., m, m) and not what broadcasts to `shape`, (..., m).
 
     Raises
@@ -43,7 +46,9 @@ def is_covariance(sigma, shape):
     return False
 
 
-def whitening(sigma, shape, batch, dtype):
+def whitening(
+    sigma: Any, shape: tuple[int, ...], batch: Batch, dtype: np.dtype
+) -> np.ndarray | Source:
     r"""Inverses of the Cholesky factors of covariances, shared (m, m) or a `Source`.
 
     .. math:: W = L^{-1}, \quad C = L L^T, \quad \lVert W r \rVert^2 = r^T C^{-1} r

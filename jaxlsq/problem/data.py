@@ -1,15 +1,17 @@
 """Data of `fit`: the arrays of problems of one shape, their starts, and lists of arrays."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.numerics.loss import POISSON
+from jaxlsq.numerics.loss import POISSON, Loss
 from jaxlsq.problem.containers import as_array_like, is_masked
 from jaxlsq.problem.covariance import is_covariance, whitening
-from jaxlsq.problem.functions import Counts, ModelJacobian, ModelResidual, scale_of
+from jaxlsq.problem.functions import Counts, ModelJacobian, ModelResidual, Policy, Predict, scale_of
 from jaxlsq.problem.inputs import broadcast_source, float_dtype, split_data, whole
 from jaxlsq.problem.losses import not_counts
 from jaxlsq.problem.parameters import Layout
@@ -18,6 +20,7 @@ from jaxlsq.problem.readings import EACH, Leaf
 from jaxlsq.problem.sources import Source
 from jaxlsq.problem.starts import Start
 from jaxlsq.problem.task import Task
+from jaxlsq.problem.types import Batch, Parts, PyTree, PyTreeDef
 from jaxlsq.tracing.shapes import shapes_of
 from jaxlsq.tracing.untraceable import JAX_ERRORS, untraceable
 
@@ -28,14 +31,21 @@ __all__ = ["Pieces", "as_params", "check_counts", "check_nan", "guessed_start"]
 class Pieces:
     """The arrays of problems of one shape."""
 
-    lanes: dict
-    shared: dict
-    x: object
-    batch: tuple
+    lanes: dict[str, Source]
+    shared: Parts
+    x: Callable[..., PyTree]
+    batch: Batch
     dtype: np.dtype
 
     @classmethod
-    def of(cls, xdata, ydata, points, batch, policy):
+    def of(
+        cls,
+        xdata: tuple[list[Leaf], PyTreeDef],
+        ydata: Any,
+        points: dict[str, Any],
+        batch: Batch,
+        policy: Policy,
+    ) -> Self:
         """Sources and shared arrays from what the caller gave.
 
         Parameters
@@ -68,7 +78,14 @@ class Pieces:
         _check_positive(shared, policy)
         return cls(lanes, shared, x, batch, dtype)
 
-    def task(self, predict, policy, jac, layout, loss=None):
+    def task(
+        self,
+        predict: Predict,
+        policy: Policy,
+        jac: str | Callable[..., Any],
+        layout: Layout,
+        loss: Loss | None = None,
+    ) -> Task:
         """The `Task` of these problems."""
         counts = loss is POISSON
         return Task(
@@ -164,10 +181,10 @@ def _scalar_layout(layout, by_name):
 class _Guess:
     """The user's guess as a vector."""
 
-    guess: object
+    guess: Callable[..., Any]
     layout: Layout
-    x: object
-    policy: object
+    x: Callable[..., Any]
+    policy: Policy
 
     def __call__(self, lane, shared):
         y = self.policy.filled(lane, shared)
@@ -175,7 +192,7 @@ class _Guess:
         return packed.astype(y.dtype)
 
 
-def guessed_start(p0, pieces, policy):
+def guessed_start(p0: Callable[..., Any], pieces: Pieces, policy: Policy) -> Start:
     """`Start` of a guess, with parameters as it returns them.
 
     Parameters
@@ -207,7 +224,7 @@ def guessed_start(p0, pieces, policy):
     return Start(layout, None, _Guess(p0, layout, pieces.x, policy))
 
 
-def as_params(params):
+def as_params(params: PyTree) -> PyTree:
     """A guess as a dict of scalars or a vector."""
     if isinstance(params, dict) and params:
         return params
@@ -220,7 +237,7 @@ def as_params(params):
     return jnp.stack([jnp.asarray(p) for p in params])
 
 
-def check_nan(parts):
+def check_nan(parts: Iterable[tuple[Any, ...]]) -> None:
     """Raise ValueError for a NaN in xdata, ydata or sigma, where it is not masked."""
     for _, (leaves, _), ydata, sigma, _ in parts:
         arrays = [("xdata", leaf.array) for leaf in leaves] + [("ydata", ydata)]
@@ -239,7 +256,7 @@ def _holds_nan(block):
     return values.dtype.kind not in "iub" and bool(np.isnan(values).any())
 
 
-def check_counts(parts):
+def check_counts(parts: Iterable[tuple[Any, ...]]) -> None:
     """Raise ValueError for ydata that are not counts, where they are not masked."""
     for _, _, ydata, _, mask in parts:
         live = True if mask is None else np.broadcast_to(np.asarray(mask), ydata.shape)

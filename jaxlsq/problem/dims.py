@@ -1,11 +1,13 @@
 """Arrays whose dims have names (xarray's): aligned with ydata by name, never by position."""
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import jax
 import numpy as np
 
 from jaxlsq.problem.readings import EACH, SHARED, Leaf
+from jaxlsq.problem.types import BoundsLike, PyTree
 
 __all__ = ["Dims"]
 
@@ -22,14 +24,19 @@ class Dims:
     sizes : tuple of int
     """
 
-    names: tuple | None
-    sizes: tuple
+    names: tuple[Any, ...] | None
+    sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, ydata):
+    def of(cls, ydata: Any) -> Self:
         """Those of an array-like."""
         names = tuple(ydata.dims) if _is_named(ydata) else None
         return cls(names, tuple(getattr(ydata, "shape", ())))
+
+    @property
+    def _known(self) -> tuple[Any, ...]:
+        """The names, none where ydata has none."""
+        return self.names or ()
 
     def _names_of(self, value):
         """The dims of a value that has some in common with ydata; None for any other."""
@@ -37,7 +44,7 @@ class Dims:
             return None
         return tuple(value.dims) if set(value.dims) & set(self.names) else None
 
-    def like_ydata(self, value, name):
+    def like_ydata(self, value: Any, name: str) -> Any:
         """What broadcasts to ydata, with its axes in ydata's order.
 
         Raises
@@ -48,18 +55,20 @@ class Dims:
         own = self._names_of(value)
         if own is None:
             return value
-        self._refuse([d for d in own if d not in self.names], name)
-        return self._ordered(value, self.names)
+        names = self._known
+        self._refuse([d for d in own if d not in names], name)
+        return self._ordered(value, names)
 
-    def of_parameters(self, value, name):
+    def of_parameters(self, value: Any, name: str) -> Any:
         """Values for each parameter: the batch's axes in order, then one that ydata has not."""
         if isinstance(value, dict):
             return {key: self._of_one(v, f"{name}[{key!r}]") for key, v in value.items()}
         own = self._names_of(value)
         if own is None:
             return value
-        batch, extra = self.names[:-1], [d for d in own if d not in self.names]
-        if self.names[-1] in own or len(extra) != 1:
+        names = self._known
+        batch, extra = names[:-1], [d for d in own if d not in names]
+        if names[-1] in own or len(extra) != 1:
             self._refuse([d for d in own if d not in batch], f"{name}, but for one of parameters,")
         array = np.asarray(self._ordered(value, (*batch, extra[0])))
         array = np.broadcast_to(array, (*self.sizes[:-1], array.shape[-1]))
@@ -69,7 +78,7 @@ class Dims:
             return dict(zip(labels, np.moveaxis(array, -1, 0), strict=True))
         return array
 
-    def of_bounds(self, bounds):
+    def of_bounds(self, bounds: BoundsLike) -> BoundsLike:
         """Both sides, each as `of_parameters`."""
         if isinstance(bounds, (tuple, list)):
             return type(bounds)(self.of_parameters(side, "bounds") for side in bounds)
@@ -82,11 +91,12 @@ class Dims:
         own = self._names_of(value)
         if own is None:
             return value
-        self._refuse([d for d in own if d not in self.names[:-1]], name)
-        array = np.asarray(self._ordered(value, self.names[:-1]))
+        batch = self._known[:-1]
+        self._refuse([d for d in own if d not in batch], name)
+        array = np.asarray(self._ordered(value, batch))
         return np.broadcast_to(array, self.sizes[:-1])
 
-    def of_x(self, xdata):
+    def of_x(self, xdata: PyTree) -> PyTree:
         """Leaves that have names as `Leaf`: shared, or with the batch's axes in front."""
         if self.names is None:
             return xdata
@@ -96,8 +106,9 @@ class Dims:
         own = self._names_of(value)
         if own is None:
             return value
-        batch, points = self.names[:-1], self.names[-1:]
-        others = tuple(d for d in own if d not in self.names)
+        names = self._known
+        batch, points = names[:-1], names[-1:]
+        others = tuple(d for d in own if d not in names)
         last = points if points[0] in own else ()
         if not set(own) & set(batch):
             return Leaf(value.transpose(*others, *last), SHARED)
@@ -119,7 +130,7 @@ class Dims:
     def _refuse(self, unknown, name):
         if unknown:
             raise ValueError(
-                f"{name} has the dims {unknown}, which ydata, with {list(self.names)}, does not "
+                f"{name} has the dims {unknown}, which ydata, with {list(self._known)}, does not "
                 "have; rename them, or pass .values for an alignment by position."
             )
 

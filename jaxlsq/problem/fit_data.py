@@ -1,13 +1,14 @@
 """What `fit` is given, checked and read: data, starts, limits, model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, Self
 
 import jax
 import numpy as np
 
-from jaxlsq.numerics.loss import POISSON
+from jaxlsq.numerics.loss import POISSON, Loss
 from jaxlsq.problem.checks import check_callable, check_method
 from jaxlsq.problem.data import Pieces, check_counts, guessed_start
 from jaxlsq.problem.dims import Dims
@@ -18,6 +19,8 @@ from jaxlsq.problem.losses import check_weights, loss_of
 from jaxlsq.problem.names import check_count, check_order, names_of
 from jaxlsq.problem.sources import check_open
 from jaxlsq.problem.starts import Start, as_start
+from jaxlsq.problem.task import Task
+from jaxlsq.problem.types import Batch, BoundsLike, PyTree
 from jaxlsq.tracing.concrete import check_concrete
 
 __all__ = ["FitArguments", "FitData", "read"]
@@ -29,22 +32,22 @@ NAN_POLICIES = ("propagate", "omit", "raise")
 class FitArguments:
     """What the caller said of data and model; see `jaxlsq.fit`."""
 
-    model: Callable
-    xdata: object
-    ydata: object
-    p0: object
-    sigma: object
+    model: Callable[..., Any]
+    xdata: PyTree
+    ydata: Any
+    p0: Any
+    sigma: Any
     absolute_sigma: bool
-    mask: object
+    mask: Any
     nan_policy: str
-    bounds: object
-    fixed: object
-    expand: Callable | None
-    loss: object
-    f_scale: object
-    jac: str | Callable
+    bounds: BoundsLike
+    fixed: Any
+    expand: Callable[..., Any] | None
+    loss: Any  # as given, and of `checked` arguments a `Loss` or None
+    f_scale: Any
+    jac: str | Callable[..., Any]
 
-    def checked(self):
+    def checked(self) -> Self:
         """The same without what has no meaning, and with the `loss` that is meant."""
         start = () if callable(self.p0) else self.p0
         check_concrete("fit", (self.xdata, self.ydata, start, self.sigma, self.mask))
@@ -58,7 +61,7 @@ class FitArguments:
         check_open(self.ydata, "ydata")
         return replace(self, loss=loss)
 
-    def aligned(self):
+    def aligned(self) -> Self:
         """The same by position: where ydata's dims have names, by its axes."""
         dims = Dims.of(self.ydata)
         like_ydata = {
@@ -97,35 +100,35 @@ class FitData:
     absolute_sigma : bool
     """
 
-    parts: list
-    batch: tuple
+    parts: list[tuple[np.ndarray, Pieces]]
+    batch: Batch
     lengths: np.ndarray | None
     policy: Policy
     start: Start
-    names: tuple
+    names: tuple[str, ...]
     limits: Limits | None
     predict: Predict
-    jac: str | Callable
-    loss: object
+    jac: str | Callable[..., Any]
+    loss: Loss | None
     absolute_sigma: bool
 
     @property
-    def first(self):
+    def first(self) -> Pieces:
         """The first data sets of one shape, for what is asked of any."""
         return self.parts[0][1]
 
-    def start_again(self, p0, batch):
+    def start_again(self, p0: Any, batch: Batch) -> Start:
         """The `Start` of a later fit."""
         return start_again(self.start.layout, self.first, self.policy, p0, batch)
 
-    def tasks(self):
+    def tasks(self) -> Iterator[tuple[np.ndarray, Pieces, Task]]:
         """``index, Pieces, Task`` of each part."""
         for index, pieces in self.parts:
             how = self.predict, self.policy, self.jac, self.start.layout, self.loss
             yield index, pieces, pieces.task(*how)
 
 
-def read(arguments):
+def read(arguments: FitArguments) -> FitData:
     """Check what `fit` was given, and read it.
 
     Parameters

@@ -1,7 +1,9 @@
 """What is fitted, as functions of one problem: models and general functions, masks and weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,21 @@ from jax import lax
 from jaxlsq.numerics.jacobian import linearized
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.task import Seen
+from jaxlsq.problem.types import Parts, PyTree
 
 __all__ = [
-    *("Band", "Counts", "FunJacobian", "FunResidual", "ModelJacobian", "ModelResidual", "Policy"),
-    *("Predict", "Prediction", "all_points", "given_places", "scale_of"),
+    "Band",
+    "Counts",
+    "FunJacobian",
+    "FunResidual",
+    "ModelJacobian",
+    "ModelResidual",
+    "Policy",
+    "Predict",
+    "Prediction",
+    "all_points",
+    "given_places",
+    "scale_of",
 ]
 
 
@@ -21,11 +34,11 @@ __all__ = [
 class Predict:
     """The model as a function of ``(params, x)``; `expand` makes its parameters of ours."""
 
-    model: object
+    model: Callable[..., Any]
     by_name: bool
-    expand: object = None
+    expand: Callable[..., Any] | None = None
 
-    def __call__(self, params, x):
+    def __call__(self, params: PyTree, x: PyTree) -> jax.Array:
         if self.expand is not None:
             params = self.expand(params)
         values = self.model(x, **params) if self.by_name else self.model(x, *_scalars(params))
@@ -63,11 +76,11 @@ class Policy:
     masked: bool
 
     @property
-    def some(self):
+    def some(self) -> bool:
         """Whether there may be points that do not count."""
         return self.omit or self.masked
 
-    def live(self, lane, shared):
+    def live(self, lane: Parts, shared: Parts) -> jax.Array | None:
         """(m,) bool, or None for all."""
         if not self.some:
             return None
@@ -80,7 +93,7 @@ class Policy:
             return None
         return jnp.broadcast_to(reduce(jnp.logical_and, parts), y.shape)
 
-    def __call__(self, lane, shared, m):
+    def __call__(self, lane: Parts, shared: Parts, m: int) -> tuple[Seen, jax.Array]:
         """`Task.check`: how many points count, and whether those are finite.
 
         A sigma may be infinite, which is no weight.
@@ -100,7 +113,7 @@ class Policy:
         seen = Seen(jnp.sum(live, dtype=jnp.int32), size)
         return seen, jnp.all(good | ~live)
 
-    def filled(self, lane, shared):
+    def filled(self, lane: Parts, shared: Parts) -> jax.Array:
         """y with the last value before each point that does not count in its place."""
         y, live = lane["y"], self.live(lane, shared)
         if live is None:
@@ -146,10 +159,10 @@ class ModelResidual:
 
     predict: Predict
     policy: Policy
-    x: object
+    x: Callable[..., Any]
     counts: bool = False
 
-    def __call__(self, params, lane, shared):
+    def __call__(self, params: PyTree, lane: Parts, shared: Parts) -> jax.Array:
         y = lane["y"]
         x = self.x(lane, shared)
         values = self.predict(params, x)
@@ -163,7 +176,7 @@ class ModelResidual:
         residual = _weighted(values - y, lane, shared, live)
         return residual.astype(y.dtype)
 
-    def about_mean(self, task, lane, shared):
+    def about_mean(self, task: Any, lane: Parts, shared: Parts) -> jax.Array:
         """The weighted sum of squares of the data about their mean, or the deviance of counts."""
         y, live = lane["y"], self.policy.live(lane, shared)
         y = y if live is None else jnp.where(live, y, jnp.zeros((), y.dtype))
@@ -176,7 +189,7 @@ class ModelResidual:
         return jnp.sum(task.loss(means, task.extra(lane, shared))[2])
 
 
-def check_shape(shape, expected, x):
+def check_shape(shape: tuple[int, ...], expected: tuple[int, ...], x: PyTree) -> None:
     """Raise ValueError unless a model gave a value per point, or one for all where x has no more.
 
     Parameters
@@ -202,12 +215,12 @@ class Counts:
 
     policy: Policy
 
-    def __call__(self, lane, shared):
+    def __call__(self, lane: Parts, shared: Parts) -> jax.Array:
         y, live = lane["y"], self.policy.live(lane, shared)
         return y if live is None else jnp.where(live, y, jnp.ones((), y.dtype))
 
 
-def scale_of(lane, shared):
+def scale_of(lane: Parts, shared: Parts) -> Any:
     """The scale of a robust loss."""
     return _find("f_scale", lane, shared)
 
@@ -230,12 +243,12 @@ def _weighted(rows, lane, shared, live):
 class ModelJacobian:
     """The user's Jacobian of the model, weighted as the residual is."""
 
-    jac: object
+    jac: Callable[..., Any]
     by_name: bool
     policy: Policy
-    x: object
+    x: Callable[..., Any]
 
-    def __call__(self, params, lane, shared):
+    def __call__(self, params: PyTree, lane: Parts, shared: Parts) -> jax.Array:
         rows = Predict(self.jac, self.by_name)(params, self.x(lane, shared))
         expected = (*lane["y"].shape, len(jax.tree.leaves(params)))
         if rows.shape != expected:
@@ -248,10 +261,10 @@ class ModelJacobian:
 class FunResidual:
     """A general residual on one problem's data."""
 
-    fun: object
-    join: object
+    fun: Callable[..., Any]
+    join: Callable[..., Any]
 
-    def __call__(self, params, lane, shared):
+    def __call__(self, params: PyTree, lane: Parts, shared: Parts) -> jax.Array:
         f = self.fun(params, self.join(lane, shared))
         if f is None:
             raise TypeError("fun returned None; expected an array. Is a return missing?")
@@ -273,14 +286,14 @@ class FunResidual:
 class FunJacobian:
     """A general Jacobian on one problem's data."""
 
-    jac: object
-    join: object
+    jac: Callable[..., Any]
+    join: Callable[..., Any]
 
-    def __call__(self, params, lane, shared):
+    def __call__(self, params: PyTree, lane: Parts, shared: Parts) -> jax.Array:
         return jnp.asarray(self.jac(params, self.join(lane, shared)))
 
 
-def all_points(lane, shared, m):
+def all_points(lane: Parts, shared: Parts, m: int) -> tuple[Seen, jax.Array]:
     """`Task.check` of a general residual, of whose data nothing is known."""
     return Seen(jnp.int32(m), jnp.zeros(())), jnp.bool_(True)
 
@@ -288,7 +301,7 @@ def all_points(lane, shared, m):
 # --- the model elsewhere ------------------------------------------------------------
 
 
-def given_places(lane, shared):
+def given_places(lane: Parts, shared: Parts) -> PyTree:
     """Places that are not the data's own."""
     return shared["at"]
 
@@ -297,11 +310,11 @@ def given_places(lane, shared):
 class Prediction:
     """The model at the parameters x."""
 
-    model: object
+    model: Callable[..., Any]
     layout: Layout
-    places: object
+    places: Callable[..., Any]
 
-    def __call__(self, x, lane, shared):
+    def __call__(self, x: jax.Array, lane: Parts, shared: Parts) -> jax.Array:
         return self.model(self.layout.from_vector(x), self.places(lane, shared))
 
 
@@ -309,7 +322,7 @@ class Prediction:
 class Band(Prediction):
     """Its standard error by the delta method, of parameters that their covariance follows."""
 
-    def __call__(self, both, lane, shared):
+    def __call__(self, both: jax.Array, lane: Parts, shared: Parts) -> jax.Array:
         n = self.layout.n
         x, cov = both[:n], both[n:].reshape(n, n)
 

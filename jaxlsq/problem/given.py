@@ -1,22 +1,29 @@
 """What `fit` and `least_squares_batch` are given, as parts of one number of points each."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import numpy as np
 
+from jaxlsq.numerics.types import AnyArray
 from jaxlsq.problem.containers import as_array_like, is_masked, no_mask
 from jaxlsq.problem.covariance import is_covariance
-from jaxlsq.problem.data import as_params, check_nan, guessed_start
+from jaxlsq.problem.data import Pieces, as_params, check_nan, guessed_start
 from jaxlsq.problem.functions import Policy, Predict
 from jaxlsq.problem.inputs import float_dtype
+from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.ragged import is_ragged, ragged_parts
 from jaxlsq.problem.readings import Outcome, read_x
+from jaxlsq.problem.sources import Source
 from jaxlsq.problem.starts import Start, as_start
+from jaxlsq.problem.types import Batch, PyTree
 from jaxlsq.tracing.shapes import floats, shapes_of
 
 __all__ = ["parts_of", "start_again", "takes", "trial_values", "ydata_of"]
 
 
-def ydata_of(ydata):
+def ydata_of(ydata: Any) -> tuple[Any, Batch]:
     """The data, as a list where their lengths differ, and the shape of the batch."""
     if is_ragged(ydata):
         return list(ydata), (len(ydata),)
@@ -28,7 +35,13 @@ def ydata_of(ydata):
     return ydata, tuple(ydata.shape[:-1])
 
 
-def parts_of(xdata, ydata, points, nan_policy, trial):
+def parts_of(
+    xdata: PyTree,
+    ydata: tuple[Any, bool],
+    points: tuple[Any, Any],
+    nan_policy: str,
+    trial: Callable[..., Any],
+) -> tuple[list[tuple[Any, ...]], Policy]:
     """Data sets of one number of points each, and which points count.
 
     Parameters
@@ -47,26 +60,26 @@ def parts_of(xdata, ydata, points, nan_policy, trial):
         As `Pieces.of` takes them; `index` are the places in the batch, flat.
     policy : Policy
     """
-    (ydata, lists), (sigma, mask) = ydata, points
-    if isinstance(ydata, list):
-        parts = ragged_parts(xdata, ydata, sigma, mask)
+    (data, lists), (sigma, mask) = ydata, points
+    if isinstance(data, list):
+        parts = ragged_parts(xdata, data, sigma, mask)
         masked = True
     else:
-        batch, m = tuple(ydata.shape[:-1]), ydata.shape[-1]
+        batch, m = tuple(data.shape[:-1]), data.shape[-1]
         no_mask(mask, "mask")
         leaves, structure = read_x(
-            xdata, lists, batch, Outcome(trial, m, _may_be_wide(xdata, ydata, sigma))
+            xdata, lists, batch, Outcome(trial, m, _may_be_wide(xdata, data, sigma))
         )
-        sigma = _weights(sigma, ydata.shape)
-        arrays = [ydata, sigma, *(leaf.array for leaf in leaves)]
+        sigma = _weights(sigma, data.shape)
+        arrays = [data, sigma, *(leaf.array for leaf in leaves)]
         masked = mask is not None or any(map(is_masked, arrays))
-        if is_covariance(sigma, ydata.shape) and (masked or nan_policy == "omit"):
+        if is_covariance(sigma, data.shape) and (masked or nan_policy == "omit"):
             raise ValueError(
                 "a covariance matrix as sigma goes with neither mask nor nan_policy='omit': leave "
                 "the points out of xdata, ydata and sigma, or give them a large variance."
             )
         index = np.arange(int(np.prod(batch)))
-        parts = [(index, (leaves, structure), ydata, sigma, mask)]
+        parts = [(index, (leaves, structure), data, sigma, mask)]
     if nan_policy == "raise":
         check_nan(parts)
     return parts, Policy(nan_policy == "omit", masked)
@@ -87,7 +100,13 @@ def _may_be_wide(xdata, ydata, sigma):
     return float_dtype([ydata, *arrays]) == np.float64
 
 
-def trial_values(model, expand, start, x, y):
+def trial_values(
+    model: Callable[..., Any],
+    expand: Callable[..., Any] | None,
+    start: Start | Callable[..., Any],
+    x: PyTree,
+    y: AnyArray,
+) -> jax.Array:
     """The model at starting parameters, of one data set: what `Outcome` asks for its shape."""
     if isinstance(start, Start):
         params = start.layout.from_vector(np.ones(start.layout.n, y.dtype))
@@ -97,7 +116,7 @@ def trial_values(model, expand, start, x, y):
     return Predict(model, isinstance(params, dict))(params, x)
 
 
-def start_again(layout, pieces, policy, p0, batch):
+def start_again(layout: Layout, pieces: Pieces, policy: Policy, p0: Any, batch: Batch) -> Start:
     """`Start` of a later fit, with its parameters in the order of the first."""
     if callable(p0):
         start = guessed_start(p0, pieces, policy)
@@ -108,7 +127,13 @@ def start_again(layout, pieces, policy, p0, batch):
     return start
 
 
-def takes(fun, join, lanes, dtype, layout):
+def takes(
+    fun: Callable[..., Any],
+    join: Callable[..., Any],
+    lanes: dict[str, Source],
+    dtype: np.dtype,
+    layout: Layout,
+) -> bool:
     """Whether a general function takes parameters of a layout, by shapes alone."""
     wide = dtype == np.float64
     data = {key: floats(source.tail, wide) for key, source in lanes.items()}

@@ -1,6 +1,8 @@
 """The front door of batches: what comes in, checked and laid out as problems."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,6 +10,7 @@ import numpy as np
 from jaxlsq.problem.containers import as_array_like, is_masked, is_real
 from jaxlsq.problem.readings import EACH, STRIPPED, Leaf
 from jaxlsq.problem.sources import Source, converted
+from jaxlsq.problem.types import Batch, Parts, PyTree, PyTreeDef
 
 __all__ = [
     "broadcast_source",
@@ -19,7 +22,7 @@ __all__ = [
 ]
 
 
-def float_dtype(each, shared=()):
+def float_dtype(each: Sequence[Any], shared: Sequence[Any] = ()) -> np.dtype:
     """The type of a computation in which nothing that is given is lost.
 
     Parameters
@@ -59,7 +62,9 @@ def _fits_float32(array):
     return bool(np.all((back == values) | (values != values)))
 
 
-def split_data(leaves, structure, batch, dtype, name):
+def split_data(
+    leaves: Sequence[Leaf], structure: PyTreeDef, batch: Batch, dtype: np.dtype, name: str
+) -> tuple[dict[str, Source], dict[str, Any], "Join"]:
     """Leaves that are read in blocks, and leaves that all problems share.
 
     Parameters
@@ -89,14 +94,14 @@ def split_data(leaves, structure, batch, dtype, name):
     return lanes, shared, Join(structure, tuple(keys))
 
 
-def in_memory(array):
+def in_memory(array: Any) -> np.ndarray:
     """An array-like as a NumPy array, with its mask if it has one."""
     if not is_masked(array):
         return np.asarray(array)
     return array[: array.shape[0]] if array.shape else array
 
 
-def whole(leaf, batch):
+def whole(leaf: Leaf, batch: Batch) -> np.ndarray:
     """A shared leaf as an array in memory, with its mask if it has one."""
     array = in_memory(leaf.array)
     return array[(0,) * len(batch)] if leaf.reading == STRIPPED else array
@@ -106,15 +111,17 @@ def whole(leaf, batch):
 class Join:
     """A pytree of one problem's arrays, from those of the problem and those of all."""
 
-    structure: object
-    keys: tuple
+    structure: PyTreeDef
+    keys: tuple[str, ...]
 
-    def __call__(self, lane, shared):
+    def __call__(self, lane: Parts, shared: Parts) -> PyTree:
         leaves = [lane[key] if key in lane else shared[key] for key in self.keys]
         return jax.tree.unflatten(self.structure, leaves)
 
 
-def broadcast_source(value, shape, batch, dtype, name):
+def broadcast_source(
+    value: Any, shape: tuple[int, ...], batch: Batch, dtype: np.dtype, name: str
+) -> np.ndarray | Source:
     """An array that broadcasts to `shape` (the batch, then m): shared, or a Source.
 
     Raises
@@ -140,7 +147,9 @@ def broadcast_source(value, shape, batch, dtype, name):
     return Source(value, batch, dtype)
 
 
-def per_lane(leaves, structure, batch, dtype):
+def per_lane(
+    leaves: Sequence[Any], structure: PyTreeDef, batch: Batch, dtype: np.dtype
+) -> tuple[dict[str, Source], Join]:
     """Every leaf as a Source, and the function that makes one problem's tree of them again."""
     lanes, _, join = split_data([Leaf(v, EACH) for v in leaves], structure, batch, dtype, "data")
     return lanes, join

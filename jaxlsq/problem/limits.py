@@ -1,6 +1,7 @@
 """Bounds and fixed parameters of a batch, as the caller spells them and as blocks need them."""
 
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -8,6 +9,9 @@ from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.problem.bounds import check_box, inward, pair
 from jaxlsq.problem.containers import by_name, no_mask
 from jaxlsq.problem.names import unknown_name
+from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.starts import Start
+from jaxlsq.problem.types import Batch, BoundsLike, Keeps
 
 __all__ = ["Limits"]
 
@@ -28,7 +32,9 @@ class Limits:
     fixed: np.ndarray
 
     @classmethod
-    def of(cls, bounds, fixed, start, names, batch):
+    def of(
+        cls, bounds: BoundsLike, fixed: Any, start: Start, names: tuple[str, ...], batch: Batch
+    ) -> Self | None:
         """From a front door's arguments; None where nothing is held.
 
         Parameters
@@ -64,16 +70,16 @@ class Limits:
             )
         return cls(lower, upper, held)
 
-    def kept(self, keeper):
+    def kept(self, keeper: Keeps) -> Self:
         """The same, which the caller's arrays no longer reach."""
         return replace(self, **{k: keeper.array("bounds", v) for k, v in vars(self).items()})
 
-    def take(self, index):
+    def take(self, index: np.ndarray | slice) -> Self:
         """Those of some of the problems."""
         rows = {k: v if v.ndim == 1 else v[index] for k, v in vars(self).items()}
         return replace(self, **rows)
 
-    def block(self, x0, first, last):
+    def block(self, x0: np.ndarray, first: int, last: int) -> tuple[np.ndarray, Bounds]:
         """Starts inside the bounds, and the bounds, of some of the problems.
 
         Parameters
@@ -96,11 +102,11 @@ class Limits:
         lower, upper = np.where(still, place, lower), np.where(still, place, upper)
         return np.clip(x0, lower[:, None], upper[:, None]), Bounds(lower, upper)
 
-    def varying(self):
+    def varying(self) -> Any:
         """Number of parameters that are fitted, a number or (total,)."""
         return np.count_nonzero(~self.fixed, axis=-1)
 
-    def active(self, x, dtype):
+    def active(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """(total, n) int8: -1 at a lower bound, 1 at an upper one, 0 elsewhere and where fixed."""
         lower, upper = inward(self.lower, self.upper, dtype)
         mask = np.where(x <= lower, -1, np.where(x >= upper, 1, 0))
@@ -111,9 +117,9 @@ class Limits:
 class _Form:
     """How values for each parameter may be written."""
 
-    layout: object
-    names: tuple
-    batch: tuple
+    layout: Layout
+    names: tuple[str, ...]
+    batch: Batch
 
     def bounds(self, bounds):
         if bounds is None:

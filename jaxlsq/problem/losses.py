@@ -1,16 +1,24 @@
 """Losses at the front doors, and what goes with them."""
 
+from collections.abc import Callable
+from typing import Any, Literal, overload
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from jaxlsq.numerics.loss import POISSON, RHOS, Robust
-from jaxlsq.tracing.trace import trace
+from jaxlsq.numerics.loss import POISSON, RHOS, Loss, Robust
+from jaxlsq.tracing.trace import Traced, trace
 
 __all__ = ["check_no_sigma", "check_scale", "check_weights", "loss_of", "not_counts", "traced_loss"]
 
 
-def loss_of(loss, counts=False):
+@overload
+def loss_of(loss: str | Callable[..., Any], counts: Literal[False] = False) -> Robust | None: ...
+@overload
+def loss_of(loss: str | Callable[..., Any], counts: bool) -> Loss | None: ...
+def loss_of(loss: str | Callable[..., Any], counts: bool = False) -> Loss | None:
     """The `Robust`, `POISSON` or, for squares, None that a caller's `loss` stands for.
 
     Parameters
@@ -37,7 +45,7 @@ def loss_of(loss, counts=False):
     return None if loss == "linear" else Robust(RHOS[loss])
 
 
-def traced_loss(loss, f):
+def traced_loss(loss: Loss | None, f: Any) -> Traced | None:
     """A callable loss of the user's as a `Traced` function of squares like f; else None.
 
     What it closes over are data too.
@@ -52,19 +60,19 @@ def traced_loss(loss, f):
     return trace(rho, jax.ShapeDtypeStruct(f.shape, f.dtype))
 
 
-def not_counts(values):
+def not_counts(values: np.ndarray) -> np.ndarray:
     """Which elements of an array are not whole numbers from zero on; NaN is none either."""
     bad = values < 0
     return bad | (values != np.rint(values)) if values.dtype.kind == "f" else bad
 
 
-def check_no_sigma(sigma):
+def check_no_sigma(sigma: Any) -> None:
     """Raise ValueError for a sigma of counts."""
     if sigma is not None:
         raise ValueError("loss='poisson' takes no sigma: the variance of a count is its mean.")
 
 
-def check_weights(loss, sigma, absolute_sigma, f_scale):
+def check_weights(loss: Loss | None, sigma: Any, absolute_sigma: bool, f_scale: Any) -> None:
     """Raise ValueError where scale, sigma and loss do not go together."""
     check_scale(f_scale)
     if loss is POISSON:
@@ -75,9 +83,9 @@ def check_weights(loss, sigma, absolute_sigma, f_scale):
         )
 
 
-def check_scale(f_scale):
+def check_scale(f_scale: Any) -> None:
     """Raise ValueError unless a concrete `f_scale` is positive."""
-    if isinstance(f_scale, jax.core.Tracer):
+    if isinstance(f_scale, Tracer):
         return
     values = np.asarray(f_scale)
     if values.dtype.kind not in "fiu" or not np.all((values > 0) & np.isfinite(values)):

@@ -1,10 +1,12 @@
 """Further starts of each problem, around the first or as the caller gave them."""
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
 from jaxlsq.problem.containers import no_mask
+from jaxlsq.problem.types import Batch
 
 __all__ = ["MultiStart"]
 
@@ -26,7 +28,7 @@ class MultiStart:
     given: np.ndarray | None = None
 
     @classmethod
-    def of(cls, starts, n, batch):
+    def of(cls, starts: Any, n: int, batch: Batch) -> Self:
         """`starts` as the caller gave it: their number, or an array of further ones.
 
         The first start is p0.  The others have each parameter multiplied by a number from
@@ -50,14 +52,15 @@ class MultiStart:
                 f"got {given.dtype} of shape {given.shape}."
             )
         given = given.astype(np.float64)
-        return cls(None, None, given if given.ndim == 2 else given.reshape(-1, *given.shape[-2:]))
+        none = np.empty((0, n))
+        return cls(none, none, given if given.ndim == 2 else given.reshape(-1, *given.shape[-2:]))
 
     @property
-    def starts(self):
+    def starts(self) -> int:
         """Starts of each problem."""
         return len(self.factors) if self.given is None else self.given.shape[-2] + 1
 
-    def apply(self, x0, first, last):
+    def apply(self, x0: np.ndarray, first: int, last: int) -> np.ndarray:
         """(k, starts, n) from the first starts (k, n) of problems `first` to `last`."""
         x0 = x0[:, None]
         if self.starts == 1:

@@ -1,7 +1,9 @@
 """Names of parameters: those of a model's signature, and how values that have names fit them."""
 
 import inspect
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 __all__ = ["check_count", "check_order", "in_order", "names_of", "unknown_name"]
 
@@ -19,7 +21,7 @@ def _parameters(model):
     return found
 
 
-def names_of(model, n):
+def names_of(model: Callable[..., Any], n: int) -> tuple[str, ...] | None:
     """The model's names of its first n parameters after x, or None.
 
     It has none for as many if it takes any number of them, or if more have no default.
@@ -30,7 +32,9 @@ def names_of(model, n):
     return tuple(p.name for p in positional[:n]) if needed <= n <= len(positional) else None
 
 
-def check_count(model, n, keys=(), what="p0"):
+def check_count(
+    model: Callable[..., Any], n: int, keys: Sequence[str] = (), what: str = "p0"
+) -> None:
     """Raise TypeError where a model does not take n parameters, or ones of these names.
 
     Parameters
@@ -79,7 +83,9 @@ def _check_names(found, keys, what):
         raise TypeError(f"{what} {' and '.join(said)}: its parameters are {names}.{hint}")
 
 
-def check_order(keys, model, jac):
+def check_order(
+    keys: tuple[str, ...], model: Callable[..., Any], jac: str | Callable[..., Any]
+) -> None:
     """Raise ValueError where a Jacobian's columns could be meant in another order than p0's.
 
     Parameters
@@ -100,7 +106,7 @@ def check_order(keys, model, jac):
             )
 
 
-def in_order(values, names, what):
+def in_order(values: dict[str, Any], names: Sequence[str], what: str) -> list[Any]:
     """The values of a dict in the order of names.
 
     Raises
@@ -117,7 +123,7 @@ def in_order(values, names, what):
     return [values[name] for name in names]
 
 
-def unknown_name(name, names, what):
+def unknown_name(name: Any, names: Sequence[str], what: str) -> str:
     """The text of an error for a name that is none of the parameters'."""
     near = get_close_matches(str(name), names, 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -1,10 +1,15 @@
 """Parameters as the user wrote them, and as the vector that the numerics see."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxlsq.problem.types import Batch, PyTree, PyTreeDef
 
 __all__ = ["Layout"]
 
@@ -23,12 +28,12 @@ class Layout:
         `tree`; None where there are none, or where JAX's sorted order is meant.
     """
 
-    tree: object
-    shapes: tuple
-    order: object = None
+    tree: PyTreeDef
+    shapes: tuple[tuple[int, ...], ...]
+    order: Any = None
 
     @classmethod
-    def of(cls, params):
+    def of(cls, params: PyTree) -> Self:
         """The layout of one problem's parameters, with dicts in JAX's order: sorted by key.
 
         It is that of every transformation of JAX, which forgets how a dict was written.
@@ -37,14 +42,14 @@ class Layout:
         return cls(tree, tuple(np.shape(leaf) for leaf in leaves))
 
     @classmethod
-    def as_given(cls, params):
+    def as_given(cls, params: PyTree) -> Self:
         """The layout of one problem's parameters, with dicts in the order of their keys."""
         order = _order_of(params)
         leaves, tree = jax.tree.flatten(_without_dicts(params, order))
         return cls(tree, tuple(np.shape(leaf) for leaf in leaves), order)
 
     @property
-    def n(self):
+    def n(self) -> int:
         """Number of parameters."""
         return sum(self._sizes)
 
@@ -53,13 +58,13 @@ class Layout:
         return [int(np.prod(shape)) for shape in self.shapes]
 
     @property
-    def keys(self):
+    def keys(self) -> tuple[Any, ...]:
         """The keys of parameters that are a dict, () of others."""
         placeholders = self._join(list(range(len(self.shapes))))
         return tuple(placeholders) if isinstance(placeholders, dict) else ()
 
     @property
-    def names(self):
+    def names(self) -> tuple[str, ...]:
         """A name for each of the n parameters: a dict's keys, with indices where needed."""
         placeholders = self._join(list(range(len(self.shapes))))
         paths = {number: path for path, number in jax.tree.leaves_with_path(placeholders)}
@@ -69,7 +74,7 @@ class Layout:
             names += [f"{stem}[{','.join(map(str, i))}]" if i else stem for i in np.ndindex(shape)]
         return tuple(names)
 
-    def from_scalars(self, xs):
+    def from_scalars(self, xs: Sequence[Any]) -> PyTree:
         """The pytree of one problem, from n scalars."""
         leaves, first = [], 0
         for shape, size in zip(self.shapes, self._sizes, strict=True):
@@ -78,11 +83,11 @@ class Layout:
             first += size
         return self._join(leaves)
 
-    def from_vector(self, x):
+    def from_vector(self, x: Any) -> PyTree:
         """The pytree of one problem, from (n,)."""
         return self.from_scalars(tuple(x))
 
-    def unpack(self, x):
+    def unpack(self, x: Any) -> PyTree:
         """The pytree of many problems, from (..., n); its leaves are views."""
         leaves, first = [], 0
         for shape, size in zip(self.shapes, self._sizes, strict=True):
@@ -91,7 +96,7 @@ class Layout:
             first += size
         return self._join(leaves)
 
-    def pack(self, params, lanes=(), xp=np):
+    def pack(self, params: PyTree, lanes: Batch = (), xp: ModuleType = np) -> Any:
         """(*lanes, n) from a pytree whose leaves have `lanes` in front or none of them.
 
         Raises
@@ -115,8 +120,8 @@ class Layout:
 class _Keys:
     """A dict's keys in their order, and the orders inside of its values."""
 
-    keys: tuple
-    inside: tuple
+    keys: tuple[Any, ...]
+    inside: tuple[Any, ...]
 
 
 def _order_of(node):

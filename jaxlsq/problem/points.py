@@ -1,5 +1,7 @@
 """Which points of an array can be used: what is masked in it, or NaN, and what stands there."""
 
+from typing import Any
+
 import numpy as np
 
 from jaxlsq.problem.containers import View
@@ -7,12 +9,12 @@ from jaxlsq.problem.containers import View
 __all__ = ["Filled", "Known", "Unmasked", "filled", "known", "unmasked"]
 
 
-def unmasked(values):
+def unmasked(values: np.ndarray) -> np.ndarray:
     """Where an array, masked or not, is not masked."""
     return ~np.ma.getmaskarray(values)
 
 
-def known(values):
+def known(values: np.ndarray) -> np.ndarray:
     """Where the points of an array, along its last axis, are not NaN; masked ones are known."""
     if np.dtype(values.dtype).kind in "iub":
         return np.ones(values.shape, bool)
@@ -20,7 +22,7 @@ def known(values):
     return ~nan | np.ma.getmaskarray(values)
 
 
-def filled(values):
+def filled(values: np.ndarray) -> np.ndarray:
     """An array whose points that are masked or NaN have the value of the first that is neither.
 
     A model is finite there, and so are its derivatives, although they do not count.
@@ -30,12 +32,15 @@ def filled(values):
     if good.all():
         return data
     first = np.argmax(good, axis=-1)[..., None]
-    stand_in = np.where(good.any(axis=-1)[..., None], np.take_along_axis(data, first, -1), 1)
+    stand_in = np.where(good.any(axis=-1, keepdims=True), np.take_along_axis(data, first, -1), 1)
     return np.where(good, data, stand_in.astype(data.dtype))
 
 
 class _Computed(View):
     """A `View` that NumPy can read whole."""
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        raise NotImplementedError
 
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self[: self.shape[0]] if self.shape else self[...], dtype)
@@ -48,23 +53,29 @@ class _Computed(View):
 class Unmasked(_Computed):
     """`unmasked` of an array."""
 
-    dtype = np.dtype(bool)
+    @property
+    def dtype(self) -> np.dtype:
+        """Of a mask."""
+        return np.dtype(bool)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> np.ndarray:
         return unmasked(self._rows(index))
 
 
 class Known(_Computed):
     """`known` of an array."""
 
-    dtype = np.dtype(bool)
+    @property
+    def dtype(self) -> np.dtype:
+        """Of a mask."""
+        return np.dtype(bool)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> np.ndarray:
         return known(self._rows(index))
 
 
 class Filled(_Computed):
     """`filled` of an array."""
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> np.ndarray:
         return filled(self._rows(index))

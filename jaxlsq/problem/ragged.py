@@ -1,5 +1,7 @@
 """Lists of arrays: data sets of different lengths in groups of similar length."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -10,7 +12,7 @@ from jaxlsq.problem.sources import converted
 __all__ = ["is_ragged", "ragged_parts"]
 
 
-def is_ragged(ydata):
+def is_ragged(ydata: Any) -> bool:
     """True for a list of 1-D arrays that do not all have the same length."""
     if not isinstance(ydata, (list, tuple)) or not ydata:
         return False
@@ -18,7 +20,7 @@ def is_ragged(ydata):
     return len(shapes) > 1 and all(len(shape) == 1 for shape in shapes)
 
 
-def ragged_parts(xdata, ydata, sigma, mask):
+def ragged_parts(xdata: Any, ydata: Any, sigma: Any, mask: Any) -> list[tuple[Any, ...]]:
     """Groups of similar length: their places, and padded arrays with a mask.
 
     Returns

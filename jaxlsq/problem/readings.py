@@ -1,12 +1,15 @@
 """How an array is meant whose shape could be per data set or shared: the model decides."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxlsq.problem.containers import as_array_like
+from jaxlsq.problem.types import Batch, PyTree, PyTreeDef
 from jaxlsq.tracing.shapes import floats, shapes_of
 
 __all__ = ["EACH", "SHARED", "STRIPPED", "Leaf", "Outcome", "read_x"]
@@ -20,11 +23,13 @@ MOST = 16
 class Leaf:
     """An array of `xdata` that is read in a way that is known."""
 
-    array: object
+    array: Any
     reading: str
 
 
-def read_x(xdata, lists, batch, outcome):
+def read_x(
+    xdata: PyTree, lists: bool, batch: Batch, outcome: "Outcome"
+) -> tuple[list[Leaf], PyTreeDef]:
     """Leaves of `xdata`, each with the reading that the model takes, and its structure.
 
     Parameters
@@ -156,11 +161,13 @@ class Outcome:
     POINTS = "points"
     SCALAR = "scalar"
 
-    model: object
+    model: Callable[..., Any]
     m: int
     wide: bool
 
-    def of(self, structure, arrays, way, batch):
+    def of(
+        self, structure: PyTreeDef, arrays: Sequence[Any], way: Sequence[str], batch: Batch
+    ) -> str | None:
         """POINTS for one value per point, SCALAR for one in all, None for anything else."""
         tails = [_tail_of(a.shape, r, batch) for a, r in zip(arrays, way, strict=True)]
         x = jax.tree.unflatten(structure, [floats(t, self.wide) for t in tails])

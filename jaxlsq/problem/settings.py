@@ -1,8 +1,13 @@
 """What may change from one solution of a batch to the next."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+from numpy.typing import ArrayLike
 
 from jaxlsq.problem.tolerances import check_limit, check_tolerances
+from jaxlsq.problem.types import Keeps
 from jaxlsq.tracing.forked import check_not_forked
 
 __all__ = ["POLISHES", "Settings"]
@@ -17,15 +22,15 @@ class Settings:
     ftol: float | None = None
     xtol: float | None = None
     gtol: float | None = 0.0
-    x_scale: object = None
+    x_scale: ArrayLike | None = None
     max_nfev: int | None = None
-    starts: object = 1
+    starts: int | ArrayLike = 1
     polish: str | None = "auto"
-    progress: object = False
+    progress: bool | Callable[..., Any] = False
     workers: int | None = None
 
     @classmethod
-    def of(cls, **values):
+    def of(cls, **values: Any) -> Self:
         """With its numbers checked, before anything else happens.
 
         Raises
@@ -47,7 +52,7 @@ class Settings:
         check_limit(settings.workers, "workers")
         return settings
 
-    def kept(self, keeper):
+    def kept(self, keeper: Keeps) -> Self:
         """The same, which the caller's arrays no longer reach."""
         arrays = {name: keeper.array(name, getattr(self, name)) for name in ("x_scale", "starts")}
         return replace(self, **arrays)

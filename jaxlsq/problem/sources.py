@@ -3,6 +3,7 @@
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,17 +37,17 @@ class Source:
         The problems, counted through the batch in C order; all of them if not given.
     """
 
-    array: object
-    batch: tuple
+    array: Any
+    batch: tuple[int, ...]
     dtype: np.dtype
     index: np.ndarray | None = None
 
     @property
-    def tail(self):
+    def tail(self) -> tuple[int, ...]:
         """Shape of one problem's part."""
         return tuple(self.array.shape[len(self.batch) :])
 
-    def read(self, first, last):
+    def read(self, first: int, last: int) -> np.ndarray:
         """Problems `first` to `last`, as (k, ...)."""
         if self.index is None:
             rows = self._rows(first, last)
@@ -76,13 +77,13 @@ class Source:
         with nullcontext() if _is_safe(self.array) else _one_at_a_time:
             # Along the first axis alone where that is enough: all sources can do that.
             parts = [
-                _with_mask(self.array[box if len(box) > 1 else box[0]]).reshape(-1, *self.tail)
+                _with_mask(self.array[box[0] if len(box) == 1 else box]).reshape(-1, *self.tail)
                 for box in boxes
             ]
         return parts[0] if len(parts) == 1 else _joined(parts)
 
 
-def rectangles(shape, first, last):
+def rectangles(shape: tuple[int, ...], first: int, last: int) -> list[tuple[slice, ...]]:
     """Boxes that hold the elements `first` to `last` of an array, counted in C order.
 
     Parameters
@@ -117,7 +118,7 @@ def rectangles(shape, first, last):
     return head + middle + (inside(high, 0, begun) if begun else [])
 
 
-def check_open(array, name):
+def check_open(array: Any, name: str) -> None:
     """Raise ValueError, with the argument's name, for a dataset of a closed HDF5 file."""
     array = _innermost(array)
     if _package(array) == "h5py" and not array:
@@ -136,7 +137,7 @@ def _joined(parts):
     return (np.ma if masked else np).concatenate(parts)
 
 
-def converted(array, dtype):
+def converted(array: Any, dtype: np.dtype) -> np.ndarray:
     """An array in another type, without a mask: what it covers is NaN, or False."""
     if not isinstance(array, np.ma.MaskedArray):
         return np.asarray(array, dtype)

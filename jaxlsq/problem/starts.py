@@ -1,6 +1,8 @@
 """Where fits start: parameters as the caller gave them."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import numpy as np
 
 from jaxlsq.problem.containers import by_name, is_real, no_mask
 from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.types import Batch, PyTree
 
 __all__ = [
     "Start",
@@ -36,23 +39,24 @@ class Start:
 
     layout: Layout
     array: np.ndarray | None
-    guess: object = None
+    guess: Any = None
 
-    def read(self, first, last):
+    def read(self, first: int, last: int) -> np.ndarray:
         """(k, n) of problems `first` to `last`."""
+        assert self.array is not None  # who has a guess alone asks that
         if self.array.ndim == 1:
             return np.broadcast_to(self.array, (last - first, self.array.size))
         return self.array[first:last]
 
-    def in_order_of(self, layout):
+    def in_order_of(self, layout: Layout) -> Self:
         """The same, with parameters of the same names in the order of another layout."""
-        if self.guess is not None:
+        if self.array is None:
             return replace(self, layout=layout, guess=replace(self.guess, layout=layout))
         columns = [self.layout.names.index(name) for name in layout.names]
         return replace(self, layout=layout, array=self.array[..., columns])
 
 
-def check_numbers(arrays, name):
+def check_numbers(arrays: Sequence[Any], name: str) -> None:
     """Raise TypeError unless starting parameters are some real numbers.
 
     Parameters
@@ -73,7 +77,7 @@ def check_numbers(arrays, name):
             raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}.")
 
 
-def as_vector(x0, name="x0"):
+def as_vector(x0: Any, name: str = "x0") -> np.ndarray:
     """Starting parameters of one problem, of any shape, as a new float64 vector.
 
     Raises
@@ -86,7 +90,7 @@ def as_vector(x0, name="x0"):
     return x0.astype(np.float64)
 
 
-def traced_start(x0):
+def traced_start(x0: PyTree) -> tuple[list[jax.Array], Layout, np.dtype]:
     """A pytree of starting parameters inside a JAX program, traced or not.
 
     Returns
@@ -109,13 +113,13 @@ def traced_start(x0):
     return leaves, Layout.of(arrays), dtype
 
 
-def wide_enough(dtype):
+def wide_enough(dtype: np.dtype) -> np.dtype:
     """A type, float32 in the place of a narrower one: half as many digits do not do for a fit."""
     is_narrow = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
     return jnp.dtype(jnp.float32) if is_narrow else dtype
 
 
-def as_start(p0, batch, name="p0"):
+def as_start(p0: Any, batch: Batch, name: str = "p0") -> Start:
     """Starting parameters: ``(n,)``, ``batch + (n,)``, or a dict of scalars or batches.
 
     Parameters
@@ -185,7 +189,7 @@ def _as_numbers(value, name):
         raise ValueError(f"{name} must be an array: {error}") from None
 
 
-def as_tree_start(x0, batch, works=None):
+def as_tree_start(x0: PyTree, batch: Batch, works: Callable[[Layout], bool] | None = None) -> Start:
     """Starting parameters of a general function: a vector, or any pytree.
 
     Parameters

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 
 from jaxlsq.numerics.jacobian import EVALUATIONS, linearized, repaired_columns
-from jaxlsq.numerics.loss import weighted
+from jaxlsq.numerics.loss import Loss, weighted
+from jaxlsq.numerics.types import AnyArray
 from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.types import Parts
 from jaxlsq.tracing.unstack import unstacked
 
 __all__ = ["Seen", "Task"]
@@ -26,8 +29,8 @@ class Seen:
         About the norm of the data, in the units of the residual; zero where it is not known.
     """
 
-    live: jax.Array
-    size: jax.Array
+    live: AnyArray
+    size: AnyArray
 
 
 @dataclass(frozen=True)
@@ -55,19 +58,19 @@ class Task:
     """
 
     layout: Layout
-    residual: Callable
-    jac: object
-    check: Callable
-    loss: object = None
-    extra: Callable | None = None
+    residual: Callable[..., Any]
+    jac: str | Callable[..., Any]
+    check: Callable[..., Any]
+    loss: Loss | None = None
+    extra: Callable[..., Any] | None = None
     repairs: bool = False
 
-    def lane(self, lane, shared, repair=False):
+    def lane(self, lane: Parts, shared: Parts, repair: bool = False) -> Callable[..., Any]:
         """``rows, columns`` as a function of the scalars."""
         whole = self.whole(lane, shared, repair)
         return lambda xs: whole(xs)[:2]
 
-    def whole(self, lane, shared, repair=False):
+    def whole(self, lane: Parts, shared: Parts, repair: bool = False) -> Callable[..., Any]:
         """``rows, columns, plain``: also the residual and its weight, where there is a loss.
 
         With `repair`, derivatives that are not finite come from differences.
@@ -92,20 +95,21 @@ class Task:
 
         residual = unstacked(residual)
 
-        if callable(self.jac):
+        jac = self.jac
+        if callable(jac):
 
             def given(xs):
-                jac, f = self.jac(self.layout.from_scalars(xs), lane, shared), residual(*xs)
-                if jac.shape != (*f.shape, len(xs)):
+                rows, f = jac(self.layout.from_scalars(xs), lane, shared), residual(*xs)
+                if rows.shape != (*f.shape, len(xs)):
                     raise ValueError(
-                        f"jac must return shape {(*f.shape, len(xs))}, got {jac.shape}."
+                        f"jac must return shape {(*f.shape, len(xs))}, got {rows.shape}."
                     )
-                return f, tuple(jac[:, j] for j in range(len(xs)))
+                return f, tuple(rows[:, j] for j in range(len(xs)))
 
             return given
-        return linearized(residual, self.jac, 0.0, lane.get("bounds"))
+        return linearized(residual, jac, 0.0, lane.get("bounds"))
 
     @property
-    def evaluations(self):
+    def evaluations(self) -> int:
         """Evaluations of the residual that one Jacobian takes."""
         return 0 if callable(self.jac) else self.layout.n * EVALUATIONS[self.jac]

@@ -1,8 +1,11 @@
 """When a fit ends and how large its steps are: what the caller sets, checked in one place."""
 
-import numpy as np
+from typing import Any
 
-from jaxlsq.numerics.loss import first_factor
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxlsq.numerics.loss import Loss, first_factor
 from jaxlsq.numerics.state import Options
 
 __all__ = ["batch_options", "check_limit", "check_tolerances", "parameter_scales"]
@@ -11,20 +14,20 @@ INT32_MAX = np.iinfo(np.int32).max
 DEFAULT_TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1.49012e-8}
 
 
-def check_tolerances(optional=True, **tolerances):
+def check_tolerances(optional: bool = True, **tolerances: Any) -> None:
     """Raise ValueError for one that is no number from zero on, nor None if it is `optional`."""
     for name, value in tolerances.items():
         if not (optional and value is None) and not _is_number(value, lambda v: v >= 0):
             raise ValueError(f"{name} must be >= 0{' or None' * optional}, got {value!r}.")
 
 
-def check_limit(max_nfev, name="max_nfev"):
+def check_limit(max_nfev: Any, name: str = "max_nfev") -> None:
     """Raise ValueError for a limit on evaluations that is neither None nor a positive integer."""
     if max_nfev is not None and not _is_number(max_nfev, lambda v: v >= 1 and v == int(v)):
         raise ValueError(f"{name} must be at least 1 or None, and whole, got {max_nfev!r}.")
 
 
-def parameter_scales(values, n, name):
+def parameter_scales(values: ArrayLike, n: int, name: str) -> np.ndarray:
     """One number for each of n parameters, (n,), from n or one of them.
 
     Raises
@@ -45,7 +48,17 @@ def parameter_scales(values, n, name):
     return np.broadcast_to(array, (n,)).astype(np.float64)
 
 
-def batch_options(n, dtype, *, ftol, xtol, gtol, x_scale, max_nfev, loss=None):
+def batch_options(
+    n: int,
+    dtype: np.dtype,
+    *,
+    ftol: float | None,
+    xtol: float | None,
+    gtol: float | None,
+    x_scale: ArrayLike | None,
+    max_nfev: int | None,
+    loss: Loss | None = None,
+) -> Options:
     """`Options` of lanes, with defaults by dtype.
 
     Raises
@@ -53,7 +66,7 @@ def batch_options(n, dtype, *, ftol, xtol, gtol, x_scale, max_nfev, loss=None):
     ValueError
         For an improper tolerance, limit or scale.
     """
-    tolerances = {"ftol": ftol, "xtol": xtol, "gtol": gtol}
+    tolerances: dict[str, Any] = {"ftol": ftol, "xtol": xtol, "gtol": gtol}
     check_tolerances(**tolerances)
     check_limit(max_nfev)
     scale = np.zeros(n) if x_scale is None else 1.0 / parameter_scales(x_scale, n, "x_scale")

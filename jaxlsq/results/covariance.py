@@ -1,5 +1,7 @@
 """Covariance of the parameters from the last factorization of the Jacobian."""
 
+from typing import Any
+
 import numpy as np
 
 __all__ = ["covariance", "scaled_inverses"]
@@ -8,7 +10,7 @@ __all__ = ["covariance", "scaled_inverses"]
 PART = 1e-8
 
 
-def covariance(r, perm):
+def covariance(r: np.ndarray, perm: np.ndarray) -> np.ndarray | None:
     r""":math:`(J^T J)^{-1}` from J P = Q R.
 
     .. math:: (J^T J)^{-1} = P R^{-1} R^{-T} P^T
@@ -40,7 +42,7 @@ def covariance(r, perm):
     return inverse @ inverse.T
 
 
-def scaled_inverses(gram, dtype):
+def scaled_inverses(gram: np.ndarray, dtype: Any) -> np.ndarray:
     r"""Inverses of many normal matrices, by the eigenvalues of the column-scaled ones.
 
     Parameters

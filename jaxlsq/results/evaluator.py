@@ -18,36 +18,48 @@ class Evaluator(Protocol):
     @property
     def is_narrow(self) -> bool:
         """Whether some of it was computed in float32."""
+        ...
 
     def check(self) -> None:
         """Raise RuntimeError where what was fitted has changed."""
+        ...
 
     def take(self, index: np.ndarray, batch: tuple[int, ...]) -> "Evaluator":
         """That of some of the fits, by their flat places, with a batch shape of their own."""
+        ...
 
     def residuals(self, x: np.ndarray) -> np.ndarray | list[np.ndarray]:
         """(..., m) residuals; a list where the data sets' lengths differ."""
+        ...
 
     def gram(self, x: np.ndarray) -> np.ndarray:
         """(..., n, n) Gauss-Newton matrices, in float64."""
+        ...
 
     def variation(self, x: np.ndarray) -> np.ndarray:
         """(..., 2) variation of the data about the model, and about their mean."""
+        ...
 
     def predict(self, x: np.ndarray, at: Any) -> np.ndarray | list[np.ndarray]:
         """(..., k) values of the model, at the data's places or others."""
+        ...
 
     def band(self, x: np.ndarray, cov: np.ndarray, at: Any) -> np.ndarray | list[np.ndarray]:
         """Their standard errors."""
+        ...
 
     def derived(self, x: np.ndarray, cov: np.ndarray, function: Callable) -> tuple[Any, Any]:
         """Values of a function of the parameters, and their standard errors."""
+        ...
 
     def data_of_one(self) -> tuple[Any, np.ndarray, np.ndarray | None, np.ndarray]:
         """x, y, sigma and which points count, of a result that is one fit."""
+        ...
 
     def changed_settings(self, changes: dict[str, Any]) -> Any:
         """Settings of the fit with some of them changed, checked."""
+        ...
 
     def again(self, index: np.ndarray, x: np.ndarray, p0: Any, settings: Any) -> Any:
         """The result of fitting some of them again, from x or p0."""
+        ...

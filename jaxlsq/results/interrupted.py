@@ -1,5 +1,7 @@
 """What an interrupted batch raises."""
 
+from typing import Any
+
 import numpy as np
 
 from jaxlsq.status import Status
@@ -18,11 +20,11 @@ class Interrupted(KeyboardInterrupt):
         Of all fits; those that are not done have the status INTERRUPTED.
     """
 
-    def __init__(self, result):
+    def __init__(self, result: Any) -> None:
         super().__init__(result)
         self.result = result
 
-    def __str__(self):
+    def __str__(self) -> str:
         status = self.result.status
         left = int(np.count_nonzero(status == Status.INTERRUPTED))
         text = (

@@ -1,7 +1,11 @@
 """Plots of fits; matplotlib is imported only here, and only when one is drawn."""
 
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
+from jaxlsq.problem.types import Batch
 from jaxlsq.status import Status
 
 __all__ = ["Plots"]
@@ -13,7 +17,26 @@ DATA, FIT, FAINT = "0.35", "tab:red", "0.8"
 class Plots:
     """The plots of a `FitResult`; each takes axes and returns them."""
 
-    def plot(self, index=(), axes=None):
+    x: np.ndarray
+    status: np.ndarray
+    names: tuple[str, ...]
+
+    if TYPE_CHECKING:  # what the rest of a `FitResult` has
+
+        @property
+        def shape(self) -> Batch: ...
+        @property
+        def success(self) -> np.ndarray: ...
+        @property
+        def failed(self) -> np.ndarray: ...
+        @property
+        def redchi(self) -> np.ndarray: ...
+        @cached_property
+        def cov(self) -> np.ndarray: ...
+        def __getitem__(self, index: Any) -> Any: ...
+        def _one(self, index: Any, what: str) -> Any: ...
+
+    def plot(self, index: int | tuple[Any, ...] = (), axes: Any = None) -> tuple[Any, Any]:
         """Data, fit, band of one standard error, and fit - data below, as `residuals` has it.
 
         Parameters
@@ -41,7 +64,7 @@ class Plots:
         lower.set_ylabel("fit - data")
         return upper, lower
 
-    def plot_grid(self, which="worst", count=9, axes=None):
+    def plot_grid(self, which: str = "worst", count: int = 9, axes: Any = None) -> np.ndarray:
         """Small plots of some fits.
 
         Parameters
@@ -75,11 +98,11 @@ class Plots:
             ax.set_title(f"[{label}] {_title(one)}", fontsize="small", loc="left")
         return axes
 
-    def plot_failed(self, count=9, axes=None):
+    def plot_failed(self, count: int = 9, axes: Any = None) -> np.ndarray:
         """Small plots of fits that failed, with why; as `plot_grid`."""
         return self.plot_grid("failed", count, axes)
 
-    def plot_params(self, axes=None):
+    def plot_params(self, axes: Any = None) -> np.ndarray:
         """Histograms of the parameters of the fits that converged, and each pair of them.
 
         Parameters
@@ -105,7 +128,7 @@ class Plots:
                     ax.set_ylabel(self.names[i])
         return axes
 
-    def plot_map(self, name, error=False, ax=None):
+    def plot_map(self, name: str, error: bool = False, ax: Any = None) -> Any:
         """A parameter as an image, for a batch with two axes; fits that failed are left out.
 
         Parameters

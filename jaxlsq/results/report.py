@@ -1,6 +1,7 @@
 """A batch of fits, and one fit, in words."""
 
 from html import escape
+from typing import Any, Self
 
 import numpy as np
 
@@ -16,19 +17,21 @@ STRONG = 0.5
 class Words(str):
     """Text that prints as it is, and that a notebook shows as `tables`."""
 
-    def __new__(cls, text, tables):
+    tables: str
+
+    def __new__(cls, text: str, tables: str) -> Self:
         words = super().__new__(cls, text)
         words.tables = tables
         return words
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self):
         return self.tables
 
 
-def text(result):
+def text(result: Any) -> str:
     """Counts of the statuses, and quantiles of the parameters."""
     lines = [f"FitResult: {_headline(result)}"]
     for code, count in result.counts().items():
@@ -42,7 +45,7 @@ def text(result):
     return "\n".join(lines)
 
 
-def html(result):
+def html(result: Any) -> str:
     """The same as tables."""
     statuses = "".join(
         f"<tr><td style='text-align:right'>{count:,}</td><td>{code.name}</td>"
@@ -83,7 +86,7 @@ def _headline(result):
     return f"{shape} {noun}, {good:,} converged, {bad:,} did not{left_out}{mean}"
 
 
-def quantiles(result):
+def quantiles(result: Any) -> list[tuple[str, np.ndarray]]:
     """Each parameter's name and its quantiles over the fits that converged."""
     good = result.x.reshape(-1, result.x.shape[-1])[result.success.ravel()]
     if not len(good):
@@ -107,7 +110,7 @@ def _at_bounds(result):
     ]
 
 
-def one_fit(result):
+def one_fit(result: Any) -> Words:
     """One fit: values and errors, strong correlations, statistics, why it ended."""
     code = Status(int(result.status))
     end = f"{code.name}: {describe(code)}"

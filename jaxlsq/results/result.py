@@ -1,11 +1,15 @@
 """What a batch of fits returns."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.types import Batch, PyTree
 from jaxlsq.results import report, storage
 from jaxlsq.results.evaluator import Evaluator
 from jaxlsq.results.interrupted import Interrupted
@@ -75,35 +79,35 @@ class FitResult(Plots, Uncertainty):
     # --- reading -----------------------------------------------------------------
 
     @property
-    def params(self):
+    def params(self) -> PyTree:
         """Fitted parameters, as `p0` was given: an array (..., n), or a dict of arrays."""
         return self.layout.unpack(self.x)
 
     @property
-    def success(self):
+    def success(self) -> np.ndarray:
         """Which fits converged, to parameters and a cost that are finite."""
         finite = np.isfinite(self.cost) & np.all(np.isfinite(self.x), axis=-1)
         return np.isin(self.status, sorted(SUCCESS)) & finite
 
     @property
-    def failed(self):
+    def failed(self) -> np.ndarray:
         """Which fits did not, of those that had a point to fit."""
         return ~self.success & ~self.masked_out
 
     @property
-    def masked_out(self):
+    def masked_out(self) -> np.ndarray:
         """Which data sets have no point that counts; they are neither a success nor a failure."""
         return self.status == Status.MASKED_OUT
 
     @property
-    def shape(self):
+    def shape(self) -> Batch:
         """The shape of the batch."""
         return self.status.shape
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.status)
 
-    def message(self, index=()):
+    def message(self, index: int | tuple[Any, ...] = ()) -> str:
         """Why one fit ended, and what to try.
 
         Parameters
@@ -116,12 +120,12 @@ class FitResult(Plots, Uncertainty):
             raise IndexError(f"message is of one fit; give its index in the batch {self.shape}.")
         return describe(status)
 
-    def counts(self):
+    def counts(self) -> dict[Status, int]:
         """How many fits ended with each status, the most frequent first."""
         number = Counter(self.status.ravel().tolist())
         return {Status(code): count for code, count in number.most_common()}
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> "FitResult":
         """The fit or fits at an index of the batch."""
         if not self.shape:
             raise IndexError("this is one fit; there is nothing to index")
@@ -146,16 +150,16 @@ class FitResult(Plots, Uncertainty):
             raise IndexError(f"{what} is of one fit; give its index in the batch {self.shape}.")
         return one
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator["FitResult"]:
         return (self[i] for i in range(len(self)))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return report.text(self)
 
     def _repr_html_(self):
         return report.html(self)
 
-    def summary(self):
+    def summary(self) -> report.Words:
         """All fits in words: counts of each status, and quantiles of the parameters.
 
         Returns
@@ -165,7 +169,7 @@ class FitResult(Plots, Uncertainty):
         """
         return report.Words(report.text(self), report.html(self))
 
-    def report(self, index=()):
+    def report(self, index: int | tuple[Any, ...] = ()) -> report.Words:
         """One fit in words: values and errors, strong correlations, statistics, why it ended.
 
         Parameters
@@ -181,7 +185,7 @@ class FitResult(Plots, Uncertainty):
         return report.one_fit(self._one(index, "report"))
 
     @property
-    def residuals(self):
+    def residuals(self) -> np.ndarray | list[np.ndarray]:
         """Residuals as they were minimized, (..., m): model - data over sigma, zero where masked.
 
         A list of arrays where the data are ragged.  Of counts Pearson's, ``(model - y) /
@@ -191,7 +195,7 @@ class FitResult(Plots, Uncertainty):
 
     # --- again ------------------------------------------------------------------
 
-    def refit(self, where=None, p0=None, **changes):
+    def refit(self, where: ArrayLike | None = None, p0: Any = None, **changes: Any) -> "FitResult":
         """Run some fits again, and keep what came out better.
 
         Parameters
@@ -235,7 +239,8 @@ class FitResult(Plots, Uncertainty):
         old_good, new_good = self.success.ravel()[index], again.success
         cost = self.cost.ravel()[index]
         # What float32 says of a cost is not exact: float64 is believed where it is about the same.
-        exact = again.cost.dtype == np.float64 and self.problem.is_narrow
+        narrow = self.problem is not None and self.problem.is_narrow
+        exact = again.cost.dtype == np.float64 and narrow
         slack = SAME_COST if exact else 0.0
         with np.errstate(invalid="ignore"):
             lower = (again.cost < cost * (1.0 + slack)) | np.isnan(cost)
@@ -260,7 +265,7 @@ class FitResult(Plots, Uncertainty):
 
     # --- keeping -----------------------------------------------------------------
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, np.ndarray]:
         """Parameters by name (with ``_param`` where that is taken), and the other arrays."""
         columns = dict(zip(self.names, np.moveaxis(self.x, -1, 0), strict=True))
         per_fit = [name for name in storage.ARRAYS[1:] if getattr(self, name).shape == self.shape]
@@ -268,7 +273,7 @@ class FitResult(Plots, Uncertainty):
         columns = {f"{k}_param" if k in rest else k: v for k, v in columns.items()}
         return columns | rest
 
-    def save(self, path):
+    def save(self, path: Any) -> None:
         """Write everything but the data to an ``.npz`` file.
 
         Parameters that are neither an array nor a dict of arrays are read back as an array.
@@ -281,7 +286,7 @@ class FitResult(Plots, Uncertainty):
         storage.written(self, path)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: Any) -> Self:
         """Read what `save` wrote; the result has its `cov`, and no data for `refit`, say.
 
         Raises
@@ -292,24 +297,24 @@ class FitResult(Plots, Uncertainty):
         return cls(**storage.read(path))
 
     @classmethod
-    def concat(cls, results):
+    def concat(cls, results: Iterable["FitResult"]) -> Self:
         """One result from several with the same parameters, along the first axis.
 
         It has their `cov`, and not their data.
         """
         return cls(**storage.joined(list(results)))
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """For pickles and other processes: everything but the data, as `save` writes it."""
         return storage.portable(self)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(storage.restored(state))
 
-    def __copy__(self):
+    def __copy__(self) -> "FitResult":
         return replace(self)
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FitResult":
         """With arrays of its own, and the same data."""
         arrays = {name: getattr(self, name).copy() for name in storage.ARRAYS}
         return replace(self, **arrays)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlsq.numerics.sweep import symmetric_inverse
+from jaxlsq.problem.types import PyTree
 from jaxlsq.status import describe
 from jaxlsq.tracing.settings import own_settings
 
@@ -33,7 +34,7 @@ class History:
         rejected.
     """
 
-    x: object
+    x: PyTree
     cost: jax.Array
     step_bound: jax.Array
     damping: jax.Array
@@ -74,7 +75,7 @@ class LeastSquaresResult:
         The last points, where `return_history` asked for them.
     """
 
-    x: object
+    x: PyTree
     cost: jax.Array
     fun: jax.Array
     jac: jax.Array
@@ -89,13 +90,13 @@ class LeastSquaresResult:
     history: History | None = None
 
     @property
-    def message(self):
+    def message(self) -> str:
         """Why it ended; of a single concrete result."""
         return describe(int(self.status))
 
     @property
     @own_settings()
-    def cov(self):
+    def cov(self) -> jax.Array:
         r"""Covariance of the parameters, (..., n, n), with the lanes in front.
 
         .. math:: \frac{2\,\mathrm{cost}}{\mathrm{dof}} (J^T J)^{-1}

@@ -5,7 +5,7 @@ import numpy as np
 __all__ = ["correlation", "information", "quotient"]
 
 
-def correlation(cov):
+def correlation(cov: np.ndarray) -> np.ndarray:
     r""":math:`C_{ij} / \sqrt{C_{ii} C_{jj}}`, NaN where a variance is not finite or zero."""
     variance = np.diagonal(cov, axis1=-2, axis2=-1)
     known = np.isfinite(variance) & (variance > 0)
@@ -14,7 +14,7 @@ def correlation(cov):
     return finite / errors[..., :, None] / errors[..., None, :]
 
 
-def information(chi2, points, penalty):
+def information(chi2: np.ndarray, points: np.ndarray, penalty: np.ndarray) -> np.ndarray:
     r""":math:`N \ln(\chi^2 / N)` plus a penalty: what Akaike's and Bayes' criteria are of.
 
     For Gaussian errors of one unknown size, without terms that are the same for all models.
@@ -25,7 +25,7 @@ def information(chi2, points, penalty):
         return points * np.log(chi2 / points) + penalty
 
 
-def quotient(value, divisor):
+def quotient(value: np.ndarray, divisor: np.ndarray) -> np.ndarray:
     """``value / divisor``, and inf where that is not positive."""
     positive = np.asarray(divisor) > 0
     return np.where(positive, value / np.where(positive, divisor, 1), np.inf)

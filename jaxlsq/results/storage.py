@@ -6,8 +6,10 @@ import shutil
 import uuid
 import zipfile
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,7 +28,7 @@ _PER_PARAMETER = ("x", "active_mask", "fixed")
 _FLAGS = ("of_counts", "absolute_sigma")
 
 
-def portable(result):
+def portable(result: Any) -> dict[str, Any]:
     """Fields by name, without the data: with what `cov` is made of, and the layout as a pytree.
 
     Where the data are gone or have changed, there is no `cov` later.
@@ -40,7 +42,7 @@ def portable(result):
     return values | {"problem": None, "layout": places}
 
 
-def restored(values):
+def restored(values: dict[str, Any]) -> dict[str, Any]:
     """Fields by name, from what `portable` gave."""
     return values | {"layout": _layout(values["layout"])}
 
@@ -57,7 +59,7 @@ def _layout(places):
 # --- files ------------------------------------------------------------------------
 
 
-def written(result, target):
+def written(result: Any, target: Any) -> None:
     """Write a result; what was at a path stays until all of it is written."""
     values = portable(result)
     arrays = {name: values[name] for name in (*ARRAYS, *_FLAGS)}
@@ -90,7 +92,7 @@ def _shapes(places):
     return [[key, places[key].shape] for key in keys]
 
 
-def read(source):
+def read(source: Any) -> dict[str, Any]:
     """Fields by name, of a file that `written` wrote.
 
     Raises
@@ -163,7 +165,7 @@ def _with_suffix(path):
 # --- several ----------------------------------------------------------------------
 
 
-def joined(results):
+def joined(results: Sequence[Any]) -> dict[str, Any]:
     """Fields by name, of results one after the other."""
     if not results:
         raise ValueError("concat needs at least one result.")
@@ -183,7 +185,9 @@ def joined(results):
     if len({shape[1:] for shape in shapes}) != 1:
         raise ValueError(f"concat needs batches that differ along their first axis, got {shapes}.")
     parts = [portable(result) for result in results]
-    values = {name: np.concatenate([part[name] for part in parts]) for name in ARRAYS}
+    values: dict[str, Any] = {
+        name: np.concatenate([part[name] for part in parts]) for name in ARRAYS
+    }
     inverses = [part["inverse"] for part in parts]
     known = all(inverse is not None for inverse in inverses)
     values["inverse"] = np.concatenate(inverses) if known else None

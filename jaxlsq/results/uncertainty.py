@@ -1,11 +1,16 @@
 """How good the fits of a result are: statistics, covariances, errors, bands."""
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.types import PyTree
 from jaxlsq.results import statistics
 from jaxlsq.results.covariance import scaled_inverses
+from jaxlsq.results.evaluator import Evaluator
 
 __all__ = ["Uncertainty"]
 
@@ -13,28 +18,44 @@ __all__ = ["Uncertainty"]
 class Uncertainty:
     """What a `FitResult` says of its fits' quality."""
 
+    x: np.ndarray
+    cost: np.ndarray
+    dof: np.ndarray
+    active_mask: np.ndarray
+    fixed: np.ndarray
+    layout: Layout
+    names: tuple[str, ...]
+    of_counts: bool
+    absolute_sigma: bool
+    inverse: np.ndarray | None
+
+    if TYPE_CHECKING:  # what the rest of a `FitResult` has
+
+        def _one(self, index: Any, what: str) -> Any: ...
+        def _with_data(self, what: str) -> Evaluator: ...
+
     @property
-    def free(self):
+    def free(self) -> np.ndarray:
         """Which parameters neither are fixed nor ended at a bound, (..., n)."""
         return ~self.fixed & (self.active_mask == 0)
 
     @property
-    def varying(self):
+    def varying(self) -> Any:
         """How many parameters were fitted, (...)."""
         return np.count_nonzero(~self.fixed, axis=-1)
 
     @property
-    def chi2(self):
+    def chi2(self) -> np.ndarray:
         """The (weighted) sum of squares, or of the loss, twice the cost; of counts the deviance."""
         return 2.0 * self.cost
 
     @property
-    def redchi(self):
+    def redchi(self) -> np.ndarray:
         """`chi2` over the degrees of freedom; inf without any."""
         return statistics.quotient(self.chi2, self.dof)
 
     @property
-    def aic(self):
+    def aic(self) -> np.ndarray:
         r"""Akaike's criterion, :math:`N \ln(\chi^2 / N) + 2 n`, to compare models by.
 
         Of counts it is :math:`\chi^2 + 2 n`, with the deviance for chi-squared.
@@ -42,7 +63,7 @@ class Uncertainty:
         return self._information(2.0 * self.varying)
 
     @property
-    def bic(self):
+    def bic(self) -> np.ndarray:
         r"""The Bayesian criterion, :math:`N \ln(\chi^2 / N) + n \ln N`; of counts as `aic`."""
         return self._information(self.varying * np.log(np.maximum(self.dof + self.varying, 1)))
 
@@ -52,7 +73,7 @@ class Uncertainty:
         return statistics.information(self.chi2, self.dof + self.varying, penalty)
 
     @property
-    def r2(self):
+    def r2(self) -> np.ndarray:
         r"""The part of the data's (weighted) variance that the model explains, :math:`R^2`.
 
         .. math:: 1 - \sum_i r_i^2 / \sum_i (y_i - \bar y)^2 / \sigma_i^2
@@ -64,7 +85,7 @@ class Uncertainty:
             return 1.0 - variation[..., 0] / variation[..., 1]
 
     @cached_property
-    def cov(self):
+    def cov(self) -> np.ndarray:
         r"""Covariance of the parameters, (..., n, n).
 
         .. math:: \sigma^2 (J^T J)^{-1}, \quad \sigma^2 = 2\,\mathrm{cost} / \mathrm{dof}
@@ -89,7 +110,7 @@ class Uncertainty:
         return self.free[..., :, None] & self.free[..., None, :]
 
     @cached_property
-    def inverse_gram(self):
+    def inverse_gram(self) -> np.ndarray:
         r""":math:`(J^T J)^{-1}` of the parameters that are `free`, (..., n, n) in float64.
 
         inf for those that the data do not determine, zeros for those that are not free.
@@ -101,16 +122,16 @@ class Uncertainty:
         return _read_only(np.where(both, scaled_inverses(gram, self.x.dtype), 0.0))
 
     @property
-    def stderr(self):
+    def stderr(self) -> PyTree:
         """Standard errors of the parameters, in the form of `params`."""
         return self.layout.unpack(np.sqrt(np.diagonal(self.cov, axis1=-2, axis2=-1)))
 
     @property
-    def correlation(self):
+    def correlation(self) -> np.ndarray:
         """Correlation of the parameters, (..., n, n); NaN where `cov` is not finite."""
         return statistics.correlation(self.cov)
 
-    def undetermined(self, index=()):
+    def undetermined(self, index: int | tuple[Any, ...] = ()) -> tuple[str, ...]:
         """Names of the parameters that the data of one fit do not determine.
 
         Parameters
@@ -127,7 +148,7 @@ class Uncertainty:
         lost = np.isinf(np.diagonal(one.inverse_gram))
         return tuple(name for name, is_lost in zip(self.names, lost, strict=True) if is_lost)
 
-    def predict(self, x=None):
+    def predict(self, x: PyTree = None) -> np.ndarray | list[np.ndarray]:
         """The model at the fitted parameters.
 
         Parameters
@@ -141,7 +162,7 @@ class Uncertainty:
         """
         return self._with_data("predict").predict(self.x, x)
 
-    def band(self, x=None):
+    def band(self, x: PyTree = None) -> np.ndarray | list[np.ndarray]:
         r"""Standard errors of `predict`, by the delta method.
 
         .. math:: \sqrt{g^T C g}, \quad g = \partial f(x, p) / \partial p
@@ -159,7 +180,7 @@ class Uncertainty:
         """
         return self._with_data("band").band(self.x, self.cov, x)
 
-    def derived(self, function):
+    def derived(self, function: Callable[..., Any]) -> tuple[PyTree, PyTree]:
         r"""What follows from the parameters, and its standard errors by the delta method.
 
         Parameters

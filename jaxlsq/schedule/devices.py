@@ -4,14 +4,17 @@ import math
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from jaxlsq.problem.types import PyTree
+
 __all__ = ["choose_width", "quota", "usable_cores"]
 
 
-def choose_width(n, m, data, dtype):
+def choose_width(n: int, m: int, data: PyTree, dtype: Any) -> int:
     """Lanes of a pool.
 
     On a CPU as many as a core's cache holds of residual, Jacobian and data, and between 32,
@@ -34,19 +37,20 @@ def choose_width(n, m, data, dtype):
     return width - width % 32
 
 
-def usable_cores():
+def usable_cores() -> int:
     """Cores that this process may use: by its affinity, and by the quota of its container."""
-    if hasattr(os, "process_cpu_count"):
-        cores = os.process_cpu_count()
+    process_cpu_count = getattr(os, "process_cpu_count", None)  # since Python 3.13
+    if process_cpu_count is not None:
+        cores = process_cpu_count()
     elif hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count()
-    return max(1, min(cores or 1, quota()))
+    return int(max(1, min(cores or 1, quota())))
 
 
 @cache
-def quota(root="/"):
+def quota(root: str | Path = "/") -> float:
     """Cores' worth of time that Linux' control groups grant, a whole number, or inf.
 
     Of version 2 (``cpu.max``) and 1 (``cpu.cfs_quota_us``), of the group and those above it.

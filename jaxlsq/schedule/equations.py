@@ -7,6 +7,7 @@ written for them, and a sum with one reads half as much.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +17,14 @@ from jaxlsq.numerics.jacobian import REPAIR_EVALUATIONS, difference_of, repair_p
 from jaxlsq.numerics.loss import scaled as rescaled
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import Normal, normal_equations
+from jaxlsq.problem.types import PyTree
 from jaxlsq.tracing.fast import with_fast_functions
 from jaxlsq.tracing.jaxprs import depends
 
 __all__ = ["Equations", "Lane", "squares_are_safe"]
 
 
-def squares_are_safe(dtype):
+def squares_are_safe(dtype: Any) -> bool:
     """Whether residuals of any usual size can be squared: in float64, not in float32."""
     return jnp.finfo(dtype).maxexp > 1000
 
@@ -45,12 +47,14 @@ class Lane:
         Evaluations of the residual that one Jacobian takes.
     """
 
-    equations: Callable
-    plain: Callable | None = None
+    equations: Callable[..., Any]
+    plain: Callable[..., Any] | None = None
     evaluations: int = 0
 
     @classmethod
-    def of_outputs(cls, evaluated, evaluations=0, repairs=True):
+    def of_outputs(
+        cls, evaluated: Callable[..., Any], evaluations: int = 0, repairs: bool = True
+    ) -> Self:
         """From one function of both.
 
         Parameters
@@ -94,14 +98,14 @@ class Equations:
         Evaluations of the residual that one Jacobian takes.
     """
 
-    lanes: Callable
-    steady: tuple
-    sizes: tuple
-    plain: Callable | None = None
+    lanes: Callable[..., Any]
+    steady: tuple[Any, ...]
+    sizes: tuple[Any, ...]
+    plain: Callable[..., Any] | None = None
     evaluations: int = 0
 
     @classmethod
-    def of(cls, lane, n, dtype, data):
+    def of(cls, lane: Lane, n: int, dtype: Any, data: PyTree) -> Self:
         """For a `Lane`, and shapes of one lane's `data`."""
         xs = (jax.ShapeDtypeStruct((), dtype),) * n
         closed, shapes = jax.make_jaxpr(lane.equations, return_shape=True)(xs, data)
@@ -122,13 +126,15 @@ class Equations:
         lanes, careful = with_fast_functions(jax.vmap(varying)), lane.plain and jax.vmap(lane.plain)
         return cls(lanes, tuple(steady), tuple(sizes), careful, lane.evaluations)
 
-    def fitting_sizes(self, sizes, unit):
+    def fitting_sizes(self, sizes: jax.Array, unit: jax.Array) -> jax.Array:
         """Sizes of the parameters (B, n), exact where a steady column gives them."""
         for j, (column, size) in enumerate(zip(self.steady, self.sizes, strict=True)):
             sizes = sizes if column is None else sizes.at[:, j].set(unit / size)
         return sizes
 
-    def __call__(self, pool, stage):
+    def __call__(
+        self, pool: Any, stage: Callable[..., Any]
+    ) -> tuple[Normal, jax.Array, int | jax.Array]:
         """The normal equations at the trial points of a pool, each part a `stage` of its own.
 
         Returns
@@ -139,7 +145,7 @@ class Equations:
             What the Jacobian took, with derivatives that are not finite.
         """
         xs, scaled = tuple(pool.state.trial.x), not squares_are_safe(pool.unit.dtype)
-        factors = [k / pool.unit if scaled else None for k in pool.sizes]
+        factors: list[Any] = [k / pool.unit if scaled else None for k in pool.sizes]
         moving = [k for k, s in zip(factors, self.steady, strict=True) if s is None]
 
         def evaluate(xs, data):
@@ -157,30 +163,31 @@ class Equations:
             for s, k, size in zip(self.steady, factors, self.sizes, strict=True)
         ]
         normal, fnorm = stage(normal_equations, None, columns, rows, pool.unit, pool.sizes, left)
-        if self.plain is None:
+        plain = self.plain
+        if plain is None:
             return normal, fnorm, self.evaluations
         n = len(columns)
         infinite = jnp.stack([~jnp.isfinite(normal.gram[j, j]) for j in range(n)])
         infinite = infinite & jnp.isfinite(fnorm)
 
         def repair(normal):
-            return self._repaired(pool, (columns, rows[0]), factors, infinite, normal)
+            return self._repaired(plain, pool, (columns, rows[0]), factors, infinite, normal)
 
         normal = lax.cond(jnp.any(infinite), repair, lambda normal: normal, normal)
         count = REPAIR_EVALUATIONS * jnp.sum(infinite, axis=0, dtype=jnp.int32)
         return normal, fnorm, self.evaluations + count
 
-    def _repaired(self, pool, equations, factors, infinite, normal):
+    def _repaired(self, plain, pool, equations, factors, infinite, normal):
         """The normal equations with differences for derivatives that are not finite."""
         columns, f = equations
         x, n = pool.state.trial.x, len(columns)
         ahead, behind = repair_points(x, pool.bounds)
-        here, weight = self.plain(tuple(x), pool.data)
+        here, weight = plain(tuple(x), pool.data)
         index = jnp.arange(n)[:, None]
 
         def difference(j):
             def at(place):
-                return self.plain(tuple(jnp.where(index == j, place, x)), pool.data)[0]
+                return plain(tuple(jnp.where(index == j, place, x)), pool.data)[0]
 
             steps = (x[j] - behind[j])[:, None], (ahead[j] - x[j])[:, None]
             return weight * difference_of((at(behind), here, at(ahead)), steps)
@@ -190,7 +197,8 @@ class Equations:
         for j, column in enumerate(columns):
             known = column if self.steady[j] is None else column * self.sizes[j]
             known = jnp.broadcast_to(known, f.shape)
-            scale = 1.0 if factors[j] is None else factors[j][:, None]
+            factor = factors[j]
+            scale = 1.0 if factor is None else factor[:, None]
             if self.steady[j] is not None:
                 known = known * scale
             whole.append(jnp.where(jnp.isfinite(known), known, differences[j] * scale))

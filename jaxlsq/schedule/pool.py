@@ -32,6 +32,7 @@ runs over all lanes at once.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,9 +42,10 @@ from jaxlsq.numerics.bounds import Bounds, blocked
 from jaxlsq.numerics.iteration import final_status, relinearize, turn
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import Normal
-from jaxlsq.numerics.state import State, start
-from jaxlsq.schedule.equations import Equations, squares_are_safe
-from jaxlsq.schedule.queue import Ended, Place
+from jaxlsq.numerics.state import Options, State, start
+from jaxlsq.problem.types import PyTree
+from jaxlsq.schedule.equations import Equations, Lane, squares_are_safe
+from jaxlsq.schedule.queue import Ended, Place, Queue
 from jaxlsq.status import Status
 
 __all__ = ["Observer", "Pool", "advance", "empty_pool", "run_pool"]
@@ -59,7 +61,7 @@ class Pool:
     """The lanes between two rounds."""
 
     state: State
-    data: object  # (W, ...) each
+    data: PyTree  # (W, ...) each
     unit: jax.Array  # (W,) powers of two, near the size of the residual
     sizes: jax.Array  # (n, W) powers of two, near the sizes of the parameters
     problem: jax.Array  # (W,) number of the problem, -1 for none
@@ -78,14 +80,16 @@ class Observer:
         ``see(known, before, after) -> known``, of the states before and after a round.
     """
 
-    begun: object
-    see: Callable
+    begun: PyTree
+    see: Callable[..., Any]
 
 
 _NOBODY = Observer((), lambda known, before, after: known)
 
 
-def run_pool(lane, queue, options, width, observer=_NOBODY):
+def run_pool(
+    lane: Lane, queue: Queue, options: Options, width: int, observer: Observer = _NOBODY
+) -> tuple[Ended, PyTree]:
     """Fit every problem, `width` at a time.
 
     Parameters
@@ -115,7 +119,7 @@ def run_pool(lane, queue, options, width, observer=_NOBODY):
     return jax.tree.map(lambda v: v[:size], results), known
 
 
-def empty_pool(queue, width):
+def empty_pool(queue: Queue, width: int) -> Pool:
     """A pool whose lanes have no problem yet.
 
     Parameters
@@ -142,7 +146,15 @@ def empty_pool(queue, width):
     )
 
 
-def advance(lane, pool, queue, options, drain, place, observer=_NOBODY):
+def advance(
+    lane: Lane,
+    pool: Pool,
+    queue: Queue,
+    options: Options,
+    drain: jax.Array | bool,
+    place: Place,
+    observer: Observer = _NOBODY,
+) -> tuple[Pool, Ended, Place, PyTree]:
     """Work until the queue is empty, and if asked to until the lanes are, or for some rounds.
 
     Parameters

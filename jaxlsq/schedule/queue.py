@@ -1,12 +1,15 @@
 """Problems that wait for lanes, and how they ended."""
 
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.numerics.bounds import Bounds
+from jaxlsq.numerics.types import AnyArray
+from jaxlsq.problem.types import PyTree
 from jaxlsq.schedule.equations import squares_are_safe
 from jaxlsq.status import Status
 
@@ -36,15 +39,15 @@ class Queue:
         Problems in a row that share their data.
     """
 
-    x0: jax.Array
-    data: object
-    status: jax.Array
-    count: jax.Array
+    x0: AnyArray
+    data: PyTree
+    status: AnyArray
+    count: AnyArray
     bounds: Bounds | None = None
     starts: int = field(default=1, metadata={"static": True})
 
     @classmethod
-    def of(cls, x0, data, bounds=None):
+    def of(cls, x0: jax.Array, data: PyTree, bounds: Any = None) -> Self:
         """Problems that all wait."""
         size = x0.shape[0]
         running = jnp.full(size, Status.RUNNING, jnp.int32)
@@ -66,12 +69,12 @@ class Place:
         Units of the queue's residuals (B,) and parameters (B, n), made where nothing is issued.
     """
 
-    issued: jax.Array
-    rounds: jax.Array
-    units: tuple | None = None
+    issued: AnyArray
+    rounds: AnyArray
+    units: tuple[Any, Any] | None = None
 
     @classmethod
-    def first(cls, queue, rounds=ALL_ROUNDS):
+    def first(cls, queue: Queue, rounds: int = ALL_ROUNDS) -> Self:
         """The begin of a queue, of which only shapes and types are read."""
         (size, n), dtype = queue.x0.shape, queue.x0.dtype
         units = (
@@ -101,12 +104,12 @@ class Ended:
     status, nfev, njev, nit : (B,) int32 arrays
     """
 
-    x: jax.Array
-    cost: jax.Array
-    optimality: jax.Array
-    fnorm: jax.Array
-    certainty: jax.Array
-    status: jax.Array
-    nfev: jax.Array
-    njev: jax.Array
-    nit: jax.Array
+    x: AnyArray
+    cost: AnyArray
+    optimality: AnyArray
+    fnorm: AnyArray
+    certainty: AnyArray
+    status: AnyArray
+    nfev: AnyArray
+    njev: AnyArray
+    nit: AnyArray

@@ -4,6 +4,9 @@ A function may hide from JAX how it depends on its parameters, by ``float(p[0])`
 by counting its calls, by remembering what it returned.  The trace is then of another function.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +20,7 @@ __all__ = ["agrees", "moved_start"]
 _MOVES = (0.02, 0.025, 0.015)
 
 
-def moved_start(problem):
+def moved_start(problem: Any) -> np.ndarray:
     """Another point near the start, inside the bounds, with every parameter moved."""
     x, bounds = problem.x0, problem.terms and problem.terms.bounds
     h = np.resize(_MOVES, x.size) * np.where(x == 0, 1.0, np.abs(x))
@@ -26,7 +29,9 @@ def moved_start(problem):
     return inside(x, h, bounds, False, np)[0]
 
 
-def agrees(solution, residual, dtype, scale=0.0):
+def agrees(
+    solution: Any, residual: Callable[..., Any], dtype: np.dtype, scale: float = 0.0
+) -> bool:
     """Whether a function in Python gives what its program gave, but for rounding.
 
     Parameters

@@ -1,29 +1,33 @@
 """`curve_fit` with bounds or a loss: what SciPy's does by its `least_squares`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from jaxlsq.numerics.loss import POISSON, first_factor
+from jaxlsq.numerics.bounds import Bounds
+from jaxlsq.numerics.loss import POISSON, Loss, first_factor
 from jaxlsq.numerics.minimize import Terms
 from jaxlsq.problem.bounds import check_box
 from jaxlsq.problem.checks import check_method
 from jaxlsq.problem.losses import check_scale, loss_of
 from jaxlsq.problem.tolerances import check_limit, check_tolerances, parameter_scales
-from jaxlsq.single.solve import Problem, solve
+from jaxlsq.single.solve import Problem, Solution, solve
 from jaxlsq.status import Status, describe
 
 __all__ = ["Bounded", "bounded_fit", "feasible_start"]
 
 # Ours: SciPy's code and text.
-_ENDS = {
+_ENDS: dict[int, tuple[int, str]] = {
     Status.FTOL: (2, "`ftol` termination condition is satisfied."),
     Status.XTOL: (3, "`xtol` termination condition is satisfied."),
     Status.FTOL_AND_XTOL: (4, "Both `ftol` and `xtol` termination conditions are satisfied."),
     Status.GTOL: (1, "`gtol` termination condition is satisfied."),
 }
 # At the limit of the arithmetic the tolerance is met too.
-_LIMITS = {
+_LIMITS: dict[int, Status] = {
     Status.FTOL_TOO_SMALL: Status.FTOL,
     Status.XTOL_TOO_SMALL: Status.XTOL,
     Status.GTOL_TOO_SMALL: Status.GTOL,
@@ -38,12 +42,12 @@ class Bounded:
     xtol: float = 1e-8
     gtol: float = 0.0
     max_nfev: int | None = None
-    x_scale: object = None
-    loss: object = None  # of `jaxlsq.numerics.loss`
-    f_scale: object = 1.0
+    x_scale: ArrayLike | None = None
+    loss: Loss | None = None  # of `jaxlsq.numerics.loss`
+    f_scale: Any = 1.0
 
     @classmethod
-    def of(cls, kwargs):
+    def of(cls, kwargs: dict[str, Any]) -> Self:
         """From `curve_fit`'s keyword arguments; `maxfev` is another name of `max_nfev`.
 
         Raises
@@ -67,7 +71,7 @@ class Bounded:
         check_scale(given.f_scale)
         return given
 
-    def settings(self, n):
+    def settings(self, n: int) -> dict[str, Any]:
         """For `solve`.
 
         Raises
@@ -79,17 +83,20 @@ class Bounded:
         check_tolerances(**tolerances)
         check_limit(self.max_nfev)
         scale = self.x_scale
-        is_own = scale is None or (isinstance(scale, str) and scale == "jac")
+        if scale is None or (isinstance(scale, str) and scale == "jac"):
+            diag = np.zeros(n)
+        else:
+            diag = 1.0 / parameter_scales(scale, n, "x_scale")
         return {
             **{name: 0.0 if value is None else value for name, value in tolerances.items()},
             "factor": first_factor(self.loss),
-            "diag": np.zeros(n) if is_own else 1.0 / parameter_scales(scale, n, "x_scale"),
+            "diag": diag,
             "max_nfev": int(self.max_nfev or 0),
             "epsfcn": None,
         }
 
 
-def feasible_start(lower, upper):
+def feasible_start(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     """SciPy's start between bounds: the middle, one from the only end, or one."""
     low, high = np.isfinite(lower), np.isfinite(upper)
     start = np.ones_like(lower)
@@ -99,7 +106,13 @@ def feasible_start(lower, upper):
     return start
 
 
-def bounded_fit(functions, start, bounds, counts, given):
+def bounded_fit(
+    functions: tuple[Callable[..., Any], str | Callable[..., Any] | None],
+    start: tuple[np.ndarray, tuple[str, ...] | None],
+    bounds: Bounds,
+    counts: np.ndarray,
+    given: Bounded,
+) -> tuple[Solution, np.ndarray, str, int]:
     """Fit inside bounds.
 
     Parameters

@@ -1,8 +1,12 @@
 """Differences on the host, with steps for the type that the function really computes in."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from jaxlsq.numerics.jacobian import forward_step, inside
+from jaxlsq.numerics.types import AnyArray
 
 __all__ = ["EVALUATIONS", "ComplexStep", "Differences"]
 
@@ -35,12 +39,18 @@ class Differences:
         what it returns is float64.
     """
 
-    def __init__(self, residual, method, epsfcn, bounds):
+    def __init__(
+        self,
+        residual: Callable[..., Any],
+        method: str,
+        epsfcn: float,
+        bounds: tuple[AnyArray, AnyArray] | None,
+    ) -> None:
         self._residual, self._method = residual, method
         self._epsfcn, self._bounds = epsfcn, bounds
         self.is_looking = False
 
-    def __call__(self, x, f):
+    def __call__(self, x: np.ndarray, f: np.ndarray) -> np.ndarray:
         jac = self._with(self._epsfcn, x, f)
         if self.is_looking and self._epsfcn < _NARROW:
             self.is_looking = False
@@ -68,10 +78,10 @@ class ComplexStep:
     SIAM Review 40 (1998).
     """
 
-    def __init__(self, func):
+    def __init__(self, func: Callable[..., Any]) -> None:
         self._func = func
 
-    def __call__(self, x, f):
+    def __call__(self, x: np.ndarray, f: np.ndarray) -> np.ndarray:
         jac = np.empty((x.size, f.size)).T
         steps = COMPLEX_STEP * np.where(x == 0, 1.0, np.abs(x))
         for j, h in enumerate(steps):
@@ -84,13 +94,20 @@ class ComplexStep:
                     f"complex parameters: expected {f.size} of them, got dtype {value.dtype} and "
                     f"shape {value.shape}. Use '2-point'."
                 )
-            jac[:, j] = value.imag / h
+            jac[:, j] = np.imag(value) / h
         return jac
 
 
-def difference(residual, method, epsfcn, bounds, x, f):
+def difference(
+    residual: Callable[..., Any],
+    method: str,
+    epsfcn: float,
+    bounds: tuple[AnyArray, AnyArray] | None,
+    x: np.ndarray,
+    f: np.ndarray,
+) -> np.ndarray:
     """The Jacobian by finite differences, an evaluation at a time."""
-    epsfcn = max(epsfcn, np.finfo(np.float64).eps)
+    epsfcn = max(epsfcn, float(np.finfo(np.float64).eps))
     central = method == "3-point"
     h = forward_step(x, np.cbrt(epsfcn) if central else np.sqrt(epsfcn), np)
     jac = np.empty((x.size, f.size)).T  # columns are contiguous

@@ -7,9 +7,12 @@ number of parameters alone: neither a new function nor a new data length compile
 """
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from types import ModuleType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +23,11 @@ from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.factor import BLOCK_ROWS, Factor, qr
 from jaxlsq.numerics.iteration import judge, propose, relinearize
 from jaxlsq.numerics.jacobian import repaired_on_host
+from jaxlsq.numerics.minimize import Terms
 from jaxlsq.numerics.norm import norm2
-from jaxlsq.numerics.state import Options, start
+from jaxlsq.numerics.state import Options, State, start
+from jaxlsq.numerics.types import AnyArray
+from jaxlsq.problem.types import PyTreeDef
 from jaxlsq.status import Status
 from jaxlsq.tracing.compiler import COMPILER_OPTIONS
 from jaxlsq.tracing.settings import contexts_to_enter
@@ -31,7 +37,14 @@ __all__ = ["OwnSettings", "StateLayout", "minimize_on_host", "pack_state", "pack
 _SCALAR_OPTIONS = ("ftol", "xtol", "gtol", "max_nfev", "factor", "epsfcn")
 
 
-def minimize_on_host(residual, jacobian, begin, options, evaluations, terms=None):
+def minimize_on_host(
+    residual: Callable[..., Any],
+    jacobian: Callable[..., Any],
+    begin: tuple[np.ndarray, np.ndarray],
+    options: Options,
+    evaluations: int,
+    terms: Terms | None = None,
+) -> tuple[State, np.ndarray]:
     """`jaxlsq.numerics.iteration.minimize` with Python functions.
 
     Parameters
@@ -94,19 +107,19 @@ class OwnSettings:
     The user's functions run between, in the user's settings, which are looked at once.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._cpu = jax.local_devices(backend="cpu")[0]
         self._contexts = contexts_to_enter()
-        self._stack = None
+        self._stack = ExitStack()
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self._stack = ExitStack()
         self._stack.enter_context(jax.enable_x64(True))
         self._stack.enter_context(jax.default_device(self._cpu))
         for context, value in self._contexts:
             self._stack.enter_context(context(value))
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         self._stack.close()
 
 
@@ -139,7 +152,7 @@ def _reduce(jac, f):
     whole = m - m % BLOCK_ROWS
     if whole > BLOCK_ROWS:  # blocks that stay in a core's cache, then their triangles
         blocks = both[:whole].reshape(-1, BLOCK_ROWS, n + 1)
-        triangles = np.linalg.qr(blocks, mode="r").reshape(-1, n + 1)
+        triangles = np.asarray(np.linalg.qr(blocks, mode="r")).reshape(-1, n + 1)
         both = np.concatenate([triangles, both[whole:]])
     return np.linalg.qr(both, mode="r")
 
@@ -178,12 +191,12 @@ class StateLayout:
     in place of twenty are a tenth of the time.
     """
 
-    tree: object
-    fields: tuple  # of (is integer, first, last, shape, dtype), a leaf each
+    tree: PyTreeDef
+    fields: tuple[Any, ...]  # of (is integer, first, last, shape, dtype), a leaf each
 
     @staticmethod
     @lru_cache(maxsize=64)
-    def of(form):
+    def of(form: tuple[int, bool]) -> "StateLayout":
         """The layout for n parameters, with bounds or without."""
         leaves, tree = jax.tree.flatten(_zero_start(form))
         used, fields = [0, 0], []
@@ -193,7 +206,7 @@ class StateLayout:
             used[kind] += leaf.size
         return StateLayout(tree, tuple(fields))
 
-    def unpack(self, floats, integers):
+    def unpack(self, floats: AnyArray, integers: AnyArray) -> State:
         """The state whose fields are pieces of the two vectors."""
         vectors = floats, integers
         leaves = [
@@ -203,7 +216,7 @@ class StateLayout:
         return jax.tree.unflatten(self.tree, leaves)
 
 
-def pack_state(state, xp=jnp):
+def pack_state(state: State, xp: ModuleType = jnp) -> tuple[AnyArray, AnyArray]:
     """The two vectors that hold a state."""
     parts = [], []
     for leaf in jax.tree.leaves(state):
@@ -246,7 +259,7 @@ def _start_template(form):
     return pack_state(plain, np), np.flatnonzero(np.isnan(pack_state(marked, np)[0]))
 
 
-def packed_start(x0, form):
+def packed_start(x0: np.ndarray, form: tuple[int, bool]) -> tuple[AnyArray, AnyArray]:
     """The packed state whose first trial is `x0`."""
     (floats, integers), places = _start_template(form)
     floats = floats.copy()

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate, repaired, repai
 from jaxlsq.numerics.loss import Robust, sum_of
 from jaxlsq.numerics.minimize import Terms, minimize
 from jaxlsq.numerics.state import Options
+from jaxlsq.numerics.types import AnyArray
 from jaxlsq.problem.checks import as_jacobian, check_jacobian_shape, check_lengths
 from jaxlsq.single.agreement import agrees, moved_start
 from jaxlsq.single.differences import EVALUATIONS as EVALUATIONS_ON_HOST
@@ -61,15 +63,15 @@ class Problem:
         Bounds and a loss.
     """
 
-    func: object
+    func: Callable[..., Any]
     x0: np.ndarray
-    args: tuple
-    jac: object
+    args: tuple[Any, ...]
+    jac: str | Callable[..., Any] | None
     col_deriv: bool
     terms: Terms | None = None
 
     @property
-    def signature(self):
+    def signature(self) -> Signature:
         """What decides whether it is traceable."""
         return Signature(self.func, self.jac, self.args)
 
@@ -101,14 +103,14 @@ class Solution:
     status: int
     max_nfev: int
     analytic: bool
-    r: np.ndarray | None = None
-    perm: np.ndarray | None = None
-    qtf: np.ndarray | None = None
-    jac: np.ndarray | None = None
-    cost: np.ndarray | None = None
+    r: AnyArray = None
+    perm: AnyArray = None
+    qtf: AnyArray = None
+    jac: AnyArray = None
+    cost: AnyArray = None
 
 
-def solve(problem, settings):
+def solve(problem: Problem, settings: dict[str, Any]) -> Solution:
     """Fit one problem in float64.
 
     Parameters
@@ -151,7 +153,7 @@ class _Form:
     """What a program of one fit is made of."""
 
     traced: Traced
-    loss: tuple | None  # traced, and its least curvature
+    loss: tuple[Traced, float] | None  # traced, and its least curvature
     method: str
     col_deriv: bool
     evaluations: int
@@ -189,7 +191,7 @@ class _Compiled:
         Signatures of functions, and whether the program is what they are in Python.
     """
 
-    run: Callable | None
+    run: Callable[..., Any] | None
     agreed: Memory = field(default_factory=lambda: Memory(size=64))
     pace: "_Pace" = field(default_factory=lambda: _Pace())
 
@@ -208,8 +210,9 @@ def _solve_compiled(problem, settings, tried):
     evaluations = n * EVALUATIONS.get(method, 0)
     options = _complete(settings, n, evaluations == 0, tried.dtype)
     data = traced.data, tried.loss and tried.loss.data
-    loss = tried.loss and (tried.loss, terms.loss.least)
-    terms = replace(terms, loss=None) if loss else terms
+    loss = None
+    if tried.loss and terms is not None and isinstance(terms.loss, Robust):
+        loss, terms = (tried.loss, terms.loss.least), replace(terms, loss=None)
     form = _Form(traced, loss, method, problem.col_deriv, evaluations)
     with jax.enable_x64(True):
         begin = packed_start(problem.x0, (n, terms is not None)), np.zeros(m)
@@ -346,7 +349,9 @@ def _jacobian_and_cost(terms, jac, f):
 def _solution(fields, options, evaluations):
     """`_result_fields` as NumPy arrays that the caller may change, and Python integers."""
     fields = {k: np.asarray(v) for k, v in fields.items()}
-    own = {k: v.copy() if v.dtype.kind == "f" or v.ndim else int(v) for k, v in fields.items()}
+    own: dict[str, Any] = {
+        k: v.copy() if v.dtype.kind == "f" or v.ndim else int(v) for k, v in fields.items()
+    }
     return Solution(**own, max_nfev=int(options.max_nfev), analytic=evaluations == 0)
 
 
@@ -391,7 +396,7 @@ def _solve_on_host(problem, settings, tried):
     state, f = minimize_on_host(residual, jacobian, begin, options, evaluations, terms)
     last = None
     if terms is not None:
-        x = state.point.x.copy()
+        x = np.array(state.point.x)
         last = np.asarray(jacobian(x.copy(), f))
         if not evaluations:
             last, _ = repaired_on_host(residual, x, f, last, terms.bounds)

@@ -1,12 +1,15 @@
 """A problem tried on JAX: whether it is traceable, and what is remembered if it is not."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxlsq.numerics.jacobian import EVALUATIONS
+from jaxlsq.numerics.types import AnyArray
 from jaxlsq.problem.checks import as_jacobian, as_residual
 from jaxlsq.problem.losses import traced_loss
 from jaxlsq.tracing.cache import Memory, remembering
@@ -52,7 +55,7 @@ class Tried:
     loss: Traced | None = None
 
 
-def try_trace(problem):
+def try_trace(problem: Any) -> Tried:
     """The `Tried` problem."""
     signature = problem.signature
     asked = problem.jac in ("jacfwd", "jacrev")
@@ -82,7 +85,7 @@ def try_trace(problem):
     return Tried(signature, bool(dtypes))
 
 
-def in_float64(function):
+def in_float64(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that JAX can call, in float64 whatever JAX's settings are."""
 
     def call(*arguments):
@@ -102,13 +105,13 @@ def _trace(problem, residual):
     return trace(partial(_with_jacobian, problem, residual), problem.x0)
 
 
-def remember_untraceable(problem, tried):
+def remember_untraceable(problem: Any, tried: Tried) -> None:
     """To be called once the function has worked in Python: then tracing was what failed."""
     if tried.traced is None and tried.signature.complete:
         UNTRACEABLE.put((tried.signature.form, problem.x0.size), tried.callable)
 
 
-def residual_of(problem, dtypes, x):
+def residual_of(problem: Any, dtypes: list[np.dtype], x: AnyArray) -> AnyArray:
     """The residual at x in float64; its own type is appended to `dtypes`."""
     value = problem.func(x, *problem.args)
     if type(value) is np.ndarray and value.dtype == np.float64 and value.ndim == 1:

@@ -2,6 +2,8 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 
@@ -16,7 +18,13 @@ _SETTINGS = (
 )
 
 
-def program_key(traced, kind, statics, arguments, options=None):
+def program_key(
+    traced: Sequence[Any],
+    kind: str,
+    statics: tuple[Any, ...],
+    arguments: Any,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[Any, ...] | None:
     """Everything that a compiled program depends on, or None if that can't be told.
 
     Parameters
@@ -60,15 +68,15 @@ class Memory:
         Values kept.
     """
 
-    def __init__(self, size):
+    def __init__(self, size: int) -> None:
         self.size = size
         self._values = OrderedDict()
         self._lock = threading.Lock()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._values)
 
-    def find(self, key, default=None):
+    def find(self, key: Any, default: Any = None) -> Any:
         """The value of a key, or a default."""
         with self._lock:
             if key not in self._values:
@@ -76,7 +84,7 @@ class Memory:
             self._values.move_to_end(key)
             return self._values[key]
 
-    def put(self, key, value):
+    def put(self, key: Any, value: Any) -> None:
         """Remember a value."""
         with self._lock:
             self._values[key] = value
@@ -84,7 +92,7 @@ class Memory:
             while len(self._values) > self.size:
                 self._values.popitem(last=False)
 
-    def clear(self):
+    def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             self._values.clear()
@@ -97,11 +105,11 @@ class ProgramCache(Memory):
     arguments, also the first time.
     """
 
-    def __init__(self, size):
+    def __init__(self, size: int) -> None:
         super().__init__(size)
         self._compiling = {}
 
-    def get(self, key, compile_):
+    def get(self, key: Any, compile_: Callable[[], Any]) -> Any:
         """The program of `key`, made by ``compile_()`` if there is none.
 
         With None for a key, ``compile_()`` without keeping it.
@@ -126,16 +134,16 @@ class ProgramCache(Memory):
 
 
 PROGRAMS = ProgramCache(size=128)
-_MEMORIES = [PROGRAMS]
+_MEMORIES: list[Memory] = [PROGRAMS]
 
 
-def remembering(memory):
+def remembering(memory: Memory) -> Memory:
     """A memory that `clear_cache` empties too."""
     _MEMORIES.append(memory)
     return memory
 
 
-def clear_cache():
+def clear_cache() -> None:
     """Forget all compiled programs, and what else was learnt about functions.
 
     Memory that JAX keeps for them is given back as far as JAX does; later fits compile again.

@@ -4,24 +4,27 @@ XLA calls them from threads of its own, where x64 is off unless it is so for the
 JAX would round what it hands on.  Here numbers of 64 bits go through as pairs of 32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxlsq.tracing.types import Equation
+
 __all__ = ["exact_callback", "needs_care"]
 
 
-def needs_care(eqn):
+def needs_care(eqn: Equation) -> bool:
     """Whether an equation is a callback with numbers of 64 bits."""
     atoms = (*eqn.invars, *eqn.outvars)
     return eqn.primitive.name == "pure_callback" and any(_is_wide(atom.aval) for atom in atoms)
 
 
-def exact_callback(eqn, arguments):
+def exact_callback(eqn: Equation, arguments: Sequence[Any]) -> list[Any]:
     """What the equation gives, with numbers of 64 bits as pairs.
 
     Parameters
@@ -66,9 +69,9 @@ def _paired(aval):
 class _Exact:
     """A callback that takes and gives pairs."""
 
-    callback: Callable
-    given: tuple
-    wanted: tuple
+    callback: Callable[..., Any]
+    given: tuple[np.dtype, ...]
+    wanted: tuple[np.dtype, ...]
 
     def __call__(self, *pairs):
         with jax.enable_x64(True):

@@ -1,5 +1,7 @@
 """Options for XLA's compiler."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -14,13 +16,15 @@ _SIMPLE_KERNELS = (
 COMPILER_OPTIONS = _SIMPLE_KERNELS or None
 
 # A thread works a whole pool: kernels as small as its are not worth sharing.
-POOL_OPTIONS = {"compiler_options": _SIMPLE_KERNELS | {"xla_cpu_multi_thread_eigen": False}}
+POOL_OPTIONS: dict[str, Any] = {
+    "compiler_options": _SIMPLE_KERNELS | {"xla_cpu_multi_thread_eigen": False}
+}
 
 # Up to so many parameters a fit as one kernel compiles as fast as in many.
 SMALL = 5
 
 
-def in_many_kernels(x):
+def in_many_kernels(x: jax.Array) -> jax.Array:
     """The vector x, as it is; the loop that computes it is compiled kernel by kernel.
 
     XLA:CPU makes one kernel of a whole loop whose carry has few arrays, unless it finds a scatter

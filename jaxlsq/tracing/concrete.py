@@ -1,16 +1,20 @@
 """Doors that work on numbers say so where they are given traced values."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
+from jax.core import Tracer
 
 __all__ = ["are_concrete", "check_concrete"]
 
 
-def are_concrete(tree):
+def are_concrete(tree: Any) -> bool:
     """Whether no leaf of a pytree is traced."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
-def check_concrete(door, values):
+def check_concrete(door: str, values: Sequence[Any]) -> None:
     """Raise TypeError if any of the values is traced, or reads one that is.
 
     Parameters

@@ -9,9 +9,14 @@ of shifted products, some at a time: all of them vectorize, and zeros stay exact
 Fourier transform would not leave.
 """
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from jaxlsq.tracing.types import Equation
 
 __all__ = ["convolve", "is_slow"]
 
@@ -19,7 +24,7 @@ __all__ = ["convolve", "is_slow"]
 TAPS = 8
 
 
-def is_slow(eqn, least_groups=2):
+def is_slow(eqn: Equation, least_groups: int = 2) -> bool:
     """Whether an equation is a convolution of pairs, of real numbers and along one axis.
 
     Parameters
@@ -43,7 +48,9 @@ def is_slow(eqn, least_groups=2):
     return plain and pairs and one_each and groups >= least_groups
 
 
-def convolve(left, right, *, dimension_numbers, padding, **_):
+def convolve(
+    left: jax.Array, right: jax.Array, *, dimension_numbers: Any, padding: Any, **_: Any
+) -> jax.Array:
     """The convolution of an equation that `is_slow`, of its operands and parameters."""
     (before, after), numbers = padding[0], dimension_numbers
     x = jnp.transpose(left, numbers.lhs_spec)
@@ -56,7 +63,7 @@ def convolve(left, right, *, dimension_numbers, padding, **_):
         out = _spread(x, taps, before, size)
     else:
         out = _gathered(_padded(x, before, after), taps, size)
-    return jnp.transpose(out.reshape(*front, size), np.argsort(numbers.out_spec))
+    return jnp.transpose(out.reshape(*front, size), np.argsort(numbers.out_spec).tolist())
 
 
 def _padded(rows, before, after):

@@ -14,12 +14,16 @@ for the reduction; coefficients are those of FDLIBM's ``__kernel_sin``, ``__kern
 ``__ieee754_log``, in float32 those of S. L. Moshier's Cephes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from jaxlsq.tracing.types import Equation
 
 __all__ = ["is_replaced", "replacement"]
 
@@ -29,9 +33,9 @@ class _Table:
     """What the formula needs to know of a type."""
 
     largest: float  # of arguments: more would lose digits
-    parts: tuple  # half of pi in three; k times one of the first two is exact
-    sine: tuple
-    cosine: tuple
+    parts: tuple[float, ...]  # half of pi in three; k times one of the first two is exact
+    sine: tuple[float, ...]
+    cosine: tuple[float, ...]
 
 
 _TABLES = {
@@ -161,13 +165,13 @@ _REPLACEMENTS = {
 }
 
 
-def is_replaced(eqn):
+def is_replaced(eqn: Equation) -> bool:
     """Whether an equation of a jaxpr has a faster form here."""
     name = eqn.primitive.name
     types = (np.dtype(np.float64),) if name.startswith("log") else _TABLES
     return name in _REPLACEMENTS and eqn.invars[0].aval.dtype in types
 
 
-def replacement(eqn):
+def replacement(eqn: Equation) -> Callable[[jax.Array], jax.Array]:
     """The faster form of an equation, a function of one array."""
     return _REPLACEMENTS[eqn.primitive.name]

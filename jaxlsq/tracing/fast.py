@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from jax.extend.core import ClosedJaxpr
 from jaxlsq.tracing.convolution import convolve, is_slow
 from jaxlsq.tracing.elementary import is_replaced, replacement
 from jaxlsq.tracing.jaxprs import interpret, opened
+from jaxlsq.tracing.types import Jaxpr
 
 __all__ = ["convolves", "with_fast_convolutions", "with_fast_functions"]
 
@@ -20,7 +22,7 @@ _RULES = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 _BODIES = {"scan": ("jaxpr",), "while": ("cond_jaxpr", "body_jaxpr"), "cond": ("branches",)}
 
 
-def with_fast_functions(function):
+def with_fast_functions(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, with sines, cosines, logarithms and convolutions of pairs replaced.
 
     Parameters
@@ -36,7 +38,7 @@ def with_fast_functions(function):
     return _replaced(function, _Replacing(_replaced_at_the_end, _CALLS | _RULES))
 
 
-def with_fast_convolutions(function):
+def with_fast_convolutions(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same function for `vmap` and derivatives, with each convolution of two vectors replaced.
 
     Parameters
@@ -52,7 +54,7 @@ def with_fast_convolutions(function):
     return _replaced(function, _Replacing(_replaced_before, _CALLS))
 
 
-def convolves(jaxpr):
+def convolves(jaxpr: Jaxpr) -> bool:
     """Whether a jaxpr has convolutions that `with_fast_convolutions` replaces."""
     return _Replacing(_replaced_before, _CALLS).is_slow_inside(opened(jaxpr)[0])
 
@@ -103,8 +105,8 @@ class _Replacing:
         Primitives that are looked through, and which parameter holds their jaxpr.
     """
 
-    find: Callable
-    calls: dict
+    find: Callable[..., Any]
+    calls: dict[str, str]
 
     def is_slow_inside(self, jaxpr):
         """Whether there is anything to replace."""

@@ -26,7 +26,7 @@ if hasattr(os, "register_at_fork") and hasattr(xla_bridge, "backends_are_initial
     os.register_at_fork(before=_before, after_in_child=_in_child)
 
 
-def check_not_forked():
+def check_not_forked() -> None:
     """To be called before a fit from the host.
 
     Raises

@@ -4,12 +4,15 @@ An index that is in range becomes a slice; a constant one that is not stays a st
 computed, from constants alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
 from jaxlsq.tracing.jaxprs import called, interpret
+from jaxlsq.tracing.types import Jaxpr
 
 __all__ = ["check_indices"]
 
@@ -35,7 +38,7 @@ def _broadcast(a, params):
     return np.broadcast_to(a.reshape(ones), shape)
 
 
-def check_indices(jaxpr, consts, name="func"):
+def check_indices(jaxpr: Jaxpr, consts: Sequence[Any], name: str = "func") -> None:
     """Raise IndexError for a constant index past the parameters.
 
     Parameters
@@ -61,7 +64,7 @@ class _Value:
 
 def _known(value):
     """Of a constant: small ones of integers are kept."""
-    if value is None or isinstance(value, jax.core.Tracer):
+    if value is None or isinstance(value, Tracer):
         return _Value()
     dtype = getattr(value, "dtype", np.dtype(type(value)))
     few = np.size(value) <= _MOST and getattr(dtype, "kind", "O") in "iub"
@@ -89,7 +92,7 @@ def _check(jaxpr, consts, inputs, n, name):
 
 
 def _check_index(index, size, n, name):
-    outside = [] if index is None else index[(index < 0) | (index > n - size)]
+    outside = np.empty(0, int) if index is None else index[(index < 0) | (index > n - size)]
     if len(outside):
         first = int(outside.flat[0])
         raise IndexError(

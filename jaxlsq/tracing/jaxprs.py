@@ -8,7 +8,9 @@ of ours too: then the array itself is looked for, and put in its place.
 """
 
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +18,7 @@ from jax.extend.core import Literal
 
 from jaxlsq.tracing.callbacks import exact_callback, needs_care
 from jaxlsq.tracing.signature import Signature
+from jaxlsq.tracing.types import Equation, Jaxpr
 
 __all__ = [
     "called",
@@ -40,12 +43,12 @@ CALLS = {
 }
 
 
-def opened(jaxpr):
+def opened(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Any]]:
     """A jaxpr and its constants, whether it is closed over them or has none."""
     return getattr(jaxpr, "jaxpr", jaxpr), list(getattr(jaxpr, "consts", ()))
 
 
-def inner_jaxprs(eqn):
+def inner_jaxprs(eqn: Equation) -> Iterator[Any]:
     """Jaxprs among the parameters of an equation, open or closed."""
     for value in eqn.params.values():
         for one in value if isinstance(value, (tuple, list)) else (value,):
@@ -53,7 +56,7 @@ def inner_jaxprs(eqn):
                 yield one
 
 
-def make_jaxpr(fun, *examples):
+def make_jaxpr(fun: Callable[..., Any], *examples: Any) -> tuple[Jaxpr, list[Any], Any]:
     """Trace a function of the user's.
 
     Parameters
@@ -115,7 +118,9 @@ class _Originals:
         if type(base) is not np.ndarray or base.dtype != const.dtype:
             return np.array(const)
         # A rounded copy is JAX's alone: referred to by the view, by `base` and by the call.
-        if sys.getrefcount(base) <= 3 and jax.config.jax_enable_x64 and base.itemsize in (4, 8):
+        # JAX gives its settings their attributes at run time.
+        wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+        if sys.getrefcount(base) <= 3 and wide and base.itemsize in (4, 8):
             return self._before_rounding(base)
         same = (base.shape, base.strides) == (const.shape, const.strides)
         return base.view() if same else np.array(const)
@@ -141,8 +146,8 @@ def _release(jaxpr, original):
     """Constants of inner jaxprs, which JAX keeps for the user's jitted functions, as JAX arrays."""
     for eqn in jaxpr.eqns:
         for inner in inner_jaxprs(eqn):
-            consts = getattr(inner, "consts", None)
-            for i, const in enumerate(consts or ()):
+            consts: Any = getattr(inner, "consts", None) or ()
+            for i, const in enumerate(consts):
                 if isinstance(const, np.ndarray):
                     with jax.ensure_compile_time_eval():
                         consts[i] = jax.device_put(np.array(original(const)))
@@ -177,7 +182,9 @@ def _forget(error):
 
 def _without_jax(traceback):
     """A traceback without JAX's frames, unless JAX is asked to show them."""
-    if jax.config.jax_traceback_filtering == "off":
+    # JAX gives its settings their attributes at run time.
+    filtering = jax.config.jax_traceback_filtering  # pyright: ignore[reportAttributeAccessIssue]
+    if filtering == "off":
         return traceback
     places = []
     while traceback is not None:
@@ -189,7 +196,7 @@ def _without_jax(traceback):
     return traceback
 
 
-def eqn_results(eqn, arguments):
+def eqn_results(eqn: Equation, arguments: Sequence[Any]) -> Sequence[Any]:
     """What an equation gives for other arguments."""
     if needs_care(eqn):
         return exact_callback(eqn, arguments)
@@ -203,7 +210,13 @@ def _literal_value(atom, eqn_name):
     return atom.val
 
 
-def interpret(jaxpr, consts, inputs, equation=eqn_results, literal=_literal_value):
+def interpret(
+    jaxpr: Jaxpr,
+    consts: Sequence[Any],
+    inputs: Sequence[Any],
+    equation: Callable[..., Any] = eqn_results,
+    literal: Callable[..., Any] = _literal_value,
+) -> list[Any]:
     """The outputs of a jaxpr, equation by equation, on values of any kind.
 
     Parameters
@@ -233,13 +246,13 @@ def interpret(jaxpr, consts, inputs, equation=eqn_results, literal=_literal_valu
     return [value(atom, "return") for atom in jaxpr.outvars]
 
 
-def called(eqn):
+def called(eqn: Equation) -> tuple[Jaxpr, list[Any]] | None:
     """The jaxpr that an equation only calls, and its constants; None for any other equation."""
     name = eqn.primitive.name
     return opened(eqn.params[CALLS[name]]) if name in CALLS else None
 
 
-def depends(jaxpr, inputs):
+def depends(jaxpr: Jaxpr, inputs: Sequence[bool]) -> list[bool]:
     """Whether each output depends on an input that varies.
 
     Parameters

@@ -1,6 +1,8 @@
 """JAX's settings while our own code compiles and runs."""
 
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import jax
 
@@ -25,7 +27,7 @@ _OWN = (
 
 
 @contextmanager
-def own_settings():
+def own_settings() -> Iterator[None]:
     """JAX's defaults, in the place of what people debug their own functions with.
 
     Under such settings our code would raise where nothing is wrong: its programs are compiled
@@ -38,6 +40,6 @@ def own_settings():
         yield
 
 
-def contexts_to_enter():
+def contexts_to_enter() -> list[tuple[Callable[..., Any], Any]]:
     """What `own_settings` changes of the settings as they are: contexts and their values."""
     return [(context, own) for name, own, context in _OWN if getattr(jax.config, name) != own]

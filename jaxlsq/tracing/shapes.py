@@ -1,5 +1,8 @@
 """What a user's function returns, by shapes alone."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -8,7 +11,7 @@ from jaxlsq.tracing.jaxprs import make_jaxpr
 __all__ = ["floats", "shapes_of"]
 
 
-def shapes_of(function, *examples, wide):
+def shapes_of(function: Callable[..., Any], *examples: Any, wide: bool) -> Any:
     """``jax.eval_shape`` in the type of a computation, float64 where it is wide.
 
     Raises
@@ -20,6 +23,6 @@ def shapes_of(function, *examples, wide):
         return make_jaxpr(function, *examples)[2]
 
 
-def floats(shape, wide):
+def floats(shape: tuple[int, ...], wide: bool) -> jax.ShapeDtypeStruct:
     """An array of floats of a shape."""
     return jax.ShapeDtypeStruct(shape, np.dtype(np.float64 if wide else np.float32))

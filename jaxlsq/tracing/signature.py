@@ -4,6 +4,7 @@ import weakref
 from enum import Enum
 from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class Signature:
         The NumPy arrays that were met.
     """
 
-    def __init__(self, *values):
+    def __init__(self, *values: Any) -> None:
         self.complete = True
         self.arrays = []
         self._seen = {}

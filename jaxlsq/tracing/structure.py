@@ -11,15 +11,19 @@ it is in is compiled each time.
 import dataclasses
 import itertools
 import sys
+from collections.abc import Sequence
 from enum import Enum
 from functools import partial
 from types import FunctionType
+from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import Literal
 
 from jaxlsq.tracing.jaxprs import called, inner_jaxprs, interpret, opened
+from jaxlsq.tracing.types import Jaxpr
 
 __all__ = ["Reader", "Unkeyable", "aval_key", "has_own_derivatives", "is_scalar_literal"]
 
@@ -31,17 +35,18 @@ class Unkeyable(Exception):
     """The jaxpr holds something that has no value to compare, such as a callback."""
 
 
-def is_scalar_literal(atom, eqn_name):
+def is_scalar_literal(atom: Any, eqn_name: str) -> bool:
     """Whether it is a literal that may be hoisted."""
     return (
         isinstance(atom, Literal)
         and np.ndim(atom.val) == 0
-        and np.issubdtype(atom.aval.dtype, np.floating)
+        # That of a literal is never the abstract one which has no dtype.
+        and np.issubdtype(atom.aval.dtype, np.floating)  # pyright: ignore[reportAttributeAccessIssue]
         and eqn_name not in _KEEP_LITERALS
     )
 
 
-def has_own_derivatives(jaxpr):
+def has_own_derivatives(jaxpr: Jaxpr) -> bool:
     """Whether a function with a derivative rule of its own, or none, is called at any depth.
 
     Or one whose values a reverse pass is to compute again (`jax.checkpoint`).
@@ -65,13 +70,13 @@ class Reader:
         Scalar literals, likewise.
     """
 
-    def __init__(self, keyed=True):
+    def __init__(self, keyed: bool = True) -> None:
         self.keyed = keyed
         self.arrays = []
         self.scalars = []
         self._numbers = itertools.count()
 
-    def read(self, jaxpr, consts):
+    def read(self, jaxpr: Jaxpr, consts: Sequence[Any]) -> tuple[Any, ...]:
         """The structure of a jaxpr."""
         self.arrays.extend(consts)
 
@@ -111,9 +116,9 @@ def _literal_key(atom):
     return ("literal", value.dtype, value.shape, value.tobytes(), atom.aval.weak_type)
 
 
-def aval_key(array):
+def aval_key(array: Any) -> tuple[Any, ...]:
     """Shape, type, weak type and, where it was put somewhere, placement."""
-    concrete = isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer)
+    concrete = isinstance(array, jax.Array) and not isinstance(array, Tracer)
     placement = array.sharding if concrete else None
     weak = bool(getattr(array, "weak_type", False))
     return (tuple(np.shape(array)), getattr(array, "dtype", type(array)), weak, placement)

@@ -5,14 +5,18 @@ variables.  Its structure (see `jaxlsq.tracing.structure`) is the key of the cac
 with the same one are the same program on other numbers, whatever Python made them.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.tracing.cache import Memory, remembering
 from jaxlsq.tracing.jaxprs import called, depends, eqn_results, interpret, make_jaxpr
 from jaxlsq.tracing.structure import Reader, Unkeyable, aval_key, is_scalar_literal
+from jaxlsq.tracing.types import Jaxpr
 
 __all__ = ["Traced", "evaluate", "trace", "typed_consts", "with_fixed_literals"]
 
@@ -39,25 +43,25 @@ class Traced:
         Which of them are data; the others are in the program, and part of the key.
     """
 
-    jaxpr: object
-    outputs: list
-    depends: list
-    key: tuple | None
-    arrays: tuple
+    jaxpr: Jaxpr
+    outputs: list[Any]
+    depends: list[bool]
+    key: tuple[Any, ...] | None
+    arrays: tuple[Any, ...]
     scalars: np.ndarray
     hoisted: np.ndarray
 
     @property
-    def data(self):
+    def data(self) -> tuple[tuple[Any, ...], np.ndarray]:
         """What a compiled program takes: arrays, and the scalars that are data."""
         return self.arrays, self.scalars[self.hoisted]
 
     @property
-    def flat_data(self):
+    def flat_data(self) -> tuple[Any, ...]:
         """The same as a tuple of arrays, the scalars last."""
         return (*self.arrays, self.scalars[self.hoisted])
 
-    def hoisting(self, which):
+    def hoisting(self, which: np.ndarray) -> Self:
         """The same with some of the scalars as data."""
         key = self.key and (*self.key[:2], which.tobytes(), self.scalars[~which].tobytes())
         return replace(self, key=key, hoisted=which)
@@ -67,7 +71,7 @@ class Traced:
 _SCALARS = remembering(Memory(size=512))
 
 
-def with_fixed_literals(traced):
+def with_fixed_literals(traced: Traced) -> Traced:
     """The same with only those scalars as data that have had more than one value.
 
     XLA simplifies with a number that it knows, and a model that closes over another one for each
@@ -81,7 +85,7 @@ def with_fixed_literals(traced):
     return traced.hoisting(varied)
 
 
-def trace(fun, *examples):
+def trace(fun: Callable[..., Any], *examples: Any) -> Traced:
     """Trace ``fun(*inputs)`` at the shapes and types of the examples.
 
     Parameters
@@ -119,7 +123,9 @@ def trace(fun, *examples):
     )
 
 
-def evaluate(traced, inputs, arrays, scalars=()):
+def evaluate(
+    traced: Traced, inputs: Sequence[Any], arrays: Sequence[Any], scalars: Any = ()
+) -> list[Any]:
     """The traced function on other data of the same structure.
 
     Parameters
@@ -133,7 +139,7 @@ def evaluate(traced, inputs, arrays, scalars=()):
     -------
     list of arrays
     """
-    arrays = iter(arrays)
+    following = iter(arrays)
     places = iter(np.where(traced.hoisted, np.cumsum(traced.hoisted) - 1, -1).tolist())
 
     def literal(atom, eqn_name):
@@ -145,25 +151,25 @@ def evaluate(traced, inputs, arrays, scalars=()):
         return run(inner[0], arguments) if inner else eqn_results(eqn, arguments)
 
     def run(jaxpr, inputs):
-        consts = [typed(next(arrays), v.aval.dtype) for v in jaxpr.constvars]
+        consts = [typed(next(following), v.aval.dtype) for v in jaxpr.constvars]
         return interpret(jaxpr, consts, inputs, equation, literal)
 
     return run(traced.jaxpr, inputs)
 
 
-def typed_consts(jaxpr, consts):
+def typed_consts(jaxpr: Jaxpr, consts: Sequence[Any]) -> list[Any]:
     """Constants of a jaxpr, each as `typed`."""
     pairs = zip(consts, jaxpr.constvars, strict=True)
     return [typed(value, variable.aval.dtype) for value, variable in pairs]
 
 
-def typed(array, dtype):
+def typed(array: Any, dtype: Any) -> Any:
     """A hoisted array in the wider of its own type and that of its trace, as far as JAX has it.
 
     JAX may remember a closed-over NumPy array from another trace, and say float64 of it in a jaxpr
     whose equations are of float32, or the reverse.
     """
-    if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # a typed key of random numbers
+    if jnp.issubdtype(dtype, jax.dtypes.extended):  # a typed key of random numbers
         return array
     array = array if hasattr(array, "shape") else np.asarray(array, dtype)
     if array.dtype.kind == np.dtype(dtype).kind:

@@ -6,7 +6,9 @@ numbers.  Here elements that are taken out of a stack are the scalars that went 
 fits take a fifth less time, and their derivatives a fifth of it.)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from jaxlsq.tracing.indices import check_indices
 from jaxlsq.tracing.jaxprs import eqn_results, interpret, make_jaxpr
@@ -16,7 +18,7 @@ from jaxlsq.tracing.trace import typed_consts
 __all__ = ["unstacked"]
 
 
-def unstacked(fun):
+def unstacked(fun: Callable[..., Any]) -> Callable[..., Any]:
     """The same function of scalars, without the stacks that are only taken apart again.
 
     Parameters
@@ -47,8 +49,8 @@ def unstacked(fun):
 class _Stack:
     """A vector, and the scalars that are its elements."""
 
-    whole: object
-    elements: list
+    whole: Any
+    elements: list[Any]
 
 
 def _whole(value):
@@ -61,7 +63,7 @@ def _apart(eqn, arguments):
     What is not read of it is dropped when it is compiled.
     """
     results = eqn_results(eqn, [_whole(value) for value in arguments])
-    name, shape = eqn.primitive.name, eqn.outvars[0].aval.shape if eqn.outvars else None
+    name, shape = eqn.primitive.name, eqn.outvars[0].aval.shape if eqn.outvars else ()
     if name == "stack" and len(shape) == 1:
         return [_Stack(results[0], arguments)]
     if name not in ("slice", "squeeze") or not isinstance(arguments[0], _Stack):

@@ -27,7 +27,7 @@ _CAUSES = (
 )
 
 
-def untraceable(error, what):
+def untraceable(error: BaseException, what: str) -> TypeError:
     """The error to raise in the place of one of `JAX_ERRORS`.
 
     Parameters

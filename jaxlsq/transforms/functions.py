@@ -1,16 +1,19 @@
 """The user's functions of one problem, as functions of n scalars."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.jacobian import EVALUATIONS, linearized
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.starts import wide_enough
+from jaxlsq.problem.types import PyTree
 from jaxlsq.tracing.unstack import unstacked
 
 __all__ = ["Call", "Functions", "typed"]
@@ -20,17 +23,17 @@ __all__ = ["Call", "Functions", "typed"]
 class Call:
     """How the user's functions are called: with parameters as `x0` was given, and what follows."""
 
-    args: tuple
-    kwargs: dict
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     layout: Layout
-    dtypes: tuple
+    dtypes: tuple[Any, ...]
 
     def _of(self, function, xs):
         """Its value at n scalars; no parameter is narrower than float32."""
         params = typed(self.layout.from_scalars(xs), map(wide_enough, self.dtypes))
         return jnp.asarray(function(params, *self.args, **self.kwargs))
 
-    def residual(self, fun, *xs):
+    def residual(self, fun: Callable[..., Any], *xs: jax.Array) -> jax.Array:
         """A residual (m,); a complex one is its real parts, then its imaginary parts."""
         f = self._of(fun, xs)
         if f.ndim != 1:
@@ -42,7 +45,7 @@ class Call:
             f = jnp.concatenate([f.real, f.imag])
         return f.astype(xs[0].dtype)
 
-    def jacobian(self, jac, *xs):
+    def jacobian(self, jac: Callable[..., Any], *xs: jax.Array) -> jax.Array:
         """A Jacobian (m, n)."""
         return self._of(jac, xs).astype(xs[0].dtype)
 
@@ -61,22 +64,22 @@ class Functions:
         That finite differences stay in.
     """
 
-    residual: Callable
-    jac: str | Callable
+    residual: Callable[..., Any]
+    jac: str | Callable[..., Any]
     bounds: Bounds | None = None
 
     @classmethod
-    def of(cls, fun, jac, call):
+    def of(cls, fun: Callable[..., Any], jac: str | Callable[..., Any], call: Call) -> Self:
         """From what the user gave, which is traced once however often these are called."""
         given = unstacked(partial(call.jacobian, jac)) if callable(jac) else jac
         return cls(unstacked(partial(call.residual, fun)), given)
 
     @property
-    def differences(self):
+    def differences(self) -> int:
         """Evaluations of the residual that one column of the Jacobian takes."""
         return 0 if callable(self.jac) else EVALUATIONS[self.jac]
 
-    def linear(self, *xs):
+    def linear(self, *xs: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         """Residual and columns."""
         if not callable(self.jac):
             bounds = self.bounds if self.differences else None
@@ -87,7 +90,7 @@ class Functions:
         return f, tuple(rows[:, j] for j in range(len(xs)))
 
 
-def typed(params, dtypes):
+def typed(params: PyTree, dtypes: Iterable[np.dtype]) -> PyTree:
     """Parameters in their own types, and those that were integers as they are."""
     leaves, tree = jax.tree.flatten(params)
     leaves = [

@@ -14,13 +14,18 @@ the others as if it were given: by the rows and columns of H that are theirs.
 Source: A. Griewank, A. Walther, "Evaluating Derivatives", SIAM 2008, chapter 15.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.jacobian import linearized
+from jaxlsq.numerics.loss import Robust
+from jaxlsq.numerics.state import Options
 from jaxlsq.numerics.sweep import symmetric_inverse
 from jaxlsq.status import Status
 from jaxlsq.tracing.hoisted import Hoisted
@@ -48,9 +53,9 @@ class Rule:
 
     hessian: str = "full"
     on_singular: str = "zero"
-    loss: object = None
+    loss: Robust | None = None
 
-    def slopes(self, f, *scale):
+    def slopes(self, f: jax.Array, *scale: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The derivative of half the loss by the residual, and the weight of the Jacobian's rows.
 
         Both exact, and the weight 1 without a loss.
@@ -87,7 +92,13 @@ class _Problem:
         return self.slopes(constants[1], *outputs)[1]
 
 
-def with_derivatives(solve, residual, begin, bounds, rule):
+def with_derivatives(
+    solve: Callable[..., Any],
+    residual: Callable[..., Any],
+    begin: tuple[jax.Array, Any, Options],
+    bounds: Bounds | None,
+    rule: Rule,
+) -> tuple[jax.Array, dict[str, Any]]:
     """``solve(*begin, bounds)``, with the derivatives of what it solves.
 
     Parameters

@@ -1,5 +1,8 @@
 """One fit that remembers its last points, for plots of how it converged."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -7,12 +10,13 @@ from jaxlsq.results.solution import History
 from jaxlsq.schedule.pool import Observer, run_pool
 from jaxlsq.status import Status
 from jaxlsq.tracing.settings import own_settings
+from jaxlsq.tracing.trace import Traced
 from jaxlsq.transforms.vmap import counts_of, lane_of, queue_of
 
 __all__ = ["remembering"]
 
 
-def remembering(traced, evaluations, length):
+def remembering(traced: Traced, evaluations: int, length: int) -> Callable[..., Any]:
     """A solver as `jaxlsq.transforms.vmap.solver`, whose counts hold a `History` of vectors."""
 
     @own_settings()

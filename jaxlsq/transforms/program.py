@@ -9,6 +9,7 @@ structure says, and is solved without.
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,7 @@ class Form:
     """
 
     layout: Layout
-    dtypes: tuple
+    dtypes: tuple[Any, ...]
     length: int
     rule: Rule
 
@@ -74,19 +75,19 @@ class Begin:
         In the type of the computation.
     """
 
-    x0: list
+    x0: list[Any]
     bounds: Bounds | None
     scale: jax.Array | None
     options: Options
 
     @property
-    def scalars(self):
+    def scalars(self) -> list[jax.ShapeDtypeStruct]:
         """Shapes and types of n parameters."""
         diag = self.options.diag
         return [jax.ShapeDtypeStruct((), diag.dtype)] * len(diag)
 
 
-def solved(form, functions, begin):
+def solved(form: Form, functions: Functions, begin: Begin) -> LeastSquaresResult:
     """The `LeastSquaresResult` of a problem.
 
     Parameters
@@ -112,8 +113,10 @@ def solved(form, functions, begin):
         if parts is None:
             return _solution(form, functions, begin)
         data = parts.data
-        if parts.loss:  # it is among the parts, and nothing else may hold what it closes over
-            rule = replace(form.rule, loss=replace(form.rule.loss, rho=None))
+        robust = form.rule.loss
+        if parts.loss and robust:
+            # It is among the parts, and nothing else may hold what it closes over.
+            rule = replace(form.rule, loss=replace(robust, rho=None))
             form = replace(form, rule=rule)
         options = POOL_OPTIONS if are_concrete((begin, data)) else {}
         key = parts.key(form, options.get("compiler_options"))
@@ -178,13 +181,15 @@ class _Parts:
     def functions(self, data):
         """Residual, Jacobian and loss of other data; the loss None unless it was traced."""
 
-        def of(name):
-            part = self._some.get(name)
-            return part and (lambda *xs: evaluate(part, xs, *data[name]))
+        def of(name, part):
+            return lambda *xs: evaluate(part, xs, *data[name])
 
-        residual, jac, loss = map(of, ("residual", "jac", "loss"))
-        given = (lambda *xs: jac(*xs)[0]) if jac else self.jac
-        return Functions(lambda *xs: residual(*xs)[0], given), loss
+        def first(name, part):
+            return lambda *xs: evaluate(part, xs, *data[name])[0]
+
+        jac = first("jac", self.jac) if isinstance(self.jac, Traced) else self.jac
+        loss = of("loss", self.loss) if self.loss else None
+        return Functions(first("residual", self.residual), jac), loss
 
 
 def _program(form, parts, begin, data):

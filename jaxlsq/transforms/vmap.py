@@ -1,26 +1,29 @@
 """The pool as a function of one problem, whose `vmap` gives it more lanes."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.numerics.bounds import status_of
+from jaxlsq.numerics.bounds import Bounds, status_of
+from jaxlsq.problem.types import PyTree
 from jaxlsq.schedule.devices import choose_width
 from jaxlsq.schedule.equations import Lane
 from jaxlsq.schedule.pool import run_pool
-from jaxlsq.schedule.queue import Queue
+from jaxlsq.schedule.queue import Ended, Queue
 from jaxlsq.tracing.cache import PROGRAMS, program_key
 from jaxlsq.tracing.compiler import POOL_OPTIONS, in_many_kernels
 from jaxlsq.tracing.concrete import are_concrete
 from jaxlsq.tracing.settings import own_settings
-from jaxlsq.tracing.trace import evaluate
+from jaxlsq.tracing.trace import Traced, evaluate
 
 __all__ = ["counts_of", "lane_of", "queue_of", "solver"]
 
 
-def solver(traced, evaluations):
+def solver(traced: Traced, evaluations: int) -> Callable[..., Any]:
     """The solver of a traced problem.
 
     Parameters
@@ -90,7 +93,7 @@ def _batched(traced, per_lane, evaluations):
     return run_or_trace
 
 
-def lane_of(traced, evaluations, all_data, alone):
+def lane_of(traced: Traced, evaluations: int, all_data: Callable[..., Any], alone: bool) -> Lane:
     """A traced problem as a `Lane`.
 
     Parameters
@@ -111,14 +114,14 @@ def lane_of(traced, evaluations, all_data, alone):
     return Lane.of_outputs(evaluated, evaluations)
 
 
-def queue_of(x0, data, bounds):
+def queue_of(x0: jax.Array, data: PyTree, bounds: Bounds | None) -> Queue:
     """Problems (B, n), some of which bounds that a program computed may make impossible."""
     queue = Queue.of(x0, data, bounds)
     lanes_last = jax.tree.map(jnp.transpose, bounds)
     return replace(queue, status=status_of(lanes_last, queue.status))
 
 
-def counts_of(ended):
+def counts_of(ended: Ended) -> dict[str, jax.Array]:
     """How problems ended, by name."""
     return {"status": ended.status, "nfev": ended.nfev, "njev": ended.njev}
 
