@@ -20,6 +20,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of a test with ``long_but(*ids)``, those parameters that are not named are long."""
+    for item in items:
+        mark = item.get_closest_marker("long_but")
+        if mark and item.callspec.id not in mark.args:
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture
 def x64():
     """float64 for tests that call the numerics, which follow JAX's settings, directly."""

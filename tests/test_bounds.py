@@ -188,6 +188,7 @@ def test_float32_is_inside_to_the_last_bit():
     assert np.all((polished.x >= lower) & (polished.x <= upper))
 
 
+@pytest.mark.long
 def test_ragged_refit_index_and_file(tmp_path):
     ys = [Y[i, : 12 + i % 3] for i in range(6)]
     xs = [T[: len(y)] for y in ys]
@@ -251,6 +252,7 @@ def test_bounds_may_be_traced_batched_and_infeasible(x64):
     assert history.status == Status.INFEASIBLE_BOUNDS
 
 
+@pytest.mark.long
 def test_pytrees_and_histories(x64):
     y = Y[4]
 
@@ -278,6 +280,7 @@ def test_equal_bounds_fix(x64):
     assert found.cov[1, 1] > 0
 
 
+@pytest.mark.long_but("gauss-newton")
 @pytest.mark.parametrize("hessian", ["full", "gauss-newton"])
 def test_derivatives_by_the_data_are_those_of_the_reduced_system(x64, result, hessian):
     """Zero for a parameter at a bound; for the others as if it were a constant."""

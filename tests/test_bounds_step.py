@@ -50,6 +50,7 @@ def solve(gram, gradient, low, high, damping):
     return attempt(damping, sides)
 
 
+@pytest.mark.long_but("0.0-2", "0.7-4")
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 @pytest.mark.parametrize("damping", [0.0, 0.7])
 def test_the_step_is_the_best_of_all_faces(x64, n, damping):

@@ -24,6 +24,7 @@ def called(k, method, seen):
     return jax.pure_callback(on_the_host, shape, k, vmap_method=method)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("method", "jac"),
     [

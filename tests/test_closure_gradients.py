@@ -97,6 +97,7 @@ def differences(fun, a, h=4e-3):
     return (8 * one - two) / (12 * h)
 
 
+@pytest.mark.long_but("args", "loss and its scale")
 @EVERY
 def test_reverse_mode_is_the_difference(name):
     solve = jax.jit(CLOSED_OVER[name])
@@ -105,6 +106,7 @@ def test_reverse_mode_is_the_difference(name):
     np.testing.assert_allclose(jax.jacrev(solve)(1.1), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long_but("bounds and loss")
 @pytest.mark.parametrize("name", ["loss", "loss, scales and fun", "bounds and loss"])
 def test_forward_mode_vmap_and_without_jit(name):
     solve = CLOSED_OVER[name]
@@ -119,6 +121,7 @@ def test_forward_mode_vmap_and_without_jit(name):
     )
 
 
+@pytest.mark.long
 def test_second_derivative():
     solve = jax.jit(CLOSED_OVER["loss"])
     expected = differences(jax.jit(jax.jacrev(solve)), 1.1)

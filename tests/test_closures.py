@@ -55,6 +55,7 @@ def test_a_name_that_is_assigned_later():
     np.testing.assert_allclose(x, np.sqrt(2), rtol=1e-7)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "make", [jax.random.key, pytest.param(jax.random.PRNGKey, marks=pytest.mark.long)]
 )
@@ -190,6 +191,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.long_but("pair_of_models", "pair_of_partials", "pair_of_closures")
 @pytest.mark.parametrize("pair", PAIRS)
 def test_no_result_depends_on_earlier_calls(pair):
     numpy, traceable = pair()

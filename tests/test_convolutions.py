@@ -135,6 +135,7 @@ def test_fit_of_responses_is_scipys(curves):
     np.testing.assert_allclose(result.predict(), expected, rtol=1e-10)
 
 
+@pytest.mark.long
 def test_least_squares_of_responses_is_scipys_and_so_are_its_derivatives(x64, curves):
     inputs, y, x, _ = curves
 

@@ -87,6 +87,7 @@ def test_blocks_do_not_matter(small_blocks, monkeypatch):
     assert len(np.unique(whole.nfev)) > 2
 
 
+@pytest.mark.long
 def test_blocks_do_not_matter_with_everything_per_data_set(small_blocks, monkeypatch):
     x = np.random.default_rng(11).uniform(0.0, 4.0, MANY.shape)
     y = decay_np(x, *MANY_TRUTH.T[:, :, None]) + noise(x.shape, 12)

@@ -79,6 +79,7 @@ def test_a_fixed_value_per_lane():
         np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.long
 def test_fixed_parameters_stay_through_starts_refits_float32_and_polish():
     y = Y.astype(np.float32)
     result = fit(

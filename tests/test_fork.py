@@ -47,6 +47,7 @@ def output_of(before, doors):
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
+@pytest.mark.long_but("doors[0]()")
 @pytest.mark.parametrize("before", ["doors[0]()", "jnp.ones(3)", "doors[1]()"])
 def test_a_forked_child_is_told_to_spawn(before):
     lines = output_of(before, 6).split("\n")

@@ -73,6 +73,7 @@ def test_leastsq(residual):
         np.testing.assert_allclose(x, expected(), rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bounds", [(-np.inf, np.inf), (0, 9)])
 @pytest.mark.parametrize("residual", HIDING)
 def test_curve_fit(residual, bounds):

@@ -60,6 +60,7 @@ def unrolled(y):
     return jax.lax.fori_loop(0, 200, step, solve(y) + 1e-3)
 
 
+@pytest.mark.long
 def test_equals_unrolled_gauss_newton():
     for y in data_sets(3):
         np.testing.assert_allclose(
@@ -87,10 +88,12 @@ def test_central_differences(seed):
     np.testing.assert_allclose(forward, (8 * near - far) / (12 * h), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_both_modes_to_second_order():
     check_grads(solve, (data_sets(1)[0],), order=2, modes=("fwd", "rev"), rtol=1e-4)
 
 
+@pytest.mark.long
 def test_forward_over_reverse_and_reverse_over_forward_agree():
     y = data_sets(1)[0]
     first = jax.jacfwd(jax.jacrev(lambda y: solve(y)[1]))(y)
@@ -160,6 +163,7 @@ def test_integers_in_the_closure():
     assert np.any(gradient != 0)
 
 
+@pytest.mark.long
 def test_memory_of_reverse_mode_does_not_grow_with_the_iterations():
     y = data_sets(64)
 

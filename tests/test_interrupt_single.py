@@ -53,6 +53,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.long_but("by_leastsq-1000", "numpy_model-20")
 @pytest.mark.parametrize("steps", [20, 1000])
 @pytest.mark.parametrize("door", ["by_leastsq", "by_curve_fit", "numpy_model"])
 def test_a_compiled_fit_answers_an_interrupt(door, steps):

@@ -206,6 +206,7 @@ def outcomes():
     return dict(map(json.loads, done.stdout.splitlines()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_ctrl_c(outcomes, name):
     assert outcomes[name] is None, outcomes[name]

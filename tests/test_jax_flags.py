@@ -99,6 +99,7 @@ def plain():
     return doors()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "flag", [pytest.param(f, marks=pytest.mark.long if f in LONG else ()) for f in FLAGS]
 )
@@ -143,6 +144,7 @@ np.savez({out!r}, **found)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("devices", "default", "x64"),
     [

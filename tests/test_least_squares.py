@@ -98,6 +98,7 @@ def test_in_axes(y, in_axes):
         np.testing.assert_allclose(got.x[i], solve(row, start).x, rtol=1e-10)
 
 
+@pytest.mark.long
 def test_vmap_over_a_further_axis_of_what_is_shared(y):
     scales = jnp.array([1.0, 2.0, 3.0])
 

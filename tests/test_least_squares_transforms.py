@@ -41,6 +41,7 @@ def slopes():
         return np.stack([jax.grad(rate)(row) for row in Y])
 
 
+@pytest.mark.long
 def test_starts_data_and_keywords(expected):
     np.testing.assert_allclose(jax.vmap(rate, (None, 0))(Y[0], STARTS), expected[0], rtol=1e-7)
     np.testing.assert_allclose(jax.vmap(rate)(Y), expected, rtol=1e-7)
@@ -49,6 +50,7 @@ def test_starts_data_and_keywords(expected):
     np.testing.assert_allclose(moved, expected[1], rtol=1e-7)
 
 
+@pytest.mark.long
 def test_vmap_of_vmap_of_starts_and_data(expected):
     got = jax.jit(jax.vmap(jax.vmap(rate, (None, 0)), (0, None)))(Y, STARTS)
     np.testing.assert_allclose(got, np.repeat(expected[:, None], 3, axis=1), rtol=1e-6)
@@ -56,6 +58,7 @@ def test_vmap_of_vmap_of_starts_and_data(expected):
     np.testing.assert_allclose(got, np.repeat(expected[None], 3, axis=0), rtol=1e-6)
 
 
+@pytest.mark.long_but("vmap(grad)", "scan")
 @pytest.mark.parametrize(
     "derivative",
     [
@@ -72,6 +75,7 @@ def test_first_derivatives(slopes, derivative):
     np.testing.assert_allclose(derivative(jnp.asarray(Y)), slopes, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.long
 def test_hessian_is_the_difference_of_gradients():
     change = 1e-4 * np.sin(3.0 * T)
     gradient = jax.jit(jax.grad(rate))
@@ -81,6 +85,7 @@ def test_hessian_is_the_difference_of_gradients():
     )
 
 
+@pytest.mark.long
 def test_cond_and_while(expected):
     @jax.jit
     def either(flag, y):

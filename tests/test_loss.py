@@ -103,6 +103,7 @@ def test_fits_are_scipys(both):
     assert best >= (8 if loss == "arctan" else B)
 
 
+@pytest.mark.long_but("huber")
 def test_one_fit_inside_jax_is_a_lane(both, x64):
     loss, result = both
 

@@ -57,6 +57,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.long_but("float64-both", "float32-both")
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_lane_is_the_same_in_any_company(name, dtype):

@@ -16,6 +16,7 @@ CONCLUSIONS = {
 }
 
 
+@pytest.mark.long_but("01_leastsq")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path):
     notebook = nbformat.read(path, as_version=4)

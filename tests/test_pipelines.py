@@ -71,6 +71,7 @@ def worst(found, expected):
     return np.max(np.abs(found - expected)) / np.max(np.abs(expected))
 
 
+@pytest.mark.long_but("weighted_root-weighted_root_closed")
 @pytest.mark.parametrize(("fitted", "closed"), CLOSED)
 def test_first_and_second_derivatives_of_closed_forms(fitted, closed):
     y = jnp.asarray(np.random.default_rng(4).uniform(0.5, 4.0, 9))
@@ -80,6 +81,7 @@ def test_first_and_second_derivatives_of_closed_forms(fitted, closed):
             assert worst(other(mode(fitted))(y), jax.hessian(closed)(y)) < 1e-7
 
 
+@pytest.mark.long
 def test_covariance_and_its_derivative():
     y = jnp.asarray(Y[0])
 
@@ -109,6 +111,7 @@ def test_covariance_that_there_is_not():
 # --- transformations -------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_in_scan_and_checkpoint():
     y = jnp.asarray(Y[:4])
 
@@ -171,6 +174,7 @@ class Data:
     weight: jax.Array
 
 
+@pytest.mark.long
 def test_named_tuples_dataclasses_and_nested_dicts():
     data = Data(jnp.asarray(Y[0]), jnp.linspace(1.0, 2.0, T.size, dtype=jnp.float32))
 

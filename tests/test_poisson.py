@@ -203,6 +203,7 @@ def test_counts_that_the_model_meets_exactly():
         np.testing.assert_allclose(found.x, [[8.0, np.log(2.0)]] * 3, rtol=1e-3)
 
 
+@pytest.mark.long
 def test_a_million_counts_in_both_types():
     y = np.random.default_rng(2).poisson(1e6 * np.exp(-0.8 * T) + 1e4, (20, T.size))
     wide = fit(decay_on, T, y, (5e5, 1.0, 1e3), loss="poisson")

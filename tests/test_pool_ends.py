@@ -136,6 +136,7 @@ def test_a_parameter_without_effect(x64):
     np.testing.assert_allclose(result.x[0, 0], result.x[1, 0], rtol=1e-6)
 
 
+@pytest.mark.long_but("2-point")
 @pytest.mark.parametrize("method", ["jacfwd", "2-point"])
 def test_agrees_with_one_fit_by_qr(x64, method):
     evaluations = 3 * EVALUATIONS[method]

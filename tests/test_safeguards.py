@@ -156,6 +156,7 @@ def test_dose_zero():
         assert np.all(np.isfinite(pcov))
 
 
+@pytest.mark.long_but("linear-float32-1.0", "huber-float64-8.0")
 @pytest.mark.parametrize(("dtype", "slope"), [(np.float32, 1.0), (np.float64, 8.0)])
 @pytest.mark.parametrize("loss", ["linear", "huber", "cauchy"])
 def test_a_sigmoid_that_overflows(dtype, slope, loss):
@@ -272,6 +273,7 @@ def test_success_is_finite_in_least_squares():
 # --- least_squares -----------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_least_squares_and_its_vmap_repair_too():
     x = np.linspace(0, 200, 100)
     centres = np.array([90.0, 95.0, 108.0])
@@ -324,6 +326,7 @@ def test_the_jacobian_that_least_squares_returns_is_repaired():
         np.testing.assert_allclose(single[i].jac, mapped.jac[i], rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.long_but("3-point")
 @pytest.mark.parametrize("jac", ["2-point", "3-point"])
 def test_differences_of_least_squares_stay_inside_bounds(jac):
     x = jnp.linspace(0, 1, 20)

@@ -21,6 +21,7 @@ def without():
     return fit(decay, T, Y, P0, mask=~BAD)
 
 
+@pytest.mark.long_but("x-False-jacfwd", "sigma-True-jacrev", "y-False-jacfwd")
 @pytest.mark.parametrize("jac", ["jacfwd", "jacrev"])
 @pytest.mark.parametrize("each", [False, True])
 @pytest.mark.parametrize("where", ["x", "sigma", "y"])
