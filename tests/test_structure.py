@@ -1,6 +1,7 @@
 """The house: one-way imports, the README's reference, lazy optional packages."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -74,6 +75,41 @@ def test_imports_in_a_room_have_no_cycle(room):
         nodes = ast.walk(ast.parse(path.read_text()))
         graph[name] = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     list(TopologicalSorter(graph).static_order())  # raises on a cycle
+
+
+def test_tests_are_in_folders_of_the_same_names():
+    tests = Path(__file__).parent
+    rooms = {part_of(f) for f in FILES if f.parent != PACKAGE}
+    folders = {f.parent.name for f in tests.rglob("test_*.py") if f.parent != tests}
+    assert folders == rooms
+
+
+# Every public name, and the arguments of those that are functions, in their order.
+COMMON = "ftol xtol gtol x_scale max_nfev starts polish progress workers"
+PUBLIC = {
+    "FitResult": None,
+    "Interrupted": None,
+    "LeastSquaresResult": None,
+    "OptimizeWarning": None,
+    "Status": None,
+    "clear_cache": "",
+    "curve_fit": "f xdata ydata p0 sigma absolute_sigma check_finite bounds method jac full_output "
+    "nan_policy kwargs",
+    "fit": "model xdata ydata p0 sigma absolute_sigma mask nan_policy bounds fixed expand loss "
+    f"f_scale jac {COMMON}",
+    "least_squares": "fun x0 jac bounds ftol xtol gtol x_scale loss f_scale max_nfev args kwargs "
+    "hessian on_singular return_history",
+    "least_squares_batch": f"fun x0 data bounds fixed loss f_scale jac {COMMON}",
+    "leastsq": "func x0 args Dfun full_output col_deriv ftol xtol gtol maxfev epsfcn factor diag "
+    "warning unknown",
+}
+
+
+def test_public_names_and_their_arguments():
+    assert set(jaxlsq.__all__) == set(PUBLIC)
+    for name, arguments in PUBLIC.items():
+        if arguments is not None:
+            assert " ".join(inspect.signature(getattr(jaxlsq, name)).parameters) == arguments
 
 
 def test_readme_lists_what_all_lists():

@@ -15,7 +15,7 @@ from jaxlsq.batch.interruption import Interruption
 from jaxlsq.batch.stream import CALL_S, FIRST_ROUNDS, Pace
 from jaxlsq.schedule.queue import Place
 from tests.problems.lanes import fit, options, problems
-from tests.test_pool import ADVANCE, assert_equal, begin, queue_of
+from tests.schedule.test_pool import ADVANCE, assert_equal, begin, queue_of
 
 HEAD = """
 import os, signal, sys, threading, time
