@@ -1,5 +1,6 @@
 """Fixtures: float64, strict promotion, and a count of compilations."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -16,6 +17,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 import jax
 import pytest
 
+import jaxlsq
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -27,6 +30,15 @@ def pytest_collection_modifyitems(items):
         mark = item.get_closest_marker("long_but")
         if mark and item.callspec.id not in mark.args:
             item.add_marker(pytest.mark.long)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten():
+    """What a file's tests have compiled is not kept: a heap of gigabytes slows down the rest."""
+    yield
+    jaxlsq.clear_cache()
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

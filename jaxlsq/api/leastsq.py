@@ -13,7 +13,8 @@ from jaxlsq.problem.containers import for_jax, is_masked
 from jaxlsq.problem.starts import as_vector
 from jaxlsq.problem.tolerances import check_tolerances, parameter_scales
 from jaxlsq.results.covariance import covariance
-from jaxlsq.single.solve import Problem, solve
+from jaxlsq.single.problem import Problem
+from jaxlsq.single.solve import solve
 from jaxlsq.status import SUCCESS, scipy_message
 from jaxlsq.tracing.concrete import check_concrete
 

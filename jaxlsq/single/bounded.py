@@ -14,7 +14,8 @@ from jaxlsq.problem.bounds import check_box
 from jaxlsq.problem.checks import check_method
 from jaxlsq.problem.losses import check_scale, loss_of
 from jaxlsq.problem.tolerances import check_limit, check_tolerances, parameter_scales
-from jaxlsq.single.solve import Problem, Solution, solve
+from jaxlsq.single.problem import Problem, Solution
+from jaxlsq.single.solve import solve
 from jaxlsq.status import Status, describe
 
 __all__ = ["Bounded", "bounded_fit", "feasible_start"]

@@ -31,8 +31,7 @@ def jnp_model(x, a, b):
 @pytest.fixture(autouse=True)
 def empty_cache():
     """A program compiled under other flags would hide a mistake."""
-    jaxlsq.single.solve.PROGRAMS.clear()
-    jaxlsq.single.tried.UNTRACEABLE.clear()
+    jaxlsq.clear_cache()
 
 
 class UserError(Exception):

@@ -313,6 +313,7 @@ def test_the_jacobian_that_least_squares_returns_is_repaired():
         single = [solve(row) for row in y]
         slopes = jax.grad(lambda y: solve(y).x[2])(jnp.asarray(y[0]))
         covs = np.asarray(mapped.cov)
+        mapped, nested = jax.tree.map(np.asarray, (mapped, nested))
     assert mapped.success.all()
     assert np.all(np.isfinite(mapped.jac))
     assert np.all(np.isfinite(slopes))

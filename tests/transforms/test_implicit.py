@@ -102,6 +102,7 @@ def test_forward_over_reverse_and_reverse_over_forward_agree():
     np.testing.assert_allclose(first, first.T, rtol=1e-6, atol=1e-10)
 
 
+@pytest.mark.long
 def test_grad_of_vmap_equals_vmap_of_grad():
     y = data_sets(7)
 

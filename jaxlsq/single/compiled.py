@@ -1,0 +1,218 @@
+"""One fit as a compiled program, for functions that JAX can trace."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate, repaired
+from jaxlsq.numerics.loss import Robust
+from jaxlsq.numerics.minimize import minimize
+from jaxlsq.problem.checks import check_jacobian_shape, check_lengths
+from jaxlsq.single.agreement import agrees, moved_start
+from jaxlsq.single.host_loop import (
+    StateLayout,
+    pack_state,
+    packed_start,
+)
+from jaxlsq.single.problem import (
+    complete_options,
+    name_of,
+    result_fields,
+    solution_of,
+)
+from jaxlsq.single.tried import (
+    residual_of,
+)
+from jaxlsq.status import Status
+from jaxlsq.tracing.cache import PROGRAMS, Memory, program_key
+from jaxlsq.tracing.compiler import COMPILER_OPTIONS
+from jaxlsq.tracing.settings import own_settings
+from jaxlsq.tracing.trace import Traced, evaluate
+
+__all__ = ["solve_compiled"]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a program of one fit is made of."""
+
+    traced: Traced
+    loss: tuple[Traced, float] | None  # traced, and its least curvature
+    method: str
+    col_deriv: bool
+    evaluations: int
+
+    @property
+    def derived(self):
+        """Whether the Jacobian is derived from the traced residual."""
+        return not self.evaluations and len(self.traced.outputs) == 1
+
+
+# Longest time of a call, about: a signal is answered by Python, after it.
+CALL_S = 0.15
+
+
+class _Pace:
+    """How many rounds a program may work in one call, by how long the last ones took."""
+
+    def __init__(self):
+        self.rounds = 1
+
+    def measure(self, rounds, time_s):
+        """Take in that so many rounds took so long."""
+        self.rounds = int(np.clip(rounds * CALL_S / max(time_s, 1e-6), 1, 64 * rounds))
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """A program of one fit.
+
+    Attributes
+    ----------
+    run : callable or None
+        Compiled; None where JAX has no derivative of the function.
+    agreed : Memory
+        Signatures of functions, and whether the program is what they are in Python.
+    """
+
+    run: Callable[..., Any] | None
+    agreed: Memory = field(default_factory=lambda: Memory(size=64))
+    pace: "_Pace" = field(default_factory=lambda: _Pace())
+
+
+@own_settings()
+def solve_compiled(problem, settings, tried):
+    """The `Solution`, or None where it has to be found on the host."""
+    n, terms, traced = problem.x0.size, problem.terms, tried.traced
+    m = traced.outputs[0].shape[0]
+    if terms is None:
+        check_lengths(n, m)
+    if callable(problem.jac):
+        shape = np.atleast_2d(np.empty(traced.outputs[1].shape, bool)).shape
+        check_jacobian_shape(shape, m, n, problem.col_deriv, name_of(problem.jac))
+    method = problem.jac if isinstance(problem.jac, str) else "given" if problem.jac else "jacfwd"
+    evaluations = n * EVALUATIONS.get(method, 0)
+    options = complete_options(settings, n, evaluations == 0, tried.dtype)
+    data = traced.data, tried.loss and tried.loss.data
+    loss = None
+    if tried.loss and terms is not None and isinstance(terms.loss, Robust):
+        loss, terms = (tried.loss, terms.loss.least), replace(terms, loss=None)
+    form = _Form(traced, loss, method, problem.col_deriv, evaluations)
+    with jax.enable_x64(True):
+        begin = packed_start(problem.x0, (n, terms is not None)), np.zeros(m)
+        program = _compiled(form, (*begin, options, terms, data, np.int32(1)))
+        if program.run is None:
+            return _no_derivative(problem)
+
+        def solution_from(x0, options=options):
+            begin = packed_start(x0, (n, terms is not None)), np.zeros(m)
+            fields = _in_calls(program, begin, (options, terms, data))
+            return solution_of(fields, options, evaluations)
+
+        return _certain(problem, tried, program.agreed, solution_from, options)
+
+
+def _in_calls(program, begin, rest):
+    """The fields of a `Solution`, after calls of about `CALL_S`: between two, Ctrl-C is heard."""
+    while True:
+        rounds, start = program.pace.rounds, time.perf_counter()
+        fields, packed = program.run(*begin, *rest, np.int32(rounds))
+        fields = {name: np.asarray(value) for name, value in fields.items()}
+        if fields["status"] != Status.RUNNING:
+            return fields
+        program.pace.measure(rounds, time.perf_counter() - start)
+        begin = packed, fields["f"]
+
+
+def _certain(problem, tried, agreed, solution_from, options):
+    """The solution, or None where the function is another one in Python."""
+    key, scale = tried.signature.key, 0.0
+    whole = agreed.find(key)
+    residual = partial(residual_of, problem, [])
+    if whole is None:
+        first = solution_from(moved_start(problem), replace(options, max_nfev=np.int32(1)))
+        scale = float(np.max(np.abs(first.f), initial=0.0, where=np.isfinite(first.f)))
+        agreed.put(key, agrees(first, residual, tried.dtype))
+    if not agreed.find(key, True):
+        return None
+    solution = solution_from(problem.x0)
+    if whole is None and not agrees(solution, residual, tried.dtype, scale):
+        agreed.put(key, False)
+        return None
+    return solution
+
+
+def _no_derivative(problem):
+    """None, for the host's differences, unless the derivative was asked for."""
+    if problem.jac in (None, "cs"):
+        return None
+    raise TypeError(
+        f"Dfun={problem.jac!r} needs a derivative that JAX does not have for this function; "
+        "use Dfun='2-point', or the other of 'jacfwd' and 'jacrev'."
+    )
+
+
+def _compiled(form, arguments):
+    """The `_Compiled` program of a form, from the cache where there is one."""
+    statics = form.method, form.col_deriv, form.evaluations, form.loss and form.loss[1]
+    traced = (form.traced, form.loss[0]) if form.loss else (form.traced,)
+    key = program_key(traced, "single", statics, arguments, COMPILER_OPTIONS)
+
+    def compile_():
+        if form.derived and not _has_derivative(form, *arguments):
+            return _Compiled(None)
+        program = jax.jit(partial(_program, form), compiler_options=COMPILER_OPTIONS)
+        return _Compiled(program.lower(*arguments).compile())
+
+    return PROGRAMS.get(key, compile_)
+
+
+def _has_derivative(form, packed, f, options, terms, data, rounds):
+    """Whether JAX has a rule for each of a function's equations."""
+
+    def jacobian(x, arrays):
+        fun = lambda x: evaluate(form.traced, [x], *arrays)[0]  # noqa: E731
+        return differentiate(fun, form.method, 0.0)(x, None)
+
+    try:
+        jax.eval_shape(jacobian, options.diag, data[0])
+    except (NotImplementedError, TypeError, ValueError):  # JAX's, for want of a rule
+        return False
+    return True
+
+
+def _program(form, packed, f, options, terms, data, rounds):
+    """A fit, or the next rounds of it, for one structure of a residual."""
+    n, (arrays, loss_data), traced = options.diag.shape[0], data, form.traced
+    state = StateLayout.of((n, terms is not None)).unpack(*packed)
+    if form.loss:
+        loss, least = form.loss
+        terms = replace(terms, loss=Robust(lambda z: evaluate(loss, [z], *loss_data), least))
+
+    def residual(x):
+        return evaluate(traced, [x], *arrays)[0]
+
+    if form.evaluations:
+        bounds = terms and terms.bounds
+        jacobian = differentiate(residual, form.method, options.epsfcn, bounds)
+    elif form.derived:
+        jacobian = differentiate(residual, form.method, options.epsfcn)
+    else:
+
+        def jacobian(x, f):
+            jac = evaluate(traced, [x], *arrays)[1]
+            return jac.reshape(n, -1).T if form.col_deriv else jac.reshape(-1, n)
+
+    how = {"evaluations": form.evaluations, "terms": terms, "rounds": rounds}
+    state, f = minimize(residual, jacobian, (state, f), options, **how)
+
+    def finite_jacobian(x, f):
+        return repaired(residual, x, f, jacobian(x, f), terms.bounds)[0]
+
+    last = jacobian if form.evaluations else finite_jacobian
+    return result_fields(state, f, last, terms), pack_state(state)
