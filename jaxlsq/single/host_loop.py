@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.factor import BLOCK_ROWS, Factor, qr
@@ -74,13 +73,15 @@ def minimize_on_host(
     f = trial_f = f0
     settings = OwnSettings()
     with settings:
-        packed = packed_start(x0, form)
-        options = jax.device_put(_pack_options(options, terms))
+        packed, options = packed_start(x0, form), _pack_options(options, terms)
     while True:
         with settings:
             norm = _norm(trial_f) if terms is None else _loss_norm(terms, trial_f)
             packed, head = _after_residual(form, packed, options, norm)
-        x, status, accepted = _read(head)
+            x, status, accepted = _read(head)
+            if status == Status.RUNNING and not accepted:
+                packed, head = _after_rejection(form, packed, options)
+                x, status, accepted = _read(head)
         if accepted and status == Status.RUNNING:
             jac, more = jacobian(x.copy(), trial_f), 0
             if not evaluations:
@@ -159,13 +160,18 @@ def _reduce(jac, f):
 
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
 def _after_residual(form, packed, options, trial_norm):
-    """Judge the trial; after a rejection, propose the next one."""
+    """Judge the trial; so little that XLA computes it in the call, and not in a thread."""
     state = StateLayout.of(form).unpack(*packed)
-    options, bounds = _unpack_options(options, form)
-    state = judge(state, trial_norm, options)
-    again = (state.status == Status.RUNNING) & ~state.accepted
-    state = lax.cond(again, lambda s: propose(s, bounds), lambda s: s, state)
-    return pack_state(state), _head(state, jnp.where(again, state.trial.x, state.point.x))
+    state = judge(state, trial_norm, _unpack_options(options, form)[0])
+    return pack_state(state), _head(state, state.point.x)
+
+
+@partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
+def _after_rejection(form, packed, options):
+    """Propose the next trial."""
+    state = StateLayout.of(form).unpack(*packed)
+    state = propose(state, _unpack_options(options, form)[1])
+    return pack_state(state), _head(state, state.trial.x)
 
 
 @partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)

@@ -56,6 +56,9 @@ class Signature:
             return type(value)
         if isinstance(value, (float, complex, np.generic)):
             return type(value)
+        if type(value) is np.ndarray:
+            self.arrays.append(value)
+            return (np.ndarray, value.dtype, value.ndim)
         module = getattr(value, "__name__" if isinstance(value, ModuleType) else "__module__", None)
         owner = module if isinstance(module, str) else type(value).__module__
         self._meets_jax = self._meets_jax or owner.split(".")[0] in ("jax", "jaxlib")
