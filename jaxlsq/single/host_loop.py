@@ -73,14 +73,14 @@ def minimize_on_host(
     f = trial_f = f0
     settings = OwnSettings()
     with settings:
-        packed, options = packed_start(x0, form), _pack_options(options, terms)
+        packed, given = packed_start(x0, form), _pack_options(options, terms)
     while True:
         with settings:
             norm = _norm(trial_f) if terms is None else _loss_norm(terms, trial_f)
-            packed, head = _after_residual(form, packed, options, norm)
+            packed, head = _after_residual(form, packed, given, norm)
             x, status, accepted = _read(head)
             if status == Status.RUNNING and not accepted:
-                packed, head = _after_rejection(form, packed, options)
+                packed, head = _after_rejection(form, packed, given)
                 x, status, accepted = _read(head)
         if accepted and status == Status.RUNNING:
             jac, more = jacobian(x.copy(), trial_f), 0
@@ -89,7 +89,7 @@ def minimize_on_host(
             count = np.int32(evaluations + more)
             with settings:
                 triangle = _reduce(*_weighted(terms, jac, trial_f))
-                packed, head = _after_jacobian(form, packed, options, triangle, count)
+                packed, head = _after_jacobian(form, packed, given, triangle, count)
             x, status, accepted = _read(head)
         if accepted:
             f = trial_f
