@@ -31,7 +31,10 @@ class Call:
     def _of(self, function, xs):
         """Its value at n scalars; no parameter is narrower than float32."""
         params = typed(self.layout.from_scalars(xs), map(wide_enough, self.dtypes))
-        return jnp.asarray(function(params, *self.args, **self.kwargs))
+        value = function(params, *self.args, **self.kwargs)
+        if value is None:
+            raise TypeError("fun or jac returned None; expected an array. Is a return missing?")
+        return jnp.asarray(value)
 
     def residual(self, fun: Callable[..., Any], *xs: jax.Array) -> jax.Array:
         """A residual (m,); a complex one is its real parts, then its imaginary parts."""

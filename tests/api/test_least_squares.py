@@ -212,6 +212,7 @@ def test_limits(y):
     ("call", "error", "text"),
     [
         (partial(least_squares, lambda p: p, []), TypeError, "x0 is empty"),
+        (partial(least_squares, lambda p: None, jnp.ones(2)), TypeError, "returned None"),
         (partial(least_squares, lambda p: p, jnp.ones(2) * 1j), TypeError, "complex"),
         (partial(least_squares, lambda p: p[:1], jnp.ones(2)), ValueError, "fewer than the 2"),
         (partial(least_squares, lambda p: p[None], jnp.ones(2)), ValueError, "1-D"),
