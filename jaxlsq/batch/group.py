@@ -145,8 +145,7 @@ class Group:
             When it is interrupted before any fit has begun.
         """
         (start, guess), starts, n = begin, spread.starts, self.task.layout.n
-        most = usable_cores() if jax.default_backend() == "cpu" else 2
-        workers = control.workers or most
+        workers = control.workers or (usable_cores() if jax.default_backend() == "cpu" else 2)
         size = self._block_size(workers, starts)
         with jax.enable_x64(self.wide), control.interrupts.at_once():
             guess = guess and self._guesses(guess, size)

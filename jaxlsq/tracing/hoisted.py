@@ -1,7 +1,11 @@
 """A function whose closure is an argument."""
 
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
 from jaxlsq.tracing.jaxprs import interpret, make_jaxpr
 from jaxlsq.tracing.trace import typed_consts
+from jaxlsq.tracing.types import Jaxpr
 
 __all__ = ["Hoisted"]
 
@@ -12,15 +16,15 @@ class Hoisted:
     It keeps nothing of the closure, which may hold tracers: derivative rules outlive a trace.
     """
 
-    def __init__(self, jaxpr):
+    def __init__(self, jaxpr: Jaxpr) -> None:
         self._jaxpr = jaxpr
         self.outputs = [variable.aval for variable in jaxpr.outvars]
 
     @classmethod
-    def of(cls, function, *examples):
+    def of(cls, function: Callable[..., Any], *examples: Any) -> tuple[Self, list[Any]]:
         """The function, and what it closes over: a list of arrays, traced ones too."""
         jaxpr, consts, _ = make_jaxpr(function, *examples)
         return cls(jaxpr), typed_consts(jaxpr, consts)
 
-    def __call__(self, constants, *arguments):
+    def __call__(self, constants: Sequence[Any], *arguments: Any) -> list[Any]:
         return interpret(self._jaxpr, constants, arguments)

@@ -151,10 +151,10 @@ class _Parts:
         if callable(jac):
             jac = trace(lambda *xs: (functions.jac(*xs),), *scalars)
         loss = traced_loss(form.rule.loss, residual.outputs[0])
-        some = [part for part in (residual, jac, loss) if isinstance(part, Traced)]
-        if any(part.key is None or has_own_derivatives(part.jaxpr) for part in some):
+        parts = cls(residual, jac, loss)
+        if any(p.key is None or has_own_derivatives(p.jaxpr) for p in parts._some.values()):
             return None
-        return cls(residual, jac, loss)._each(with_fixed_literals)
+        return parts._each(with_fixed_literals)
 
     def _each(self, change):
         parts = {k: change(v) if isinstance(v, Traced) else v for k, v in vars(self).items()}

@@ -1,16 +1,26 @@
 """The Jacobian at a solution, with differences for derivatives that are not finite there."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.jacobian import repaired
 from jaxlsq.tracing.hoisted import Hoisted
 
 __all__ = ["repaired_solution"]
 
 
-def repaired_solution(residual, x, f, jac, bounds):
+def repaired_solution(
+    residual: Callable[..., Any],
+    x: jax.Array,
+    f: jax.Array,
+    jac: jax.Array,
+    bounds: Bounds | None,
+) -> jax.Array:
     """A Jacobian without elements that are not finite where the residual is, as far as possible.
 
     Under `vmap` the differences are taken if any lane needs them, and else cost nothing.  They
