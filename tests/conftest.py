@@ -18,6 +18,7 @@ import jax
 import pytest
 
 import jaxlsq
+from jaxlsq.lowering import engine
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -56,9 +57,16 @@ def strict():
 
 
 @pytest.fixture
-def compiles():
-    """The number of XLA compilations so far, as a function."""
+def compiles(monkeypatch):
+    """The number of compilations so far, of XLA and of compiled lanes, as a function."""
     events = []
+    compile_text = engine.compile_text
+
+    def counted(*arguments):
+        events.append("lanes")
+        return compile_text(*arguments)
+
+    monkeypatch.setattr(engine, "compile_text", counted)
 
     def listen(event, duration, **_):
         if event == "/jax/core/compile/backend_compile_duration":

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from jaxlsq.schedule.devices import usable_cores
 from jaxlsq.schedule.queue import Ended
 from jaxlsq.tracing.shapes import shapes_of
 
-__all__ = ["Group"]
+__all__ = ["Group", "Solved"]
 
 # A block: enough problems to keep a pool full, and few enough bytes that several fit anywhere.
 BLOCK_PROBLEMS = 8192
@@ -37,6 +37,14 @@ LEAST_PROBLEMS = 1024
 LONGEST_PAUSE_S = 0.01
 # What the caller calls the sources that have another name here.
 ARGUMENTS = {"y": "ydata", "whitening": "sigma"}
+
+
+class Solved(NamedTuple):
+    """How the problems of a group ended: total * starts of them; data sets; and by which engine."""
+
+    ended: Ended
+    seen: Seen
+    engine: str
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,7 @@ class Group:
         spread: MultiStart,
         control: Control,
         limits: Limits | None = None,
-    ) -> tuple[Ended, Seen]:
+    ) -> "Solved":
         """Fit every problem.
 
         Parameters
@@ -135,9 +143,7 @@ class Group:
 
         Returns
         -------
-        ended : Ended
-            total * starts problems.
-        seen : Seen
+        Solved
 
         Raises
         ------
@@ -176,7 +182,7 @@ class Group:
         sink = Arrays(shape, self.dtype)
         control = replace(control, workers=min(workers, -(-self.total // size)))
         stream(program, read, shape, sink, control, wide=self.wide)
-        return sink.rows.ended, sink.rows.seen
+        return Solved(sink.rows.ended, sink.rows.seen, program.engine)
 
     @staticmethod
     def _first_starts(start, guess, block, ends):

@@ -10,7 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.interruption import answered
-from jaxlsq.batch.stream import Pace
+from jaxlsq.batch.lanes import Lanes, compile_lanes
+from jaxlsq.batch.stream import Halt, Pace
+from jaxlsq.lowering.elementwise import NotLowered
+from jaxlsq.lowering.engine import XLA
 from jaxlsq.numerics.state import Options
 from jaxlsq.problem.task import Seen, Task
 from jaxlsq.problem.types import PyTree
@@ -44,6 +47,8 @@ class Program:
         Of this program, in all of its runs.
     closure : tuple
         What the user's functions close over, hoisted.
+    engine : str
+        How it is computed, and why not otherwise.
     """
 
     run: Callable[..., Any]
@@ -53,6 +58,7 @@ class Program:
     shared: PyTree
     queue: Queue
     pace: Pace
+    engine: str = XLA
 
     def place(self) -> Place:
         """The begin of a block."""
@@ -63,9 +69,13 @@ class Program:
         return self.begin()
 
     def __call__(
-        self, pool: Pool, arguments: tuple[Any, ...], count: int, drain: bool, place: Place
-    ) -> tuple[Pool, Ended, Seen, Place]:
-        """Advance a pool; ``arguments`` are x0 (D * starts, n), the lanes' data, and bounds."""
+        self, pool: Pool, arguments: tuple[Any, ...], count: int, drain: bool, place: Place,
+        halt: Halt,
+    ) -> tuple[Pool, Ended, Seen, Place]:  # fmt: skip
+        """Advance a pool; ``arguments`` are x0 (D * starts, n), the lanes' data, and bounds.
+
+        A call takes so few rounds that it need not look at `halt`.
+        """
         control = np.int32(count), np.bool_(drain), place
         return self.run(pool, *arguments, self.shared, self.options, *control, *self.closure)
 
@@ -81,7 +91,7 @@ class _Sizes(NamedTuple):
 
 def compile_task(
     task: Task, examples: tuple[Any, Any, Any], shared: PyTree, options: Options, starts: int
-) -> Program:
+) -> Program | Lanes:
     """The program of a task, from the cache where one of the same structure has been compiled.
 
     Parameters
@@ -98,7 +108,7 @@ def compile_task(
 
     Returns
     -------
-    Program
+    Program or Lanes
     """
     x0, lanes, _ = examples
     one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), lanes)
@@ -119,6 +129,12 @@ def compile_task(
 
     shapes = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in jax.tree.leaves(shared)]
     traced = _traced(both, *scalars, *jax.tree.leaves(one), *shapes)
+    try:
+        if task.repairs:
+            raise NotLowered("some derivatives are not finite")
+        return compile_lanes(task, traced, examples, shared, (options, starts))
+    except NotLowered as reason:
+        engine = f"{XLA}: {reason}"
     m = traced.outputs[0].shape[0]
     width = choose_width(task.layout.n, m, one, x0.dtype)
     width = min(width, x0.shape[0])
@@ -138,7 +154,7 @@ def compile_task(
 
     with own_settings():
         run, begin, pace = PROGRAMS.get(key, compile_)
-    return Program(run, begin, closure, options, shared, queue, pace)
+    return Program(run, begin, closure, options, shared, queue, pace, engine)
 
 
 def _traced(function, *examples):
@@ -164,7 +180,7 @@ def _block_queue(examples, starts):
 def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
     shared, options, count, drain, place, arrays = others
     starts = sizes.starts
-    seen, finite = jax.vmap(lambda one: check(one, shared, m))(lanes)
+    seen, finite = check(lanes, shared, m, jnp)
     live = seen.live
     finite = jnp.repeat(finite, starts) & jnp.all(jnp.isfinite(x0), axis=1)
     n = x0.shape[1]

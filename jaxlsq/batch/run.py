@@ -124,26 +124,28 @@ class Problem(Answers):
         spread = MultiStart.of(settings.starts, n, self.batch)
         kept = self.kept()
         with Interruption() as interrupts:
-            parts, before = [], 0
+            parts, engines, before = [], [], 0
             with reporter(settings.progress, self.total) as report:
                 for (index, group), (_, given) in zip(kept.groups, self.groups, strict=True):
                     group = replace(group, task=given.task)  # one that was traced before
                     control = Control(interrupts, _offset(report, before), settings.workers)
                     what = index, group, spread, control
-                    part = _unless_asked(interrupts, self._solve_group, *what)
-                    parts.append((index, part or _not_begun(len(index), n, group.dtype)))
+                    nothing = _not_begun(len(index), n, group.dtype), ""
+                    part = _unless_asked(interrupts, self._solve_group, *what) or nothing
+                    parts.append((index, part[0]))
+                    engines.append(part[1])
                     before += len(index)
-            result = kept.result_of(parts)
+            result = kept.result_of(parts, "; ".join(filter(None, dict.fromkeys(engines))))
             interrupts.settle()
             if interrupts.asked:
                 raise Interrupted(result)
         return result
 
     def _solve_group(self, index, group, spread, control):
-        """Arrays of one group's fits, by name."""
+        """Arrays of one group's fits, by name, and the engine that worked them."""
         n, settings = self.layout.n, self.settings
         if not len(index):
-            return _not_begun(0, n, group.dtype)
+            return _not_begun(0, n, group.dtype), ""
         options = self._options(group.dtype)
         start = None
         if self.start.array is not None:
@@ -159,7 +161,7 @@ class Problem(Answers):
             spread = replace(spread, given=given[index])
         limits = self.limits and self.limits.take(index)
         begin = start, self.start.guess
-        ended, seen = _solved(group, begin, options, spread, control, limits)
+        ended, seen, engine = _solved(group, begin, options, spread, control, limits)
         arrays = _best(ended, spread.starts)
         if not group.wide:
             some = polish.chosen(settings.polish, arrays, seen)
@@ -172,7 +174,7 @@ class Problem(Answers):
         nothing = np.broadcast_to(np.int8(0), arrays["x"].shape)
         active = limits.active(arrays["x"], group.dtype) if limits else nothing
         arrays["active_mask"] = active
-        return arrays
+        return arrays, engine
 
     def _in_float64(self, group, arrays, some, given, control):
         """Arrays of some of a group's fits, gone on with in float64; None if interrupted."""
@@ -186,7 +188,7 @@ class Problem(Answers):
         control = replace(control, report=None)
         how = options, spread, control, limits
         again = _unless_asked(control.interrupts, _solved, wide, begin, *how)
-        return again and _best(again[0], 1)
+        return again and _best(again.ended, 1)
 
     def _options(self, dtype, polishing=False):
         s = self.settings
@@ -217,7 +219,9 @@ class Problem(Answers):
         for watched in self.watched or ():
             watched.check()
 
-    def result_of(self, parts: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]]) -> FitResult:
+    def result_of(
+        self, parts: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]], engine: str
+    ) -> FitResult:
         """The `FitResult` of the arrays of all groups."""
         arrays = dict(parts[0][1]) if len(parts) == 1 else {}
         for index, part in parts if len(parts) > 1 else ():
@@ -238,6 +242,7 @@ class Problem(Answers):
             problem=self,
             of_counts=self.loss is POISSON,
             absolute_sigma=self.absolute_sigma,
+            engine=engine,
         )
 
     # --- for results -------------------------------------------------------------
@@ -326,12 +331,13 @@ def _not_begun(size, n, dtype):
 
 def _solved(group, begin, options, spread, control, limits):
     """`Group.solve`, and again with differences what ended for want of a finite derivative."""
-    ended, seen = group.solve(begin, options, spread, control, limits)
+    solved = group.solve(begin, options, spread, control, limits)
+    ended = solved.ended
     (start, guess), starts = begin, spread.starts
     stuck = ended.status.reshape(-1, starts) == Status.NONFINITE_JACOBIAN
     some = np.flatnonzero(stuck.any(axis=1))
     if not some.size or group.task.evaluations:
-        return ended, seen
+        return solved
     again = group.take(some)
     again = replace(again, task=replace(again.task, repairs=True))
     rows = start and start(0, group.total)[some]
@@ -343,13 +349,13 @@ def _solved(group, begin, options, spread, control, limits):
     repaired = _unless_asked(control.interrupts, again.solve, begin, *how)
     places = (some[:, None] * starts + np.arange(starts)).ravel()
     if repaired:
-        new = vars(repaired[0])
+        new = vars(repaired.ended)
     else:
         new = _not_begun(len(places), ended.x.shape[1], ended.x.dtype)
     arrays = {name: values.copy() for name, values in vars(ended).items()}
     for name, values in arrays.items():
         values[places] = new.get(name, np.nan)
-    return Ended(**arrays), seen
+    return solved._replace(ended=Ended(**arrays))
 
 
 def _best(ended: Ended, starts):

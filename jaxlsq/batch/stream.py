@@ -15,7 +15,7 @@ from jaxlsq.batch.sinks import NOT_ENDED, Rows, Sink
 from jaxlsq.status import Status
 from jaxlsq.tracing.settings import own_settings
 
-__all__ = ["BlockShape", "Control", "Pace", "stream"]
+__all__ = ["BlockShape", "Control", "Halt", "Pace", "stream"]
 
 POLL_S = 0.05
 # What one call may take, so that a run can be stopped between two of them.
@@ -53,6 +53,27 @@ class Control:
     workers: int | None = None
 
 
+class Halt:
+    """A request to stop, which threads and machine code look at.
+
+    Attributes
+    ----------
+    flag : (1,) int32 array
+        One where it was made.
+    """
+
+    def __init__(self) -> None:
+        self.flag = np.zeros(1, np.int32)
+
+    def set(self) -> None:
+        """Make it."""
+        self.flag[0] = 1
+
+    def is_set(self) -> bool:
+        """Whether it was made."""
+        return bool(self.flag[0])
+
+
 class Pace:
     """How many rounds a program may work in one call, by how long it took before."""
 
@@ -84,8 +105,8 @@ def stream(
     ----------
     program : Program
         ``program.empty()`` gives a pool and ``program.place()`` the begin of a block;
-        ``program(pool, arguments, count, drain, place)`` gives the pool, `Ended`, `Seen` of
-        the data sets, and the place it has come to.  ``program.pace`` is a `Pace`.
+        ``program(pool, arguments, count, drain, place, halt)`` gives the pool, `Ended`, `Seen`
+        of the data sets, and the place it has come to.  ``program.pace`` is a `Pace`.
     read : callable
         ``read(first, last) -> arguments``.
     shape : BlockShape
@@ -131,7 +152,7 @@ class _Run:
     def __init__(self, program, read, shape, sink, wide):
         self.program, self.read, self.shape = program, read, shape
         self.sink, self.wide = sink, wide
-        self.stop = threading.Event()
+        self.stop = Halt()
         self.done = 0
         self._next = 0
         self._begun = {}  # by their numbers
@@ -183,7 +204,8 @@ class _Run:
         drain = self._next >= self.shape.total
         begin_s, rounds = time.perf_counter(), pace.rounds
         place = replace(block.place, rounds=np.int32(rounds))
-        pool, results, seen, place = self.program(pool, block.arguments, count, drain, place)
+        how = count, drain, place, self.stop
+        pool, results, seen, place = self.program(pool, block.arguments, *how)
         place = replace(place, issued=np.asarray(place.issued), rounds=np.asarray(place.rounds))
         problem, results, seen = jax.tree.map(np.asarray, (pool.problem, results, seen))
         pace.measure(rounds - int(place.rounds), time.perf_counter() - begin_s)

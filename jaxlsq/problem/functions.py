@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxlsq.numerics.jacobian import linearized
+from jaxlsq.numerics.norm import norm2
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.task import Seen
 from jaxlsq.problem.types import Parts, PyTree
@@ -82,36 +85,43 @@ class Policy:
 
     def live(self, lane: Parts, shared: Parts) -> jax.Array | None:
         """(m,) bool, or None for all."""
+        return self._live(lane, shared, jnp, 0)
+
+    def _live(self, lanes, shared, xp, front):
+        """`live` of lanes with `front` axes before their own."""
         if not self.some:
             return None
-        y, sigma = lane["y"], _find("sigma", lane, shared)
-        parts = _of_points("mask", lane, shared)
+        y, sigma = lanes["y"], _find("sigma", lanes, shared)
+        parts = _of_points("mask", lanes, shared, xp, front)
         if self.omit:
-            parts += [~jnp.isnan(y), *_of_points("known", lane, shared)]
-            parts += [] if sigma is None else [~jnp.isnan(sigma)]
+            parts += [~xp.isnan(y), *_of_points("known", lanes, shared, xp, front)]
+            parts += [] if sigma is None else [~xp.isnan(sigma)]
         if not parts:
             return None
-        return jnp.broadcast_to(reduce(jnp.logical_and, parts), y.shape)
+        return xp.broadcast_to(reduce(xp.logical_and, parts), y.shape)
 
-    def __call__(self, lane: Parts, shared: Parts, m: int) -> tuple[Seen, jax.Array]:
+    def __call__(self, lanes: Parts, shared: Parts, m: int, xp: ModuleType) -> tuple[Seen, Any]:
         """`Task.check`: how many points count, and whether those are finite.
 
         A sigma may be infinite, which is no weight.
         """
-        live, sigma = self.live(lane, shared), _find("sigma", lane, shared)
-        good = jnp.isfinite(lane["y"])
-        for known in _of_points("known", lane, shared) if self.some else _known_x(lane, shared):
-            good = good & known
+        live, sigma = self._live(lanes, shared, xp, 1), _find("sigma", lanes, shared)
+        y, whitening = lanes["y"], _find("whitening", lanes, shared)
+        count = np.int32(m) if live is None else xp.sum(live, axis=-1, dtype=np.int32)
+        seen = Seen(xp.broadcast_to(count, y.shape[:1]), _size(lanes, shared, live, xp))
+        if self.some:
+            known = _of_points("known", lanes, shared, xp, 1)
+        else:
+            known = _known_x(lanes, shared, xp)
         if sigma is not None:
-            good = good & (sigma > 0)
-        whitening = _find("whitening", lane, shared)
+            known = [*known, sigma > 0]
+        if live is None and not known and whitening is None:
+            return seen, _all_finite(y, seen.size, xp)
+        good = reduce(xp.logical_and, known, xp.isfinite(y))
         if whitening is not None:
-            good = good & jnp.all(jnp.isfinite(whitening))
-        size = _size(lane, shared, live)
-        if live is None:
-            return Seen(jnp.int32(m), size), jnp.all(good)
-        seen = Seen(jnp.sum(live, dtype=jnp.int32), size)
-        return seen, jnp.all(good | ~live)
+            good = good & xp.all(xp.isfinite(whitening), axis=(-2, -1))[..., None]
+        good = good if live is None else good | ~live
+        return seen, xp.all(xp.broadcast_to(good, y.shape), axis=-1)
 
     def filled(self, lane: Parts, shared: Parts) -> jax.Array:
         """y with the last value before each point that does not count in its place."""
@@ -123,34 +133,59 @@ class Policy:
         return y[jnp.where(last < 0, jnp.argmax(live), last)]
 
 
-def _size(lane, shared, live):
-    """About the norm of the data over sigma: of the largest, which can't overflow."""
-    y = lane["y"]
-    y = y if live is None else jnp.where(live, y, jnp.zeros((), y.dtype))
-    largest = jnp.max(jnp.abs(_weighted(y, lane, shared, live)))
-    return largest * jnp.sqrt(jnp.asarray(y.size, y.dtype))
+def _size(lanes, shared, live, xp):
+    """Norms of the data over sigma."""
+    y = lanes["y"]
+    y = y if live is None else xp.where(live, y, xp.zeros((), y.dtype))
+    weighted = _weighted(y, lanes, shared, live, xp)
+    if xp is jnp:
+        return norm2(weighted)
+    # One pass over the data does, where no square leaves the range.
+    with np.errstate(all="ignore"):
+        squares = np.einsum("ij,ij->i", weighted, weighted)
+        size = np.sqrt(squares)
+        doubtful = ~((squares > np.finfo(y.dtype).tiny * 1e6) & (squares < np.inf))
+        if doubtful.any():
+            size[doubtful] = norm2(weighted[doubtful], xp=np)
+    return size
+
+
+def _all_finite(y, size, xp):
+    """Which data sets are finite, of those without weights: then and only then their norms are."""
+    if xp is jnp:
+        return xp.all(xp.isfinite(y), axis=-1)
+    finite = np.isfinite(size)
+    some = np.flatnonzero(~finite)  # a norm may overflow
+    finite[some] = np.isfinite(y[some]).all(axis=-1)
+    return finite
 
 
 def _find(key, lane, shared):
     return lane.get(key, shared.get(key))
 
 
-def _of_points(kind, lane, shared):
-    """(m,) bool from each entry of a kind, over all variables of a point."""
-    entries = {**shared, **lane}
+def _of_points(kind, lanes, shared, xp, front):
+    """(..., m) bool from each entry of a kind, over all variables of a point."""
+    entries = {**shared, **lanes}
     names = sorted(name for name in entries if name.split(".")[0] == kind)
-    return [jnp.all(entries[name], axis=tuple(range(entries[name].ndim - 1))) for name in names]
+    return [_over_variables(entries[name], front if name in lanes else 0, xp) for name in names]
 
 
-def _known_x(lane, shared):
-    """Where the points of x are not NaN, as `_of_points`."""
-    entries, m = {**shared, **lane}, lane["y"].shape[0]
-    leaves = [v for name, v in sorted(entries.items()) if name.startswith("xdata.")]
-    return [
-        jnp.all(~jnp.isnan(v), axis=tuple(range(v.ndim - 1)))
-        for v in leaves
-        if v.shape[-1:] == (m,)
-    ]
+def _over_variables(good, front, xp):
+    """Of a point: whether all of its variables are good."""
+    return xp.all(good, axis=tuple(range(front, good.ndim - 1)))
+
+
+def _known_x(lanes, shared, xp):
+    """Where the points of x are not NaN, as `_of_points`; nothing of what has none in NumPy."""
+    m, out = lanes["y"].shape[-1], []
+    for name, v in sorted({**shared, **lanes}.items()):
+        front = 1 if name in lanes else 0
+        if name.startswith("xdata.") and v.ndim > front and v.shape[-1] == m:
+            known = _over_variables(~xp.isnan(v), front, xp)
+            if xp is jnp or not known.all():
+                out.append(known)
+    return out
 
 
 @dataclass(frozen=True)
@@ -225,18 +260,26 @@ def scale_of(lane: Parts, shared: Parts) -> Any:
     return _find("f_scale", lane, shared)
 
 
-def _weighted(rows, lane, shared, live):
+def _weighted(rows, lane, shared, live, xp=jnp):
     """Rows, one per point, over sigma, and zero where the point does not count."""
-    column = (slice(None),) + (None,) * (rows.ndim - 1)
+    column = (..., None) if rows.ndim > lane["y"].ndim else ...
     whitening = _find("whitening", lane, shared)
     if whitening is not None:
-        return jnp.matmul(whitening, rows, precision="highest")
+        return _whitened(whitening, rows, lane["y"].ndim, xp)
     sigma = _find("sigma", lane, shared)
     if sigma is not None:
         if live is not None:  # derivatives of what does not count are finite too
-            sigma = jnp.where(live, sigma, jnp.ones((), sigma.dtype))
+            sigma = xp.where(live, sigma, xp.ones((), sigma.dtype))
         rows = rows / sigma[column]
-    return rows if live is None else jnp.where(live[column], rows, jnp.zeros((), rows.dtype))
+    return rows if live is None else xp.where(live[column], rows, xp.zeros((), rows.dtype))
+
+
+def _whitened(whitening, rows, ndim, xp):
+    """Rows of data sets times their matrices."""
+    if xp is jnp and ndim == 1:
+        return jnp.matmul(whitening, rows, precision="highest")
+    with np.errstate(all="ignore"):
+        return xp.matmul(whitening, rows[..., None])[..., 0]
 
 
 @dataclass(frozen=True)
@@ -293,9 +336,12 @@ class FunJacobian:
         return jnp.asarray(self.jac(params, self.join(lane, shared)))
 
 
-def all_points(lane: Parts, shared: Parts, m: int) -> tuple[Seen, jax.Array]:
+def all_points(lanes: Parts, shared: Parts, m: int, xp: ModuleType) -> tuple[Seen, Any]:
     """`Task.check` of a general residual, of whose data nothing is known."""
-    return Seen(jnp.int32(m), jnp.zeros(())), jnp.bool_(True)
+    arrays = jax.tree.leaves(lanes)
+    count = arrays[0].shape[:1] if arrays else (1,)
+    seen = Seen(xp.full(count, m, np.int32), xp.zeros(count, jnp.zeros(()).dtype))
+    return seen, xp.ones(count, bool)
 
 
 # --- the model elsewhere ------------------------------------------------------------

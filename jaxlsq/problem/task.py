@@ -46,8 +46,8 @@ class Task:
     jac : str or callable
         A method of `jaxlsq.numerics.jacobian`, or ``jac(params, lane, shared) -> (m, n)``.
     check : callable
-        ``check(lane, shared, m) -> Seen, finite``: what is seen of the data set, and whether
-        what counts is finite.
+        ``check(lanes, shared, m, xp) -> Seen, finite``: what is seen of data sets, which are in
+        front, and whether what counts of each is finite; ``xp`` is jax.numpy or numpy.
     loss : Robust, Poisson or None
         See `jaxlsq.numerics.loss`; the residual is Poisson's model.
     extra : callable or None

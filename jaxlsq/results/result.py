@@ -56,6 +56,8 @@ class FitResult(Plots, Uncertainty):
         Whether the cost is half a deviance of counts.
     absolute_sigma : bool
         Whether `cov` is not scaled by the reduced chi-squared.
+    engine : str
+        What did the work: 'compiled lanes', or 'XLA' and why not those.
     """
 
     x: np.ndarray
@@ -74,6 +76,7 @@ class FitResult(Plots, Uncertainty):
     problem: Evaluator | None = None
     of_counts: bool = False
     absolute_sigma: bool = False
+    engine: str = ""
     inverse: np.ndarray | None = None  # `inverse_gram`, where it is known
 
     # --- reading -----------------------------------------------------------------

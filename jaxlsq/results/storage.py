@@ -66,7 +66,8 @@ def written(result: Any, target: Any) -> None:
     if values["inverse"] is not None:
         arrays["inverse"] = values["inverse"]
     shapes = json.dumps(_shapes(values["layout"]))
-    arrays |= {"names": np.array(result.names), "shapes": shapes, "version": VERSION}
+    arrays |= {"engine": np.array(result.engine), "names": np.array(result.names)}
+    arrays |= {"shapes": shapes, "version": VERSION}
     if hasattr(target, "write"):
         np.savez(target, **arrays)
         return
@@ -135,7 +136,7 @@ def _fields(arrays):
     names, batch = tuple(arrays["names"].tolist()), arrays["status"].shape
     n = len(names)
     expected = {name: (*batch, n) if name in _PER_PARAMETER else batch for name in ARRAYS}
-    values["inverse"] = arrays.get("inverse")
+    values["inverse"], values["engine"] = arrays.get("inverse"), str(arrays.get("engine", ""))
     if values["inverse"] is not None:
         expected["inverse"] = (*batch, n, n)
     for name, shape in expected.items():

@@ -38,17 +38,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlsq.numerics.bounds import Bounds, blocked
-from jaxlsq.numerics.iteration import final_status, relinearize, turn
+from jaxlsq.numerics.bounds import Bounds
+from jaxlsq.numerics.iteration import turn
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import Normal
 from jaxlsq.numerics.state import Options, State, start
 from jaxlsq.problem.types import PyTree
 from jaxlsq.schedule.equations import Equations, Lane, squares_are_safe
 from jaxlsq.schedule.queue import Ended, Place, Queue
+from jaxlsq.schedule.rounds import reported, selected, settled, taken_in
 from jaxlsq.status import Status
 
-__all__ = ["Observer", "Pool", "advance", "empty_pool", "run_pool"]
+__all__ = ["Observer", "Pool", "advance", "empty_pool", "run_pool", "sizes_of"]
 
 
 # A start of 1e-30 is a zero rather than the size of its parameter.
@@ -237,12 +238,17 @@ def _units(lane, queue, equations, place):
 
     def made():
         rows = jnp.arange(x0.shape[0], dtype=jnp.int32)
-        magnitudes = jnp.clip(jnp.abs(x0), 1.0 / FARTHEST_SIZE, FARTHEST_SIZE)
-        sizes = jnp.where(x0 == 0, 1.0, power_of_two(magnitudes))
+        sizes = sizes_of(x0)
         unit = power_of_two(jax.vmap(largest)(x0, rows))
         return unit, equations.fitting_sizes(sizes, unit)
 
     return lax.cond(place.issued == 0, made, lambda: place.units)
+
+
+def sizes_of(x0: jax.Array) -> jax.Array:
+    """Powers of two near parameters, and one for zero."""
+    magnitudes = jnp.clip(jnp.abs(x0), 1.0 / FARTHEST_SIZE, FARTHEST_SIZE)
+    return jnp.where(x0 == 0, 1.0, power_of_two(magnitudes))
 
 
 def _take(tree, index):
@@ -275,57 +281,25 @@ def _round(equations, pool, options, go):
 
     def take_in(judged):
         arguments = normal, options, pool.bounds, evaluations
-        return stage(partial(_take_in, final), judged, judged, *arguments)
+        return stage(partial(taken_in, final), judged, judged, *arguments)
 
     state = turn(pool.state, trial_norm, take_in, options, pool.bounds, stage)
-    # What ended, or never began, stays as it is in all that is reported of it.
-    old, running = pool.state, pool.state.status == Status.RUNNING
-    point = replace(state.point, fnorm=jnp.where(running, state.point.fnorm, old.point.fnorm))
-    counts = ("status", "nfev", "njev", "nit")
-    kept = {name: jnp.where(running, getattr(state, name), getattr(old, name)) for name in counts}
-    return replace(state, point=point, **kept)
-
-
-def _take_in(final, judged, normal, options, bounds, evaluations):
-    """`relinearize` where the trial was accepted; a fit that ends with it counts no Jacobian."""
-    taken = relinearize(judged, normal, options, evaluations, bounds, final)
-    fresh = judged.accepted & (judged.status == Status.RUNNING)
-    return replace(
-        _select(judged.accepted, taken, judged),
-        nfev=jnp.where(fresh, taken.nfev, judged.nfev),
-        njev=jnp.where(fresh, taken.njev, judged.njev),
-        status=jnp.where(fresh, taken.status, judged.status),
-    )
-
-
-def _select(mask, new, old):
-    """Fields of `new` in the lanes of `mask`, lanes last."""
-    return jax.tree.map(lambda a, b: jnp.where(mask, a, b), new, old)
+    return settled(pool.state, state)
 
 
 def _write(pool, results):
     """Write out the lanes that have ended: a row each of real numbers, and of counts."""
     reals, counts = results
     state = pool.state
-    factor = state.point.factor
-    held = pool.bounds is not None and blocked(state.point.x, factor.direction, pool.bounds)
     lanes = jnp.arange(pool.problem.shape[0], dtype=jnp.int32)
     ended = (state.status != Status.RUNNING) & (pool.problem >= 0)
     target = jnp.where(ended, pool.problem, reals.shape[0] + lanes)  # else out of bounds
-    fnorm = state.point.fnorm
-    begun = jnp.isfinite(fnorm)
-    new_reals = [
-        state.point.x,
-        jnp.where(begun, factor.largest_gradient(held), jnp.nan)[None],
-        jnp.where(begun, fnorm, jnp.nan)[None],
-        jnp.where(state.trial.damping > 0, 0.0, state.trial.rank)[None],
-    ]
-    new_counts = jnp.stack([final_status(state), state.nfev, state.njev, state.nit], axis=1)
+    new_reals, new_counts = reported(state, pool.bounds)
 
     def put(out, new):
         return out.at[target].set(new, mode="drop", unique_indices=True)
 
-    return put(reals, jnp.concatenate(new_reals).T), put(counts, new_counts)
+    return put(reals, new_reals.T), put(counts, new_counts.T)
 
 
 def _refill(pool, queue, units, issued):
@@ -343,7 +317,7 @@ def _refill(pool, queue, units, issued):
     fresh = _begin(_take(queue.x0, index), status, pool.state)
     pool = replace(
         pool,
-        state=_select(fill, fresh, pool.state),
+        state=selected(fill, fresh, pool.state),
         data=jax.tree.map(rows, _take(queue.data, index // queue.starts), pool.data),
         unit=rows(_take(units[0], index), pool.unit),
         sizes=jnp.where(fill, _take(units[1], index).T, pool.sizes),

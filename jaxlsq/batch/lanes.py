@@ -1,0 +1,265 @@
+"""Blocks of fits by compiled lanes, as the stream of blocks calls them."""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlsq.batch.stream import Halt, Pace
+from jaxlsq.lowering.engine import LANES, compiled, one_point, target_for
+from jaxlsq.lowering.kernel import TABLE, Kernel, scratch_bytes
+from jaxlsq.numerics.state import Options
+from jaxlsq.problem.task import Seen, Task
+from jaxlsq.problem.types import PyTree
+from jaxlsq.schedule.queue import Ended, Place
+from jaxlsq.status import Status
+from jaxlsq.tracing.cache import PROGRAMS, program_key
+from jaxlsq.tracing.settings import own_settings
+from jaxlsq.tracing.trace import Traced
+
+__all__ = ["Lanes", "compile_lanes"]
+
+_ALIGNED = 64
+
+
+class _NoPool:
+    """What is carried from block to block: nothing, a block is worked to its end."""
+
+    problem = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """A compiled block of fits, of data of any length.
+
+    Attributes
+    ----------
+    call : callable
+        The machine code.
+    kernel : Kernel
+    task : Task
+    shared : dict of arrays
+        Data of all problems.
+    inputs : tuple of arrays or None
+        What of the kernel's inputs all lanes share, arranged.
+    beforehand : callable or None
+        ``beforehand(leaves) -> list`` of what the lanes have of their own, computed before.
+    options : Options
+    starts : int
+    width : int
+    pace : Pace
+    engine : str
+    """
+
+    call: Callable[..., int]
+    kernel: Kernel
+    task: Task
+    shared: PyTree
+    inputs: tuple[np.ndarray | None, ...]
+    beforehand: Callable[..., Any] | None
+    options: Options
+    starts: int
+    width: int
+    pace: Pace
+    engine: str = LANES
+
+    def place(self) -> Place:
+        """The begin of a block."""
+        return Place(np.int32(0), np.int32(0))
+
+    def empty(self) -> _NoPool:
+        """Lanes without problems."""
+        return _NoPool()
+
+    def __call__(
+        self, pool: _NoPool, arguments: tuple[Any, ...], count: int, drain: bool, place: Place,
+        halt: Halt,
+    ) -> tuple[_NoPool, Ended, Seen, Place]:  # fmt: skip
+        """Work a block to its end; ``arguments`` are x0 (D * starts, n), data, and bounds."""
+        done = Place(np.int32(count), np.int32(place.rounds))
+        sets = -(-count // self.starts)
+        x0, lanes, bounds = arguments
+        x0, points = np.ascontiguousarray(x0[:count]), self.kernel.point.points
+        lanes, bounds = jax.tree.map(lambda v: v[:sets], (lanes, bounds))
+        seen, finite = self.task.check(lanes, self.shared, points, np)
+        status = self._status(x0, bounds, seen, finite)
+        x0[np.repeat(seen.live == 0, self.starts)] = np.nan
+        reals, counts = self._rows(x0, status)
+        if count:
+            self._work((x0, bounds), lanes, status, (reals, counts), halt)
+        n = x0.shape[1]
+        fnorm = reals[:, n + 1]
+        with np.errstate(over="ignore"):
+            cost = 0.5 * np.square(fnorm)
+        ended = Ended(
+            reals[:, :n],
+            cost,
+            reals[:, n],
+            fnorm,
+            reals[:, n + 2],
+            *(counts[:, k] for k in range(4)),
+        )
+        return pool, ended, seen, done
+
+    def _status(self, x0, bounds, seen, finite):
+        """RUNNING, or why a problem is not begun."""
+        varying = x0.shape[1]
+        if bounds is not None:
+            varying = np.count_nonzero(bounds[0] < bounds[1], axis=1)
+        status = np.where(seen.live >= varying, Status.RUNNING, Status.TOO_FEW_POINTS)
+        status = np.where(finite, status, Status.NONFINITE_DATA)
+        status = np.repeat(status, self.starts)
+        status[~np.isfinite(x0).all(axis=1)] = Status.NONFINITE_DATA
+        status[np.repeat(seen.live == 0, self.starts)] = Status.MASKED_OUT
+        return status.astype(np.int32)
+
+    @staticmethod
+    def _rows(x0, status):
+        """Rows of results of problems that are not begun."""
+        size, n = x0.shape
+        reals = np.full((size, n + 3), np.nan, x0.dtype)
+        reals[:, :n], reals[:, n + 2] = x0, 1.0
+        counts = np.zeros((size, 4), np.int32)
+        counts[:, 0] = status
+        return reals, counts
+
+    def _work(self, begin, lanes, status, rows, halt):
+        """Call the machine code; everything that it is given lives until it returns."""
+        (x0, bounds), kernel, points = begin, self.kernel, self.kernel.point.points
+        leaves = jax.tree.leaves(lanes)
+        before = self.beforehand(leaves) if self.beforehand else []
+        inputs = []
+        for one, ready in zip(kernel.given, self.inputs, strict=True):
+            if ready is None:
+                given = leaves[one.source] if one.source >= 0 else before[-1 - one.source]
+                ready = one.arranged(given)
+            inputs.append(ready)
+        lower, upper = (x0, x0) if bounds is None else map(np.ascontiguousarray, bounds)
+        o, dtype = self.options, kernel.dtype
+        numbers = np.array([o.ftol, o.xtol, o.gtol, o.factor, o.epsfcn, *o.diag], dtype)
+        limit = np.array([o.max_nfev], np.int32)
+        arrays = dict(zip(TABLE, (x0, lower, upper, numbers, limit, *rows), strict=True))
+        table = np.array([a.ctypes.data for a in (*arrays.values(), *inputs)], np.uintp)
+        order = np.flatnonzero(status == Status.RUNNING).astype(np.int64)
+        scratch = np.empty(scratch_bytes(kernel, self.width, points) + _ALIGNED, np.uint8)
+        begins = scratch.ctypes.data + -scratch.ctypes.data % _ALIGNED
+        addresses = (v.ctypes.data for v in (halt.flag, order, table))
+        self.call(len(order), points, self.starts, *addresses, ctypes.c_void_p(begins))
+
+
+def compile_lanes(
+    task: Task,
+    traced: Traced,
+    examples: tuple[Any, Any, Any],
+    shared: PyTree,
+    how: tuple[Options, int],
+) -> Lanes:
+    """The program of a task by compiled lanes.
+
+    Parameters
+    ----------
+    task : Task
+    traced : Traced
+        Of n scalars, one lane's leaves and the shared ones: rows, columns, and more.
+    examples, shared
+        As for `jaxlsq.batch.program.compile_task`.
+    how : (Options, int)
+        Options, and problems of each data set.
+
+    Returns
+    -------
+    Lanes
+
+    Raises
+    ------
+    NotLowered
+        If lanes can't be compiled for it; the message is the reason.
+    """
+    (x0, lanes, bounds), (options, starts) = examples, how
+    n, dtype = task.layout.n, np.dtype(x0.dtype)
+    target = target_for(n, dtype)
+    leaves, others = jax.tree.leaves(lanes), jax.tree.leaves(shared)
+    of_lane = [*[True] * len(leaves), *[False] * len(others)]
+    rows = 1 if task.loss is None else 2
+    point, more = one_point(traced, n, of_lane, rows + n)
+    wide = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+    kernel = Kernel(
+        point=point,
+        n=n,
+        dtype=dtype,
+        bounded=bounds is not None,
+        final=bool(task.evaluations),
+        evaluations=task.evaluations,
+        wide=wide,
+    )
+    of_all = [*others, *more]
+    prepared, beforehand = _prepared(point, traced, leaves, of_all)
+    inputs = [
+        _arranged(one, of_all, prepared, len(leaves)) for one in point.inputs if not one.staged
+    ]
+    if point.stage:
+        prepared, _ = _prepared(point.stage, traced, leaves, of_all)
+        inputs += [_arranged(one, of_all, prepared, len(leaves)) for one in point.stage.inputs]
+    return Lanes(
+        call=compiled(kernel, target),
+        kernel=kernel,
+        task=task,
+        shared=jax.tree.map(np.asarray, shared),
+        inputs=tuple(inputs),
+        beforehand=beforehand,
+        options=options,
+        starts=starts,
+        width=target.width(dtype),
+        pace=Pace(),
+    )
+
+
+def _arranged(one, of_all, prepared, lanes):
+    """An input that all lanes share; None for others."""
+    if one.of_lane:
+        return None
+    return one.arranged(
+        of_all[one.source - lanes] if one.source >= 0 else prepared[-1 - one.source]
+    )
+
+
+def _prepared(point, traced, leaves, of_all):
+    """What is computed beforehand: of all lanes, now; and of each, a function of their leaves."""
+    if point.beforehand is None:
+        return [], None
+    own = point.prepared_of_lane
+
+    def shared_part(of_all):
+        blank = [np.zeros(v.shape[1:], v.dtype) for v in leaves]
+        values = point.beforehand(*blank, *of_all)
+        return [None if o else v for v, o in zip(values, own, strict=True)]
+
+    def lane_part(leaves, of_all):
+        def one(*leaves):
+            values = point.beforehand(*leaves, *of_all)
+            return [v if o else None for v, o in zip(values, own, strict=True)]
+
+        return jax.vmap(one)(*leaves)
+
+    def compiled_once(kind, function, *arguments):
+        key = program_key((traced,), kind, (own, point.inputs), arguments)
+        with own_settings():
+            return PROGRAMS.get(key, lambda: jax.jit(function).lower(*arguments).compile())
+
+    # What belongs to lanes is not read of this.
+    prepared = [None] * len(own)
+    if not all(own):
+        prepared = compiled_once("shared", shared_part, of_all)(of_all)
+    if not any(own):
+        return prepared, None
+    wide = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def beforehand(leaves):
+        with jax.enable_x64(wide):
+            call = compiled_once("own", lane_part, leaves, of_all)
+            return [None if v is None else np.asarray(v) for v in call(leaves, of_all)]
+
+    return prepared, beforehand

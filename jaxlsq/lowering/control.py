@@ -1,0 +1,147 @@
+"""Loops and branches on registers: a loop goes on while any lane is in it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxlsq.lowering.elementwise import NotLowered, elementwise
+from jaxlsq.lowering.structural import boxed
+from jaxlsq.tracing.jaxprs import opened
+
+__all__ = ["LOOPS", "Carry", "scan_counts", "selected"]
+
+Array = np.ndarray
+
+# Operations that all turns of a loop may have together to be written one after the other.
+UNROLLED = 60_000
+
+
+class Carry:
+    """Arrays in memory, between the turns of a loop.
+
+    Parameters
+    ----------
+    emitter : Emitter
+    arrays : sequence of arrays
+        What they are at first.
+    """
+
+    def __init__(self, emitter: Any, arrays: Sequence[Array]) -> None:
+        self.emitter, self.types, self.slots = emitter, [], []
+        for array in arrays:
+            places = np.empty(array.shape, object)
+            types = np.empty(array.shape, object)
+            for index in np.ndindex(*array.shape):
+                places[index] = emitter.slot(emitter.vector(array[index].dtype))
+                types[index] = array[index].dtype
+                emitter.store(array[index], places[index])
+            self.slots.append(places)
+            self.types.append(types)
+
+    def load(self) -> list[Array]:
+        """What they are now."""
+        out = []
+        for places, types in zip(self.slots, self.types, strict=True):
+            array = np.empty(places.shape, object)
+            for index in np.ndindex(*places.shape):
+                array[index] = self.emitter.load(places[index], types[index])
+            out.append(array)
+        return out
+
+    def choose(self, mask: Any, arrays: Sequence[Array]) -> None:
+        """Give them other values in the lanes of a mask."""
+        pairs = zip(arrays, self.load(), strict=True)
+        self.store([selected(self.emitter, mask, new, old) for new, old in pairs])
+
+    def store(self, arrays: Sequence[Array]) -> None:
+        """Give them other values."""
+        for places, array in zip(self.slots, arrays, strict=True):
+            for index in np.ndindex(*places.shape):
+                self.emitter.store(array[index], places[index])
+
+
+def selected(emitter: Any, mask: Any, yes: Array, no: Array) -> Array:
+    """``where(mask, yes, no)`` with one mask for all elements."""
+    out = np.empty(yes.shape, object)
+    for index in np.ndindex(*yes.shape):
+        choice = [mask, no[index], yes[index]]
+        out[index] = elementwise(emitter, "select_n", {}, choice, yes[index].dtype)
+    return out
+
+
+def _while(lowering, params, arguments):
+    emitter = lowering.emitter
+    c, b = params["cond_nconsts"], params["body_nconsts"]
+    goes, steps = opened(params["cond_jaxpr"]), opened(params["body_jaxpr"])
+    of_cond, of_body, begun = arguments[:c], arguments[c : c + b], arguments[c + b :]
+    carry = Carry(emitter, begun)
+    head, body, after = (emitter.fresh(name) for name in ("while", "turn", "done"))
+    emitter.go(head)
+    emitter.begin(head)
+    with emitter.scope():
+        present = carry.load()
+        (on,) = lowering.run(*goes, [*of_cond, *present])
+        emitter.fork(emitter.any(on[()]), body, after)
+        emitter.begin(body)
+        new = lowering.run(*steps, [*of_body, *present])
+        pairs = zip(new, present, strict=True)
+        carry.store([selected(emitter, on[()], one, old) for one, old in pairs])
+        emitter.go(head)
+    emitter.begin(after)
+    return carry.load()
+
+
+def _scan(lowering, params, arguments):
+    """Unrolled; what is scanned over has a known length."""
+    consts, carried = scan_counts(params)
+    jaxpr, inner = opened(params["jaxpr"])
+    length, size = params["length"], len(jaxpr.eqns)
+    if length * size > UNROLLED:
+        raise NotLowered(f"a loop of {length} turns")
+    of_all, carry = arguments[:consts], list(arguments[consts : consts + carried])
+    xs, rows = arguments[consts + carried :], []
+    order = range(length)[::-1] if params["reverse"] else range(length)
+    for k in order:
+        here = [_row(x, k) for x in xs]
+        out = lowering.run(jaxpr, inner, [*of_all, *carry, *here])
+        carry = out[:carried]
+        rows.append(out[carried:])
+    rows = rows[::-1] if params["reverse"] else rows
+    if not rows:
+        shapes = [v.aval.shape for v in jaxpr.outvars[carried:]]
+        return carry + [np.empty((0, *shape), object) for shape in shapes]
+    return carry + [np.stack(column) for column in zip(*rows, strict=True)]
+
+
+def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
+    """How many of a scan's arguments are constants, and how many are carried."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()  # since JAX 0.11
+    return len(consts), len(carry)
+
+
+def _row(x, k):
+    return x[k] if isinstance(x[k], np.ndarray) else boxed(x[k])
+
+
+def _cond(lowering, params, arguments):
+    """All branches, and of each lane what its own gives."""
+    which, *operands = arguments
+    branches = [opened(branch) for branch in params["branches"]]
+    known = which[()].known
+    if known is not None:
+        return lowering.run(*branches[min(max(int(known), 0), len(branches) - 1)], operands)
+    results = [lowering.run(*branch, operands) for branch in branches]
+    emitter, out = lowering.emitter, results[-1]
+    for k in reversed(range(len(branches) - 1)):
+        number = emitter.constant(k, which[()].dtype)
+        word = "le" if k == 0 and which[()].dtype != bool else "eq"
+        here = elementwise(emitter, word, {}, [which[()], number], bool)
+        pairs = zip(results[k], out, strict=True)
+        out = [selected(emitter, here, yes, no) for yes, no in pairs]
+    return out
+
+
+LOOPS: dict[str, Callable[..., list[Array]]] = {"while": _while, "scan": _scan, "cond": _cond}

@@ -1,0 +1,149 @@
+"""Which engine works a batch, and the compiled code of those that registers do."""
+
+import contextvars
+import ctypes
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlsq.lowering.elementwise import NotLowered
+from jaxlsq.lowering.kernel import Kernel, kernel_text
+from jaxlsq.lowering.points import PointProgram, pointwise
+from jaxlsq.lowering.target import Target, compile_text, host
+from jaxlsq.lowering.unrolled import unrolled
+from jaxlsq.tracing.cache import PROGRAMS
+from jaxlsq.tracing.jaxprs import make_jaxpr
+from jaxlsq.tracing.structure import Reader, Unkeyable
+from jaxlsq.tracing.trace import Traced, evaluate
+
+__all__ = ["ENGINES", "LANES", "XLA", "compiled", "one_point", "target_for", "using"]
+
+LANES, XLA = "compiled lanes", "XLA"
+# What the environment variable JAXLSQ_ENGINE may be.
+ENGINES = {"lanes": LANES, "xla": XLA}
+_CHOICE: contextvars.ContextVar[str | None] = contextvars.ContextVar("engine", default=None)
+# Parameters up to which the algebra is written out in registers.
+MOST_PARAMETERS = 16
+
+
+@contextmanager
+def using(engine: str) -> Iterator[None]:
+    """Take one engine for all, as far as it can: 'lanes' or 'xla'; for tests and bug reports.
+
+    The environment variable ``JAXLSQ_ENGINE`` does the same for a process.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {sorted(ENGINES)}, got {engine!r}.")
+    token = _CHOICE.set(engine)
+    try:
+        yield
+    finally:
+        _CHOICE.reset(token)
+
+
+def target_for(n: int, dtype: Any) -> Target:
+    """The processor that lanes would be compiled for.
+
+    Raises
+    ------
+    NotLowered
+        If they are not to be, or can't be; the message is the reason.
+    """
+    choice = _CHOICE.get() or os.environ.get("JAXLSQ_ENGINE", "lanes")
+    if choice not in ENGINES:
+        raise ValueError(f"JAXLSQ_ENGINE must be one of {sorted(ENGINES)}, got {choice!r}.")
+    if choice == "xla":
+        raise NotLowered("it was asked for")
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    if jax.default_backend() != "cpu" or getattr(device, "platform", device) not in (None, "cpu"):
+        raise NotLowered("the device is no CPU")
+    if n > MOST_PARAMETERS:
+        raise NotLowered(f"more than {MOST_PARAMETERS} parameters")
+    target = host()
+    if target is None:
+        raise NotLowered("llvmlite is not installed, or does not know this processor")
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise NotLowered(f"numbers of type {dtype}")
+    return target
+
+
+def one_point(
+    traced: Traced, n: int, of_lane: Sequence[bool], outputs: int
+) -> tuple[PointProgram, list[Any]]:
+    """The program of one point of a traced function.
+
+    Parameters
+    ----------
+    traced : Traced
+        Of n scalars, and other inputs.
+    n : int
+    of_lane : sequence of bool
+        Which of the other inputs each lane has its own of.
+    outputs : int
+        The first so many of its results are wanted.
+
+    Returns
+    -------
+    point : PointProgram
+    more : list of arrays
+        What follows the inputs among those of the program: arrays and numbers that the function
+        reads.
+
+    Raises
+    ------
+    NotLowered
+    """
+    arrays, scalars = traced.data
+    if any(jnp.issubdtype(getattr(a, "dtype", np.float64), jax.dtypes.extended) for a in arrays):
+        raise NotLowered("keys of random numbers")
+    numbers = [np.float64(s) if jax.config.jax_enable_x64 else np.float32(s) for s in scalars]  # pyright: ignore[reportAttributeAccessIssue]
+    inputs = [v.aval for v in traced.jaxpr.invars]
+
+    def flat(inputs, arrays, scalars):
+        return evaluate(traced, inputs, arrays, scalars)
+
+    shapes = [jax.ShapeDtypeStruct(np.shape(a), a.dtype) for a in arrays]
+    jaxpr, consts, _ = make_jaxpr(flat, inputs, shapes, numbers)
+    if consts:
+        raise NotLowered("data inside a loop or a branch")
+    shared = [False] * (len(jaxpr.invars) - n - len(of_lane))
+    jaxpr = unrolled(jaxpr)
+    return pointwise(jaxpr, n, [*of_lane, *shared], outputs), [*arrays, *numbers]
+
+
+def compiled(kernel: Kernel, target: Target) -> Callable[..., int]:
+    """The machine code of a kernel, from the cache where one of the same structure has been made.
+
+    Returns
+    -------
+    callable
+        ``lanes(count, points, starts, stop, order, table, scratch) -> issued``; see
+        `jaxlsq.lowering.kernel`.
+    """
+
+    def compile_():
+        integers, pointers = [ctypes.c_int64] * 3, [ctypes.c_void_p] * 4
+        code = compile_text(kernel_text(kernel, target), target)
+        return code.function("lanes", *integers, *pointers, result=ctypes.c_int64)
+
+    return PROGRAMS.get(_key(kernel, target), compile_)
+
+
+def _key(kernel, target):
+    point, reader = kernel.point, Reader()
+    try:
+        structure = reader.read(point.jaxpr, ())
+    except Unkeyable:
+        return None
+    consts = tuple(
+        (np.shape(c), np.asarray(c).dtype, np.asarray(c).tobytes()) for c in point.consts
+    )
+    numbers = np.array(reader.scalars).tobytes()
+    inputs = tuple(one.key for one in point.inputs)
+    how = kernel.n, kernel.dtype, kernel.bounded, kernel.final, kernel.evaluations, kernel.wide
+    return "lanes", structure, numbers, consts, inputs, how, target

@@ -1,0 +1,335 @@
+"""The program of a block of fits: lanes in registers, around the points of one, around trials.
+
+In the words of a function::
+
+    kernel(count, points, starts, stop, order, table, scratch):
+        the stage: what is the same for all lanes and costs much, at each point
+        while True:
+            if any lane is free:  write what has ended; give its place to the next problem
+            if no lane is busy, or stop is set:  return
+            for each point:  residual and columns, added to J'J, J'f and f'f
+            turn: judge, relinearize, propose
+
+Each scalar is a register with one lane in each element; problems come and go element by element.
+Arithmetic is that of `jaxlsq.lowering.algebra` and of the user's function at one point.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxlsq.lowering.algebra import Algebra, algebra_of
+from jaxlsq.lowering.arrays import Lowering, listed
+from jaxlsq.lowering.control import Carry
+from jaxlsq.lowering.emitter import Emitter, type_name
+from jaxlsq.lowering.mode import flush_subnormals, restore_mode
+from jaxlsq.lowering.points import Input, PointProgram
+from jaxlsq.lowering.reading import Reader, memory_type, shared_number
+from jaxlsq.lowering.structural import boxed
+from jaxlsq.lowering.sums import sums_of
+from jaxlsq.lowering.target import Target
+from jaxlsq.lowering.units import Units
+from jaxlsq.status import Status
+
+__all__ = ["SIGNATURE", "TABLE", "Kernel", "kernel_text", "scratch_bytes"]
+
+# What the table of pointers holds, before the inputs of the program of one point.
+TABLE = ("x0", "lower", "upper", "options", "max_nfev", "reals", "counts")
+SIGNATURE = (
+    "i64 @lanes(i64 %count, i64 %points, i64 %starts, ptr %stop, ptr %order, ptr %table, "
+    "ptr noalias %scratch)"
+)
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a kernel is made for.
+
+    Attributes
+    ----------
+    point : PointProgram
+    n : int
+        Parameters.
+    dtype : dtype
+        Of the computation.
+    bounded : bool
+    final : bool
+        Whether derivatives that are not finite stay so.
+    evaluations : int
+        Of the residual, that one Jacobian takes.
+    wide : bool
+        Whether JAX had 64 bits when it was traced.
+    """
+
+    point: PointProgram
+    n: int
+    dtype: np.dtype
+    bounded: bool
+    final: bool
+    evaluations: int
+    wide: bool
+
+    @property
+    def algebra(self) -> Algebra:
+        """The iteration's jaxprs."""
+        how = self.bounded, self.final, self.evaluations, self.wide
+        return algebra_of(self.n, self.dtype, *how)
+
+    @property
+    def given(self) -> list[Input]:
+        """Inputs that are pointers of the table, in their order."""
+        stage = self.point.stage
+        return [i for i in self.point.inputs if not i.staged] + list(stage.inputs if stage else ())
+
+
+def _sizes(kernel: Kernel, width: int) -> list[int]:
+    """Bytes for each point in the scratch memory, of the inputs that are there, widest first."""
+    own = [i for i in kernel.point.inputs if i.of_point and (i.of_lane or i.staged)]
+    sizes = [i.size * memory_type(i.dtype).itemsize * (width if i.of_lane else 1) for i in own]
+    return sizes
+
+
+def scratch_bytes(kernel: Kernel, width: int, points: int) -> int:
+    """Memory that a call needs: for the data of the lanes that are at work, and for the stage."""
+    return sum(size * points + ALIGNMENT for size in _sizes(kernel, width))
+
+
+def kernel_text(kernel: Kernel, target: Target) -> str:
+    """The module of LLVM IR."""
+    writer = _Writer(kernel, target)
+    writer.write()
+    emitter = writer.emitter
+    declared = sorted(emitter.declared.values())
+    function = emitter.function(f"{SIGNATURE} #0")
+    return "\n".join([*declared, function, f"attributes #0 = {{ {target.cpu_attributes} }}"])
+
+
+class _Writer:
+    """Writes a kernel."""
+
+    def __init__(self, kernel, target):
+        self.kernel, self.target = kernel, target
+        self.n, self.dtype = kernel.n, kernel.dtype
+        self.emitter = Emitter(target.width(kernel.dtype))
+        self.lowering = Lowering(self.emitter)
+        self.width = self.emitter.width
+        self.algebra = kernel.algebra
+
+    def write(self):
+        """Write it."""
+        e = self.emitter
+        self.table = {}
+        for k, name in enumerate([*TABLE, *range(len(self.kernel.given))]):
+            self.table[name] = e.read(f"load ptr, ptr {e.address('%table', 'ptr', k)}")
+        mode = flush_subnormals(e, self.target.architecture)
+        self._prepare()
+        self._run_stage()
+        head, busy, work, out = (e.fresh(name) for name in ("round", "busy", "work", "out"))
+        e.go(head)
+        e.begin(head)
+        with e.scope():
+            status = self.state.load()[self.algebra.status][()]
+            free = self.lowering.compare("ne", status, int(Status.RUNNING))
+            with e.when(e.any(free)):
+                self._refill(free)
+            e.fork(e.any(self._held()), busy, out)
+            e.begin(busy)
+            stop = e.read("load volatile i32, ptr %stop")
+            e.fork(e.named(f"icmp eq i32 {stop}, 0"), work, out, likely=True)
+            e.begin(work)
+            self._round()
+            e.go(head)
+        e.begin(out)
+        restore_mode(e, self.target.architecture, mode)
+        e.do(f"ret i64 {e.read(f'load i64, ptr {self.following}')}")
+
+    # --- memory ---------------------------------------------------------------------------
+
+    def _prepare(self):
+        e, n = self.emitter, self.n
+        real = e.vector(self.dtype)
+        self.state = Carry(e, [self.lowering.lift(v) for v in self.algebra.empty])
+        self.units = Units(self.lowering, n, self.dtype) if self.dtype == np.float32 else None
+        self.ids = e.slot(e.vector(np.int64))
+        e.store(e.constant(-1, np.int64), self.ids)
+        self.following = e.slot("i64")
+        e.do(f"store i64 0, ptr {self.following}")
+        self.x0 = e.slot(real, n)
+        self.bounds = [e.slot(real, n) for _ in range(2 if self.kernel.bounded else 0)]
+        self._place_inputs()
+        numbers = range(n + 5)
+        read = [shared_number(self.lowering, self.table["options"], k, self.dtype) for k in numbers]
+        ftol, xtol, gtol, factor, epsfcn, *diag = read
+        limit = shared_number(self.lowering, self.table["max_nfev"], 0, np.int32)
+        # The leaves of `Options`, in their order.
+        self.options = [*map(boxed, (ftol, xtol, gtol, limit, factor)), listed(diag), boxed(epsfcn)]
+
+    def _place_inputs(self):
+        """Where the program of one point reads each input."""
+        e, point = self.emitter, self.kernel.point
+        self.pointers, self.sources = [], []
+        offset, given = "0", 0
+        sizes = iter(_sizes(self.kernel, self.width))
+        for one in point.inputs:
+            self.sources.append(None if one.staged else self.table[given])
+            given += not one.staged
+            if one.of_point and (one.of_lane or one.staged):
+                self.pointers.append(e.address("%scratch", "i8", offset))
+                end = e.sum(e.sum(offset, e.product("%points", next(sizes))), ALIGNMENT - 1)
+                offset = e.named(f"and i64 {end}, {-ALIGNMENT}")
+            elif one.of_lane:
+                self.pointers.append(e.slot(e.vector(memory_type(one.dtype)), one.size))
+            else:
+                self.pointers.append(self.sources[-1])
+        self.stage_sources = [self.table[k] for k in range(given, len(self.kernel.given))]
+
+    def _run_stage(self):
+        """Compute what the stage does, of all points."""
+        e, point = self.emitter, self.kernel.point
+        if point.stage is None:
+            return
+        reader = Reader(self.lowering, point.stage, self.stage_sources, ())
+        staged = [(i, p) for i, p in zip(point.inputs, self.pointers, strict=True) if i.staged]
+
+        def at_point(i):
+            results = reader.at(i)
+            for one, pointer in staged:
+                kind = type_name(memory_type(one.dtype))
+                for j, value in enumerate(results[one.source].ravel()):
+                    if value.dtype == bool:
+                        value = self.lowering.op("convert_element_type", value, dtype=np.int8)
+                    scalar = e.named(f"extractelement {e.vector(value.dtype)} {value.name}, i64 0")
+                    e.put(scalar, pointer, kind, e.sum(i, e.product("%points", j) if j else 0))
+
+        e.repeat("0", "%points", at_point)
+
+    def _box(self):
+        return [listed(self.emitter.loads(slot, self.dtype, self.n)) for slot in self.bounds]
+
+    def _run(self, closed, *arguments):
+        return self.lowering.run(closed.jaxpr, closed.consts, arguments)
+
+    def _held(self):
+        """Lanes that have a problem."""
+        return self.lowering.compare("ge", self.emitter.load(self.ids, np.int64), 0)
+
+    # --- problems come and go ---------------------------------------------------------------
+
+    def _refill(self, free):
+        """Write the lanes that have ended, and give their places away."""
+        e, n = self.emitter, self.n
+        reals, counts = self._run(self.algebra.report, *self.state.load(), *self._box())
+        rows = []
+        for name, values in (("reals", reals), ("counts", counts)):
+            dtype = values[0].dtype
+            slot = e.slot(e.vector(dtype), len(values))
+            for k, value in enumerate(values):
+                e.store(value, e.address(slot, e.vector(dtype), k))
+            rows.append((self.table[name], slot, len(values), type_name(dtype)))
+
+        def of_lane(lane):
+            problem = e.scalar(self.ids, "i64", lane)
+            with e.when(e.named(f"icmp sge i64 {problem}, 0")):
+                for out, slot, size, kind in rows:
+                    row = e.product(problem, size)
+                    for k in range(size):
+                        one = e.scalar(slot, kind, e.sum(lane, k * self.width))
+                        e.put(one, out, kind, e.sum(row, k))
+            self._give(lane)
+
+        self._each_lane(free, of_lane)
+        filled = self.lowering.all_of(free, self._held())
+        x0 = listed(e.loads(self.x0, self.dtype, n))
+        self.state.choose(filled, self._run(self.algebra.begin, x0, *self.state.load()))
+        if self.units:
+            self.units.forget(filled)
+
+    def _each_lane(self, mask, body: Callable[[str], None]):
+        """``body(lane)`` for each lane of a mask, by a scalar of 64 bits."""
+        e = self.emitter
+        bits = e.named(f"bitcast {e.vector(bool)} {mask.name} to i{self.width}")
+        left = e.slot("i64")
+        e.do(f"store i64 {e.named(f'zext i{self.width} {bits} to i64')}, ptr {left}")
+        head, inside, after = (e.fresh(name) for name in ("lane", "inside", "after"))
+        e.go(head)
+        e.begin(head)
+        with e.scope():
+            rest = e.read(f"load i64, ptr {left}")
+            e.fork(e.named(f"icmp ne i64 {rest}, 0"), inside, after)
+            e.begin(inside)
+            e.declare("llvm.cttz.i64", "i64", "i64, i1")
+            lane = e.named(f"call i64 @llvm.cttz.i64(i64 {rest}, i1 true)")
+            fewer = e.named(f"and i64 {rest}, {e.named(f'sub i64 {rest}, 1')}")
+            e.do(f"store i64 {fewer}, ptr {left}")
+            body(lane)
+            e.go(head)
+        e.begin(after)
+
+    def _give(self, lane):
+        """Give a lane the next problem, if there is one."""
+        e, n = self.emitter, self.n
+        following = e.read(f"load i64, ptr {self.following}")
+        e.put("-1", self.ids, "i64", lane)
+        with e.when(e.named(f"icmp slt i64 {following}, %count")):
+            e.do(f"store i64 {e.sum(following, 1)}, ptr {self.following}")
+            problem = e.scalar("%order", "i64", following)
+            e.put(problem, self.ids, "i64", lane)
+            data = e.named(f"sdiv i64 {problem}, %starts")
+            self._take((self.table["x0"], problem), self.x0, lane, n)
+            for name, slot in zip(("lower", "upper"), self.bounds, strict=False):
+                self._take((self.table[name], data), slot, lane, n)
+            inputs = zip(self.kernel.point.inputs, self.sources, self.pointers, strict=True)
+            for one, source, pointer in inputs:
+                if not one.of_lane:
+                    continue
+                if one.of_point:
+                    self._take_points((source, data), pointer, lane, one)
+                else:
+                    self._take((source, data), pointer, lane, one.size, one.dtype)
+
+    def _take(self, source, slot, lane, size, dtype=None):
+        """Numbers of a problem, ``source = (array, row)``, into a lane's element of registers."""
+        e, (array, row) = self.emitter, source
+        kind = type_name(memory_type(dtype or self.dtype))
+        begin = e.product(row, size)
+        for j in range(size):
+            one = e.scalar(array, kind, e.sum(begin, j))
+            e.put(one, slot, kind, e.sum(lane, j * self.width))
+
+    def _take_points(self, source, buffer, lane, one):
+        """A data set's points into a lane's elements of the buffer."""
+        e, (array, row) = self.emitter, source
+        kind = type_name(memory_type(one.dtype))
+        size = e.product("%points", one.size)
+        begin = e.product(row, size)
+
+        def take(i):
+            scalar = e.scalar(array, kind, e.sum(begin, i))
+            e.put(scalar, buffer, kind, e.sum(e.product(i, self.width), lane))
+
+        e.repeat("0", size, take)
+
+    # --- one round ----------------------------------------------------------------------------
+
+    def _round(self):
+        algebra = self.algebra
+        old = self.state.load()
+        x = old[algebra.x]
+        reader = Reader(self.lowering, self.kernel.point, self.pointers, [boxed(v) for v in x])
+        again = None
+        if self.units is None:
+            sums = sums_of(self.lowering, reader, self.n)
+            ones = (self.lowering.lift(np.ones(shape, self.dtype)) for shape in ((), (self.n,)))
+            unit, sizes = ones
+        else:
+            begins = self.lowering.compare("eq", old[algebra.begun][()], 0)
+            sums, again = self.units.sums(reader, begins, x)
+            unit, sizes = self.units.now
+        how = unit, sizes, *self.options, *self._box()
+        new = self._run(algebra.turn, *old, *sums, *how)
+        if again is None:
+            self.state.store(new)
+        else:
+            self.state.choose(self.lowering.invert(again), new)

@@ -1,0 +1,122 @@
+"""Sums over the points: J'J, J'f and f'f of each lane, and the largest of what is summed."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxlsq.lowering.algebra import triangle
+from jaxlsq.lowering.arrays import Lowering, listed
+from jaxlsq.lowering.control import Carry
+from jaxlsq.lowering.emitter import Value
+from jaxlsq.lowering.reading import Reader
+
+__all__ = ["Factors", "Sums", "largest_elements", "sums_of"]
+
+# Points of one partial sum, so that rounding grows with the root of their number.
+BLOCK = 128
+
+
+class Sums(NamedTuple):
+    """One half of J'J, J'f, and f'f, which with a loss is the sum of its values."""
+
+    half: Any
+    gradient: Any
+    square: Any
+
+    def times(self, lowering: Lowering, factors: "Factors") -> "Sums":
+        """The sums of rows and columns times factors."""
+        op, (row, columns) = lowering.op, factors
+        half = [
+            op("mul", op("mul", s, columns[i]), columns[j])
+            for s, (i, j) in zip(self.half, triangle(len(columns)), strict=True)
+        ]
+        gradient = [
+            op("mul", op("mul", s, c), row) for s, c in zip(self.gradient, columns, strict=True)
+        ]
+        square = op("mul", op("mul", self.square[()], row), row)
+        return Sums(listed(half), listed(gradient), listed([square]).reshape(()))
+
+
+class Factors(NamedTuple):
+    """What rows and columns are multiplied with."""
+
+    row: Value
+    columns: Sequence[Value]
+
+    def applied(self, lowering: Lowering, rows: Sequence[Value], columns: Sequence[Value]) -> Any:
+        """Rows (the residual, and a loss, which is a square) and columns times the factors."""
+        op = lowering.op
+        residual = op("mul", rows[0], self.row)
+        values = [op("mul", op("mul", v, self.row), self.row) for v in rows[1:]]
+        columns = [op("mul", c, k) for c, k in zip(columns, self.columns, strict=True)]
+        return [residual, *values], columns
+
+
+def _rows_and_columns(reader, n, i):
+    out = [v[()] for v in reader.at(i)]
+    return out[: len(out) - n], out[len(out) - n :]
+
+
+def sums_of(lowering: Lowering, reader: Reader, n: int, factors: Factors | None = None) -> Sums:
+    """The sums over all points.
+
+    Parameters
+    ----------
+    lowering : Lowering
+    reader : Reader
+    n : int
+        Parameters.
+    factors : Factors, optional
+    """
+    e, pairs = lowering.emitter, triangle(n)
+    dtype = reader.program.jaxpr.outvars[0].aval.dtype
+    zeros = [lowering.lift(np.zeros(len(pairs) + n + 1, dtype))]
+    whole, part = Carry(e, zeros), Carry(e, zeros)
+
+    def at_point(i):
+        rows, columns = _rows_and_columns(reader, n, i)
+        if factors is not None:
+            rows, columns = factors.applied(lowering, rows, columns)
+        terms = [(columns[a], columns[b]) for a, b in pairs] + [(c, rows[0]) for c in columns]
+        (old,) = part.load()
+        new = [e.intrinsic("fma", a, b, s) for (a, b), s in zip(terms, old[:-1], strict=True)]
+        if len(rows) == 1:
+            new.append(e.intrinsic("fma", rows[0], rows[0], old[-1]))
+        else:
+            new.append(lowering.op("add", rows[1], old[-1]))
+        part.store([listed(new)])
+
+    def of_block(first):
+        part.store(zeros)
+        end = e.sum(first, BLOCK)
+        is_inside = e.named(f"icmp slt i64 {end}, %points")
+        end = e.named(f"select i1 {is_inside}, i64 {end}, i64 %points")
+        e.repeat(first, end, at_point)
+        _add(lowering, whole, part)
+
+    e.repeat("0", "%points", of_block, BLOCK)
+    (sums,) = whole.load()
+    return Sums(sums[: len(pairs)], sums[len(pairs) : -1], sums[-1:].reshape(()))
+
+
+def _add(lowering, whole, part):
+    (old,), (more,) = whole.load(), part.load()
+    whole.store([listed([lowering.op("add", a, b) for a, b in zip(old, more, strict=True)])])
+
+
+def largest_elements(lowering: Lowering, reader: Reader, n: int) -> Any:
+    """The largest of what is summed, by its size, and of each column: (1 + n,) values."""
+    e = lowering.emitter
+    dtype = reader.program.jaxpr.outvars[0].aval.dtype
+    carry = Carry(e, [lowering.lift(np.zeros(1 + n, dtype))])
+    op: Callable[..., Value] = lowering.op
+
+    def at_point(i):
+        rows, columns = _rows_and_columns(reader, n, i)
+        (largest,) = carry.load()
+        sizes = [op("abs", v) for v in (rows[-1], *columns)]
+        carry.store([listed([op("max", a, b) for a, b in zip(largest, sizes, strict=True)])])
+
+    e.repeat("0", "%points", at_point)
+    return carry.load()[0]

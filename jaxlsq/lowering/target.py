@@ -1,0 +1,151 @@
+"""The processor that code is made for, and LLVM, which makes it."""
+
+import ctypes
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Code", "Target", "compile_text", "host"]
+
+# Branches that are taken, and branches that are not.
+_WEIGHTS = '!0 = !{!"branch_weights", i32 2000, i32 1}\n!1 = !{!"branch_weights", i32 1, i32 2000}'
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A processor.
+
+    Attributes
+    ----------
+    name, features : str
+        As LLVM calls them.
+    architecture : str
+        'x86_64' or 'aarch64'.
+    vector_bytes : int
+        Of its registers.
+    """
+
+    name: str
+    features: str
+    architecture: str
+    vector_bytes: int
+
+    def width(self, dtype: Any) -> int:
+        """Lanes in a register."""
+        return self.vector_bytes // np.dtype(dtype).itemsize
+
+    @property
+    def cpu_attributes(self) -> str:
+        """What a function for it is marked with."""
+        wide = f'"prefer-vector-width"="{8 * self.vector_bytes}"'
+        least = f'"min-legal-vector-width"="{8 * self.vector_bytes}"'
+        return f'nounwind "no-builtins" {wide} {least}'
+
+
+@cache
+def host() -> Target | None:
+    """This machine's processor; None without llvmlite, or where it is of a kind not known here."""
+    try:
+        import llvmlite.binding as llvm
+    except ImportError:
+        return None
+    if llvm.llvm_version_info[0] < 19:  # which can't read constants as they are written here
+        return None
+    with _LOCK:
+        for begin in ("initialize", "initialize_native_target", "initialize_native_asmprinter"):
+            _begun(getattr(llvm, begin, None))
+    features = llvm.get_host_cpu_features()
+    architecture = llvm.get_process_triple().split("-")[0]
+    if architecture in ("x86_64", "amd64"):
+        if not features.get("avx2") or not features.get("fma"):
+            return None
+        bytes_ = 64 if features.get("avx512f") and features.get("avx512dq") else 32
+    elif architecture in ("aarch64", "arm64"):
+        bytes_ = 16
+    else:
+        return None
+    kind = "x86_64" if architecture in ("x86_64", "amd64") else "aarch64"
+    return Target(llvm.get_host_cpu_name(), features.flatten(), kind, bytes_)
+
+
+def _begun(begin):
+    """Call a function of LLVM's beginnings, which newer versions do by themselves."""
+    if begin is not None:
+        try:
+            begin()
+        except RuntimeError:
+            return
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A function of machine code, and the code, which must last as long."""
+
+    call: Callable[..., Any]
+    code: Any
+
+    def __call__(self, *arguments):
+        return self.call(*arguments)
+
+
+class Code:
+    """Machine code, for as long as something refers to it.
+
+    Parameters
+    ----------
+    engine
+        LLVM's, which owns it.
+    text_bytes : int
+        Of the IR that it was made from.
+    """
+
+    def __init__(self, engine: Any, text_bytes: int) -> None:
+        self._engine = engine
+        self.text_bytes = text_bytes
+
+    def address(self, name: str) -> int:
+        """Of a function."""
+        return self._engine.get_function_address(name)
+
+    def function(self, name: str, *kinds: Any, result: Any = None) -> Callable[..., Any]:
+        """A function to call from Python; it releases the interpreter's lock."""
+        function = ctypes.CFUNCTYPE(result, *kinds)(self.address(name))
+        return _Function(function, self)
+
+
+def compile_text(text: str, target: Target, level: int = 2) -> Code:
+    """Machine code of a module of LLVM IR.
+
+    Parameters
+    ----------
+    text : str
+    target : Target
+        This machine.
+    level : int
+        Of optimization.
+
+    Returns
+    -------
+    Code
+    """
+    import llvmlite.binding as llvm
+
+    with _LOCK:
+        module = llvm.parse_assembly(f"{text}\n{_WEIGHTS}\n")
+        module.verify()
+        machine = llvm.Target.from_default_triple().create_target_machine(
+            cpu=target.name, features=target.features, opt=level, jit=True
+        )
+        options = llvm.create_pipeline_tuning_options(speed_level=level)
+        options.loop_vectorization = options.slp_vectorization = False  # lanes are vectors already
+        options.loop_unrolling = False
+        builder = llvm.create_pass_builder(machine, options)
+        builder.getModulePassManager().run(module, builder)
+        engine = llvm.create_mcjit_compiler(module, machine)
+        engine.finalize_object()
+    return Code(engine, len(text))

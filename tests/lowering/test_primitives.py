@@ -1,0 +1,97 @@
+"""Primitives on registers, against JAX: arithmetic, structure, reductions, loops and branches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from tests.lowering.mapped import mapped
+
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(size=(2, 1000)) * 3.0
+SPECIAL = np.array([0.0, -0.0, 1.0, -1.5, np.inf, -np.inf, np.nan, 2.5, 0.5, -0.5])
+
+
+def of_vector(function):
+    """A function of (a, b, a b, a + 1) from one of a vector."""
+    return lambda a, b: function(jnp.stack([a, b, a * b, a + 1.0]))
+
+
+def newton_root(a, b):
+    """A loop that goes on for another number of turns for each element."""
+
+    def unfinished(carry):
+        x, turns = carry
+        return (jnp.abs(x * x - jnp.abs(a)) > 1e-12 * jnp.abs(a)) & (turns < 100)
+
+    def step(carry):
+        x, turns = carry
+        return 0.5 * (x + jnp.abs(a) / x), turns + 1
+
+    x, turns = lax.while_loop(unfinished, step, (1.0 + jnp.abs(b), 0))
+    return x + 1000.0 * turns
+
+
+def series(a, b):
+    return lax.fori_loop(0, 9, lambda k, s: s + a / (k + 1.0 + b * b), 0.0)
+
+
+def scanned(a, b):
+    carry, ys = lax.scan(lambda c, x: (c * 0.5 + x, c - x), a, jnp.stack([a, b, a - b]))
+    return carry + ys[0] * ys[2]
+
+
+def branches(a, b):
+    return lax.switch(jnp.int32(jnp.clip(a, -1, 3)), [lambda v: v, jnp.sin, lambda v: -v], b)
+
+
+FUNCTIONS = {
+    "arithmetic": lambda a, b: (a - b) * (a + b) / (1.0 + b * b) - -a,
+    "integer-power": lambda a, b: a**3 + b**-2 + a**0,
+    "remainder": lambda a, b: lax.rem(a, b),
+    "extremes": lambda a, b: jnp.maximum(a, b) + 2.0 * jnp.minimum(a, 0.5),
+    "sign": lambda a, b: jnp.sign(a) * jnp.abs(b),
+    "rounding": lambda a, b: jnp.floor(a) + 10.0 * jnp.ceil(b) + 100.0 * jnp.round(a),
+    "comparison": lambda a, b: jnp.where((a < b) | (a >= 2.0) & ~(b == a), a, b),
+    "clip": lambda a, b: jnp.clip(a, -1.0, 1.0) + b,
+    "integers": lambda a, b: (jnp.int32(a * 10.0) // 3 + jnp.int32(b) % 7).astype(a.dtype),
+    "bits": lambda a, b: (jnp.int32(a) << 3 ^ jnp.int32(b) & 5).astype(a.dtype),
+    "booleans": lambda a, b: (a > 0).astype(a.dtype) + jnp.int32(b > a),
+    "finite": lambda a, b: jnp.isfinite(a) & ~jnp.isnan(b),
+    "erf": lambda a, b: jax.scipy.special.erf(a) + lax.lgamma(1.0 + jnp.abs(b)),
+    "sum": of_vector(lambda v: jnp.sum(v) + jnp.prod(v[1:]) + jnp.max(v) - jnp.min(v)),
+    "place": of_vector(lambda v: jnp.argmax(v) + 10.0 * jnp.argmin(v)),
+    "matrix": of_vector(lambda v: jnp.sum((v.reshape(2, 2) @ v.reshape(2, 2).T)[0])),
+    "structure": of_vector(lambda v: jnp.sum(jnp.pad(v[::-1], 1)[1:3] * jnp.roll(v, 1)[:2])),
+    "cumulative": of_vector(lambda v: jnp.cumsum(v)[2] + jnp.cumprod(v)[1]),
+    "gather": of_vector(lambda v: v[jnp.array([3, 0])].sum() + v.at[2].set(7.0)[2]),
+    "polynomial": lambda a, b: jnp.polyval(jnp.array([1.0, -2.0, 0.5]), a) * b,
+    "triangle": of_vector(lambda v: jnp.sum(jnp.triu(jnp.outer(v, v)))),
+    "loop": newton_root,
+    "series": series,
+    "scan": scanned,
+    "branches": branches,
+    "condition": lambda a, b: lax.cond(a > b, jnp.exp, lambda v: v * v, b),
+    "nested": jax.jit(lambda a, b: jax.nn.softplus(a) + jnp.hypot(a, b)),
+    "derivative": jax.grad(lambda a, b: jnp.tanh(a) * jnp.exp(-b * b) + jax.nn.sigmoid(a * b)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_as_in_jax(name, x64):
+    function = FUNCTIONS[name]
+    expected = jax.vmap(function)(A, B)
+    found = mapped(function, np.float64, np.float64)(A, B)
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "name", ["extremes", "sign", "rounding", "comparison", "clip", "finite", "sum", "place"]
+)
+def test_special_values(name, x64):
+    function = FUNCTIONS[name]
+    a, b = (v.ravel() for v in np.meshgrid(SPECIAL, SPECIAL))
+    found = mapped(function, np.float64, np.float64)(a, b)
+    np.testing.assert_allclose(found, jax.vmap(function)(a, b))
