@@ -176,7 +176,7 @@ def test_what_compiles_nothing(compiles):
     # An x of each data set, and masks, are another program: one for all lengths.
     fit(model, [X[:30], X[:20], X], [Y[0, :30], Y[1, :20], Y[2]], P0)
     assert compiles() == before + 1
-    fit(model, [X[:9], X[:20]] * 2, [Y[0, :9], Y[1, :20]] * 2, P0)
+    fit(model, [X[:9], X[:21]], [Y[0, :9], Y[1, :21]], P0)
     assert compiles() == before + 1
 
 
