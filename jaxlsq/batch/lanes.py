@@ -183,16 +183,17 @@ def compile_lanes(
     target = target_for(n, dtype)
     leaves, others = jax.tree.leaves(lanes), jax.tree.leaves(shared)
     of_lane = [*[True] * len(leaves), *[False] * len(others)]
-    rows = 1 if task.loss is None else 2
-    point, more = one_point(traced, n, of_lane, rows + n)
+    # With a loss there are two rows, and more that only repairs read.
+    outputs = 1 + n if task.loss is None else 2 + n + 2 * task.repairs
+    point, more = one_point(traced, n, of_lane, outputs)
     wide = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
     kernel = Kernel(
         point=point,
         n=n,
         dtype=dtype,
         bounded=bounds is not None,
-        final=bool(task.evaluations),
         evaluations=task.evaluations,
+        repairs=task.repairs and not task.evaluations,
         wide=wide,
     )
     of_all = [*others, *more]

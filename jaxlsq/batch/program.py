@@ -130,8 +130,6 @@ def compile_task(
     shapes = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in jax.tree.leaves(shared)]
     traced = _traced(both, *scalars, *jax.tree.leaves(one), *shapes)
     try:
-        if task.repairs:
-            raise NotLowered("some derivatives are not finite")
         return compile_lanes(task, traced, examples, shared, (options, starts))
     except NotLowered as reason:
         engine = f"{XLA}: {reason}"

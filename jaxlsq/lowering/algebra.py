@@ -36,8 +36,9 @@ class Algebra:
     begin : ClosedJaxpr
         ``(x0, *old) -> state``: whose first trial is the start.
     turn : ClosedJaxpr
-        ``(*state, gram, gradient, square, unit, sizes, options, *bounds) -> state``, with one half
-        of J'J, J'f and f'f at the trial point.
+        ``(*state, gram, gradient, square, unit, sizes, evaluations, options, *bounds) -> state``,
+        with one half of J'J, J'f and f'f at the trial point, and the evaluations of the residual
+        that its Jacobian took.
     report : ClosedJaxpr
         ``(*state, *bounds) -> reals, counts`` of `jaxlsq.schedule.rounds.reported`.
     """
@@ -73,9 +74,7 @@ def _square(half, n):
 
 
 @lru_cache(maxsize=64)
-def algebra_of(
-    n: int, dtype: np.dtype, bounded: bool, final: bool, evaluations: int, wide: bool
-) -> Algebra:
+def algebra_of(n: int, dtype: np.dtype, bounded: bool, final: bool, wide: bool) -> Algebra:
     """The iteration's jaxprs.
 
     Parameters
@@ -86,16 +85,14 @@ def algebra_of(
     bounded : bool
     final : bool
         As `jaxlsq.numerics.iteration.relinearize` has it.
-    evaluations : int
-        Of the residual, that one Jacobian takes.
     wide : bool
         Whether JAX has 64 bits.
     """
     with jax.enable_x64(wide), jax.numpy_rank_promotion("allow"):
-        return _traced(n, dtype, bounded, final, evaluations)
+        return _traced(n, dtype, bounded, final)
 
 
-def _traced(n, dtype, bounded, final, evaluations):
+def _traced(n, dtype, bounded, final):
     def real(*shape):
         return jax.ShapeDtypeStruct(shape, dtype)
 
@@ -119,7 +116,7 @@ def _traced(n, dtype, bounded, final, evaluations):
 
     def take_turn(*arguments):
         state, rest = unpacked(arguments[:count]), arguments[count:]
-        gram, gradient, square, unit, sizes, options, *box = rest
+        gram, gradient, square, unit, sizes, evaluations, options, *box = rest
         bounds = Bounds(*box) if bounded else None
         normal = Normal(_square(gram, n), gradient, unit, sizes)
 
@@ -133,10 +130,8 @@ def _traced(n, dtype, bounded, final, evaluations):
         box = arguments[count:]
         return reported(unpacked(arguments[:count]), Bounds(*box) if bounded else None)
 
-    number = real()
-    options = Options(
-        number, number, number, jax.ShapeDtypeStruct((), np.int32), number, real(n), number
-    )
+    number, whole = real(), jax.ShapeDtypeStruct((), np.int32)
+    options = Options(number, number, number, whole, number, real(n), number)
     box = [real(n)] * (2 if bounded else 0)
     state = jax.tree.unflatten(tree, range(count))
     half = real(n * (n + 1) // 2)
@@ -149,7 +144,7 @@ def _traced(n, dtype, bounded, final, evaluations):
         begun=state.nfev,
         begin=jax.make_jaxpr(begin)(real(n), *packed),
         turn=jax.make_jaxpr(take_turn)(
-            *packed, half, real(n), number, number, real(n), options, *box
+            *packed, half, real(n), number, number, real(n), whole, options, *box
         ),
         report=jax.make_jaxpr(report)(*packed, *box),
     )

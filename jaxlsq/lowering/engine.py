@@ -145,5 +145,5 @@ def _key(kernel, target):
     )
     numbers = np.array(reader.scalars).tobytes()
     inputs = tuple(one.key for one in point.inputs)
-    how = kernel.n, kernel.dtype, kernel.bounded, kernel.final, kernel.evaluations, kernel.wide
+    how = kernel.n, kernel.dtype, kernel.bounded, kernel.evaluations, kernel.repairs, kernel.wide
     return "lanes", structure, numbers, consts, inputs, how, target

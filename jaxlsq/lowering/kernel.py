@@ -26,6 +26,7 @@ from jaxlsq.lowering.emitter import Emitter, type_name
 from jaxlsq.lowering.mode import flush_subnormals, restore_mode
 from jaxlsq.lowering.points import Input, PointProgram
 from jaxlsq.lowering.reading import Reader, memory_type, shared_number
+from jaxlsq.lowering.repair import Repair, repair
 from jaxlsq.lowering.structural import boxed
 from jaxlsq.lowering.sums import sums_of
 from jaxlsq.lowering.target import Target
@@ -55,10 +56,11 @@ class Kernel:
     dtype : dtype
         Of the computation.
     bounded : bool
-    final : bool
-        Whether derivatives that are not finite stay so.
     evaluations : int
         Of the residual, that one Jacobian takes.
+    repairs : bool
+        Whether derivatives that are not finite are taken by differences; if not, a fit ends with
+        them.
     wide : bool
         Whether JAX had 64 bits when it was traced.
     """
@@ -67,15 +69,20 @@ class Kernel:
     n: int
     dtype: np.dtype
     bounded: bool
-    final: bool
     evaluations: int
+    repairs: bool
     wide: bool
 
     @property
     def algebra(self) -> Algebra:
         """The iteration's jaxprs."""
-        how = self.bounded, self.final, self.evaluations, self.wide
-        return algebra_of(self.n, self.dtype, *how)
+        final = self.repairs or bool(self.evaluations)
+        return algebra_of(self.n, self.dtype, self.bounded, final, self.wide)
+
+    @property
+    def rows(self) -> int:
+        """Of the program of one point: the residual, and a loss if there is one."""
+        return 1 if len(self.point.jaxpr.outvars) == self.n + 1 else 2
 
     @property
     def given(self) -> list[Input]:
@@ -92,8 +99,9 @@ def _sizes(kernel: Kernel, width: int) -> list[int]:
 
 
 def scratch_bytes(kernel: Kernel, width: int, points: int) -> int:
-    """Memory that a call needs: for the data of the lanes that are at work, and for the stage."""
-    return sum(size * points + ALIGNMENT for size in _sizes(kernel, width))
+    """Memory that a call needs: for the lanes' data, for the stage, and for repaired columns."""
+    columns = kernel.n * kernel.dtype.itemsize * width if kernel.repairs else 0
+    return sum(size * points + ALIGNMENT for size in (*_sizes(kernel, width), columns))
 
 
 def kernel_text(kernel: Kernel, target: Target) -> str:
@@ -183,6 +191,7 @@ class _Writer:
                 self.pointers.append(e.slot(e.vector(memory_type(one.dtype)), one.size))
             else:
                 self.pointers.append(self.sources[-1])
+        self.columns = e.address("%scratch", "i8", offset)
         self.stage_sources = [self.table[k] for k in range(given, len(self.kernel.given))]
 
     def _run_stage(self):
@@ -314,22 +323,29 @@ class _Writer:
     # --- one round ----------------------------------------------------------------------------
 
     def _round(self):
-        algebra = self.algebra
+        e, algebra = self.emitter, self.algebra
         old = self.state.load()
         x = old[algebra.x]
-        reader = Reader(self.lowering, self.kernel.point, self.pointers, [boxed(v) for v in x])
-        again = None
+        reader = self._reader(map(boxed, x))
+        again = factors = None
         if self.units is None:
             sums = sums_of(self.lowering, reader, self.n)
-            ones = (self.lowering.lift(np.ones(shape, self.dtype)) for shape in ((), (self.n,)))
-            unit, sizes = ones
+            unit, sizes = (self.lowering.lift(np.ones(k, self.dtype)) for k in ((), (self.n,)))
         else:
             begins = self.lowering.compare("eq", old[algebra.begun][()], 0)
             sums, again = self.units.sums(reader, begins, x)
-            unit, sizes = self.units.now
-        how = unit, sizes, *self.options, *self._box()
+            factors, (unit, sizes) = self.units.factors, self.units.now
+        evaluations = e.constant(self.kernel.evaluations, np.int32)
+        if self.kernel.repairs:
+            where = Repair(x, self._box(), self.columns, self._reader, factors, self.kernel.rows)
+            sums, evaluations = repair(self.lowering, sums, where)
+        how = unit, sizes, boxed(evaluations), *self.options, *self._box()
         new = self._run(algebra.turn, *old, *sums, *how)
         if again is None:
             self.state.store(new)
         else:
             self.state.choose(self.lowering.invert(again), new)
+
+    def _reader(self, xs):
+        """The program of one point at some parameters."""
+        return Reader(self.lowering, self.kernel.point, self.pointers, list(xs))

@@ -11,7 +11,7 @@ from jaxlsq.lowering.control import Carry
 from jaxlsq.lowering.emitter import Value
 from jaxlsq.lowering.reading import Reader
 
-__all__ = ["Factors", "Sums", "largest_elements", "sums_of"]
+__all__ = ["Factors", "Sums", "accumulated", "largest_elements", "sums_of"]
 
 # Points of one partial sum, so that rounding grows with the root of their number.
 BLOCK = 128
@@ -53,9 +53,11 @@ class Factors(NamedTuple):
         return [residual, *values], columns
 
 
-def _rows_and_columns(reader, n, i):
+def rows_and_columns(reader: Reader, n: int, i: str) -> tuple[list[Value], list[Value]]:
+    """The first results of a program at a point: with a loss of it there are two rows."""
     out = [v[()] for v in reader.at(i)]
-    return out[: len(out) - n], out[len(out) - n :]
+    rows = 1 if len(out) == n + 1 else 2
+    return out[:rows], out[rows : rows + n]
 
 
 def sums_of(lowering: Lowering, reader: Reader, n: int, factors: Factors | None = None) -> Sums:
@@ -65,19 +67,27 @@ def sums_of(lowering: Lowering, reader: Reader, n: int, factors: Factors | None 
     ----------
     lowering : Lowering
     reader : Reader
+        Of a program whose results are rows, n columns, and more.
     n : int
         Parameters.
     factors : Factors, optional
     """
+
+    def at_point(i):
+        rows, columns = rows_and_columns(reader, n, i)
+        return (rows, columns) if factors is None else factors.applied(lowering, rows, columns)
+
+    return accumulated(lowering, at_point, n, reader.program.jaxpr.outvars[0].aval.dtype)
+
+
+def accumulated(lowering: Lowering, at_point: Callable[[str], Any], n: int, dtype: Any) -> Sums:
+    """The sums of ``rows, columns = at_point(i)``."""
     e, pairs = lowering.emitter, triangle(n)
-    dtype = reader.program.jaxpr.outvars[0].aval.dtype
     zeros = [lowering.lift(np.zeros(len(pairs) + n + 1, dtype))]
     whole, part = Carry(e, zeros), Carry(e, zeros)
 
-    def at_point(i):
-        rows, columns = _rows_and_columns(reader, n, i)
-        if factors is not None:
-            rows, columns = factors.applied(lowering, rows, columns)
+    def add(i):
+        rows, columns = at_point(i)
         terms = [(columns[a], columns[b]) for a, b in pairs] + [(c, rows[0]) for c in columns]
         (old,) = part.load()
         new = [e.intrinsic("fma", a, b, s) for (a, b), s in zip(terms, old[:-1], strict=True)]
@@ -92,7 +102,7 @@ def sums_of(lowering: Lowering, reader: Reader, n: int, factors: Factors | None 
         end = e.sum(first, BLOCK)
         is_inside = e.named(f"icmp slt i64 {end}, %points")
         end = e.named(f"select i1 {is_inside}, i64 {end}, i64 %points")
-        e.repeat(first, end, at_point)
+        e.repeat(first, end, add)
         _add(lowering, whole, part)
 
     e.repeat("0", "%points", of_block, BLOCK)
@@ -113,7 +123,7 @@ def largest_elements(lowering: Lowering, reader: Reader, n: int) -> Any:
     op: Callable[..., Value] = lowering.op
 
     def at_point(i):
-        rows, columns = _rows_and_columns(reader, n, i)
+        rows, columns = rows_and_columns(reader, n, i)
         (largest,) = carry.load()
         sizes = [op("abs", v) for v in (rows[-1], *columns)]
         carry.store([listed([op("max", a, b) for a, b in zip(largest, sizes, strict=True)])])

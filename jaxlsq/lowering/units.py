@@ -90,7 +90,9 @@ class Units:
         """A mask of the lanes that are evaluated in their units."""
         return self.carry.load()[2][()]
 
-    def _factors(self):
+    @property
+    def factors(self) -> Factors:
+        """What makes rows and columns of these units."""
         unit, sizes = self.now
         op, one = self.lowering.op, self.lowering.emitter.constant(1, self.dtype)
         return Factors(op("div", one, unit[()]), [op("div", s, unit[()]) for s in sizes])
@@ -111,7 +113,7 @@ class Units:
         again = Carry(e, [lowering.lift(np.zeros((), np.int8))])
         with e.when(e.any(begins)):
             self._measure(reader, begins, x0, sums, again)
-        factors = self._factors()
+        factors = self.factors
         out = Carry(e, sums.times(lowering, factors))
         far = self._far
         with e.when(e.any(far), likely=False):
@@ -136,7 +138,9 @@ class Units:
             largest = largest_elements(lowering, reader, self.n)
             program = reader.program
             is_loss = len(program.jaxpr.outvars) - self.n > 1
-            found = _far(self.n, self.dtype, program.steady[-self.n :], is_loss)
+            rows = 2 if is_loss else 1
+            steady = program.steady[rows : rows + self.n]
+            found = _far(self.n, self.dtype, steady, is_loss)
             inputs = [boxed(largest[0]), largest[1:], x0]
             unit, sizes = lowering.run(found.jaxpr, found.consts, inputs)
             self.carry.choose(extreme, [unit, sizes, lowering.lift(np.ones((), bool))])
