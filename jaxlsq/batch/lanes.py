@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.stream import Halt, Pace
@@ -234,7 +235,7 @@ def _prepared(point, traced, leaves, of_all):
     own = point.prepared_of_lane
 
     def shared_part(of_all):
-        blank = [np.zeros(v.shape[1:], v.dtype) for v in leaves]
+        blank = [jnp.zeros(v.shape[1:], v.dtype) for v in leaves]
         values = point.beforehand(*blank, *of_all)
         return [None if o else v for v, o in zip(values, own, strict=True)]
 

@@ -52,7 +52,7 @@ def _far(n, dtype, steady, is_loss):
     def units(largest, columns, x0):
         unit = power_of_two(jnp.sqrt(largest) if is_loss else largest)
         exact = unit / power_of_two(columns)
-        return unit, jnp.where(np.array(steady) & (columns > 0), exact, sizes_of(x0))
+        return unit, jnp.where(jnp.array(steady) & (columns > 0), exact, sizes_of(x0))
 
     with jax.enable_x64(False):
         return jax.make_jaxpr(units)(real, several, several)

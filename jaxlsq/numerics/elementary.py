@@ -74,7 +74,7 @@ _TABLES = {
     np.dtype(np.float64): _Table(
         mantissa=52,
         bias=1023,
-        integer=jnp.int64,
+        integer=np.int64,
         least=-708.5,
         most=709.782712893384,
         ln2=(6.93147180369123816490e-01, 1.90821492927058770002e-10),
@@ -120,7 +120,7 @@ _TABLES = {
     np.dtype(np.float32): _Table(
         mantissa=23,
         bias=127,
-        integer=jnp.int32,
+        integer=np.int32,
         least=-87.6,
         most=88.72283,
         ln2=(0.693359375, -2.12194440054690583e-4),
@@ -168,7 +168,7 @@ def _reduced(x, table):
     k = shifted - shift
     bits = lax.bitcast_convert_type(shifted, table.integer)
     half_power = lax.bitcast_convert_type(
-        lax.shift_left(bits, np.asarray(table.mantissa, table.integer)), x.dtype
+        lax.shift_left(bits, table.integer(table.mantissa)), x.dtype
     )
     return half_power, (x - k * table.ln2[0]) - k * table.ln2[1]
 
@@ -323,7 +323,7 @@ sin, cos, tan = moderate_sine, moderate_cosine, moderate_tangent
 def _split(x):
     """m - 1 and k of positive normal numbers."""
     table = _TABLES[x.dtype]
-    integer = np.dtype(table.integer).type
+    integer = table.integer
     one = integer(table.bias << table.mantissa)
     bits = lax.bitcast_convert_type(x, table.integer) + (one - integer(table.root_half))
     exponent = lax.shift_right_logical(bits, integer(table.mantissa))
