@@ -68,8 +68,6 @@ class Lowering:
         name, params = eqn.primitive.name, eqn.params
         if name in LOOPS:
             return LOOPS[name](self, params, arguments)
-        if name == "optimization_barrier":
-            return list(arguments)
         out = eqn.outvars[0].aval
         if name in STRUCTURAL:
             results = STRUCTURAL[name](self, eqn, arguments)

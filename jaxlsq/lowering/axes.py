@@ -168,6 +168,10 @@ def _pad(eqn, place):
     return [place, NOWHERE]
 
 
+def _barrier(eqn, place):
+    return [place] if len(eqn.invars) == 1 else None
+
+
 def _beside(word):
     """For what acts along one axis, or several, and leaves the others."""
 
@@ -231,6 +235,7 @@ _RULES: dict[str, Callable[[Any, Place], list[Place] | None]] = {
     "transpose": _transpose,
     "slice": _slice,
     "pad": _pad,
+    "optimization_barrier": _barrier,
     "rev": _beside("dimensions"),
     "concatenate": _beside("dimension"),
     "split": _beside("axis"),

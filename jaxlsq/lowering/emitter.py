@@ -43,11 +43,14 @@ class Value:
     dtype : dtype
     known : number or None
         Where it is a constant.
+    is_exact : bool
+        Whether a division by it is to be rounded once.
     """
 
     name: str
     dtype: np.dtype
     known: Any = None
+    is_exact: bool = False
 
 
 class Emitter:

@@ -1,6 +1,7 @@
 """Primitives that move elements, and those that reduce them, on arrays of values."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -167,6 +168,15 @@ def _fronted(x, batch, summed):
     return x.reshape(*sizes[:k], int(np.prod(sizes[k:r])), int(np.prod(sizes[r:])))
 
 
+def _barrier(lowering, eqn, arguments):
+    """What a number is hidden behind to be divided by exactly; see `jaxlsq.numerics.norm.divide`."""
+    out = [x.copy() for x in arguments]
+    for x in out:
+        for index in np.ndindex(*x.shape):
+            x[index] = replace(x[index], is_exact=True)
+    return out
+
+
 def _cumulative(word):
     def write(lowering, eqn, arguments):
         axis, back = eqn.params["axis"], eqn.params["reverse"]
@@ -204,7 +214,7 @@ STRUCTURAL: dict[str, Callable[..., Any]] = {
     "cumprod": _cumulative("mul"),
     "cummax": _cumulative("max"),
     "cummin": _cumulative("min"),
-    "optimization_barrier": lambda low, eqn, a: list(a),
+    "optimization_barrier": _barrier,
 }
 
 REDUCTIONS = {

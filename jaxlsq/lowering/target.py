@@ -44,7 +44,7 @@ class Target:
         """What a function for it is marked with."""
         wide = f'"prefer-vector-width"="{8 * self.vector_bytes}"'
         least = f'"min-legal-vector-width"="{8 * self.vector_bytes}"'
-        return f'nounwind "no-builtins" {wide} {least}'
+        return f'nounwind "no-builtins" "reciprocal-estimates"="none" {wide} {least}'
 
 
 @cache

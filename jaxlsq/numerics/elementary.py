@@ -175,15 +175,24 @@ def _reduced(x, table):
 
 def exp(x: jax.Array) -> jax.Array:
     """The exponential; zero already within half an octave of the smallest normal number."""
-    return jnp.where(x > _TABLES[x.dtype].most, jnp.inf, 2.0 * _half_exponential(x))
+    table = _TABLES[x.dtype]
+    # Above the upper end the product is infinite.
+    ends = table.least, table.most + 1e-3
+    half_power, r = _reduced(jnp.minimum(jnp.maximum(x, ends[0]), ends[1]), table)
+    return _exponential_of_rest(r, table, 2.0) * half_power
 
 
-def _half_exponential(x: jax.Array, rest: AnyArray = 0.0) -> jax.Array:
+def _exponential_of_rest(r, table, factor=1.0):
+    """A factor times ``exp(r)``."""
+    coefficients = tuple(factor * c for c in (*table.exponential, 1.0, 1.0))
+    return _polynomial(coefficients, r)
+
+
+def _half_exponential(x: jax.Array, rest: AnyArray | None = None) -> jax.Array:
     """``exp(x + rest) / 2`` for x that is not too large, and a rest far below one."""
     table = _TABLES[x.dtype]
     half_power, r = _reduced(jnp.maximum(x, table.least), table)
-    r = r + rest
-    return (1.0 + (r + r * r * _polynomial(table.exponential, r))) * half_power
+    return _exponential_of_rest(r if rest is None else r + rest, table) * half_power
 
 
 def expm1(x: jax.Array) -> jax.Array:
