@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxlsq.batch.stream import Halt, Pace
 from jaxlsq.lowering.engine import LANES, compiled, one_point, target_for
-from jaxlsq.lowering.kernel import TABLE, Kernel, scratch_bytes
+from jaxlsq.lowering.kernel import ALIGNMENT, TABLE, Kernel, scratch_bytes
 from jaxlsq.numerics.state import Options
 from jaxlsq.problem.task import Seen, Task
 from jaxlsq.problem.types import PyTree
@@ -22,8 +22,6 @@ from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.trace import Traced
 
 __all__ = ["Lanes", "compile_lanes"]
-
-_ALIGNED = 64
 
 
 class _NoPool:
@@ -144,9 +142,9 @@ class Lanes:
         limit = np.array([o.max_nfev], np.int32)
         arrays = dict(zip(TABLE, (x0, lower, upper, numbers, limit, *rows), strict=True))
         table = np.array([a.ctypes.data for a in (*arrays.values(), *inputs)], np.uintp)
-        order = np.flatnonzero(status == Status.RUNNING).astype(np.int64)
-        scratch = np.empty(scratch_bytes(kernel, self.width, points) + _ALIGNED, np.uint8)
-        begins = scratch.ctypes.data + -scratch.ctypes.data % _ALIGNED
+        order = np.flatnonzero(status == Status.RUNNING).astype(np.int32)
+        scratch = np.empty(scratch_bytes(kernel, self.width, points) + ALIGNMENT, np.uint8)
+        begins = scratch.ctypes.data + -scratch.ctypes.data % ALIGNMENT
         addresses = (v.ctypes.data for v in (halt.flag, order, table))
         self.call(len(order), points, self.starts, *addresses, ctypes.c_void_p(begins))
 

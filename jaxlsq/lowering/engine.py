@@ -21,7 +21,17 @@ from jaxlsq.tracing.jaxprs import make_jaxpr
 from jaxlsq.tracing.structure import Reader, Unkeyable
 from jaxlsq.tracing.trace import Traced, evaluate
 
-__all__ = ["ENGINES", "LANES", "XLA", "compiled", "one_point", "target_for", "using"]
+__all__ = [
+    "ENGINES",
+    "LANES",
+    "XLA",
+    "chosen",
+    "compiled",
+    "one_point",
+    "point_of",
+    "target_for",
+    "using",
+]
 
 LANES, XLA = "compiled lanes", "XLA"
 # What the environment variable JAXLSQ_ENGINE may be.
@@ -46,6 +56,14 @@ def using(engine: str) -> Iterator[None]:
         _CHOICE.reset(token)
 
 
+def chosen() -> str:
+    """The engine that is asked for, which programs are remembered by."""
+    choice = _CHOICE.get() or os.environ.get("JAXLSQ_ENGINE", "lanes")
+    if choice not in ENGINES:
+        raise ValueError(f"JAXLSQ_ENGINE must be one of {sorted(ENGINES)}, got {choice!r}.")
+    return choice
+
+
 def target_for(n: int, dtype: Any) -> Target:
     """The processor that lanes would be compiled for.
 
@@ -54,10 +72,7 @@ def target_for(n: int, dtype: Any) -> Target:
     NotLowered
         If they are not to be, or can't be; the message is the reason.
     """
-    choice = _CHOICE.get() or os.environ.get("JAXLSQ_ENGINE", "lanes")
-    if choice not in ENGINES:
-        raise ValueError(f"JAXLSQ_ENGINE must be one of {sorted(ENGINES)}, got {choice!r}.")
-    if choice == "xla":
+    if chosen() == "xla":
         raise NotLowered("it was asked for")
     device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     if jax.default_backend() != "cpu" or getattr(device, "platform", device) not in (None, "cpu"):
@@ -99,21 +114,44 @@ def one_point(
     NotLowered
     """
     arrays, scalars = traced.data
-    if any(jnp.issubdtype(getattr(a, "dtype", np.float64), jax.dtypes.extended) for a in arrays):
+    wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+    numbers = [np.float64(s) if wide else np.float32(s) for s in scalars]
+    read = [jax.ShapeDtypeStruct(np.shape(a), a.dtype) for a in arrays], numbers
+    return point_of(traced, n, read, of_lane, outputs), [*arrays, *numbers]
+
+
+def point_of(
+    traced: Traced,
+    n: int,
+    read: tuple[Sequence[Any], Any],
+    of_lane: Sequence[bool],
+    outputs: int,
+) -> PointProgram:
+    """The program of one point, as a function of shapes alone.
+
+    Parameters
+    ----------
+    traced, n, outputs
+        As for `one_point`.
+    read : (arrays, scalars)
+        Shapes and types of what the function reads, as `jaxlsq.tracing.trace.evaluate` takes it.
+    of_lane : sequence of bool
+        Of the inputs after the parameters and of what is read, in this order; all lanes share what
+        is missing at the end.
+    """
+    arrays, scalars = read
+    if any(jnp.issubdtype(a.dtype, jax.dtypes.extended) for a in arrays):
         raise NotLowered("keys of random numbers")
-    numbers = [np.float64(s) if jax.config.jax_enable_x64 else np.float32(s) for s in scalars]  # pyright: ignore[reportAttributeAccessIssue]
     inputs = [v.aval for v in traced.jaxpr.invars]
 
     def flat(inputs, arrays, scalars):
         return evaluate(traced, inputs, arrays, scalars)
 
-    shapes = [jax.ShapeDtypeStruct(np.shape(a), a.dtype) for a in arrays]
-    jaxpr, consts, _ = make_jaxpr(flat, inputs, shapes, numbers)
+    jaxpr, consts, _ = make_jaxpr(flat, inputs, list(arrays), scalars)
     if consts:
         raise NotLowered("data inside a loop or a branch")
     shared = [False] * (len(jaxpr.invars) - n - len(of_lane))
-    jaxpr = unrolled(jaxpr)
-    return pointwise(jaxpr, n, [*of_lane, *shared], outputs), [*arrays, *numbers]
+    return pointwise(unrolled(jaxpr), n, [*of_lane, *shared], outputs)
 
 
 def compiled(kernel: Kernel, target: Target) -> Callable[..., int]:

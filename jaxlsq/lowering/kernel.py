@@ -33,7 +33,7 @@ from jaxlsq.lowering.target import Target
 from jaxlsq.lowering.units import Units
 from jaxlsq.status import Status
 
-__all__ = ["SIGNATURE", "TABLE", "Kernel", "kernel_text", "scratch_bytes"]
+__all__ = ["ALIGNMENT", "SIGNATURE", "TABLE", "Kernel", "kernel_text", "scratch_bytes"]
 
 # What the table of pointers holds, before the inputs of the program of one point.
 TABLE = ("x0", "lower", "upper", "options", "max_nfev", "reals", "counts")
@@ -283,7 +283,7 @@ class _Writer:
         e.put("-1", self.ids, "i64", lane)
         with e.when(e.named(f"icmp slt i64 {following}, %count")):
             e.do(f"store i64 {e.sum(following, 1)}, ptr {self.following}")
-            problem = e.scalar("%order", "i64", following)
+            problem = e.named(f"sext i32 {e.scalar('%order', 'i32', following)} to i64")
             e.put(problem, self.ids, "i64", lane)
             data = e.named(f"sdiv i64 {problem}, %starts")
             self._take((self.table["x0"], problem), self.x0, lane, n)

@@ -13,6 +13,7 @@ and where it is the same for all lanes and costs much (the cosine of x) a progra
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -88,21 +89,24 @@ class Input:
         """What the program knows of it."""
         return self.of_lane, self.of_point, self.part, self.dtype, self.staged
 
-    def arranged(self, array: Any) -> np.ndarray:
+    def arranged(self, array: Any, xp: ModuleType = np) -> Any:
         """Arrays of lanes, or of all, with the points as their last axis: contiguous.
 
         Parameters
         ----------
         array : (..., *shape) array
+        xp : module
+            numpy or jax.numpy.
 
         Returns
         -------
         (..., size, m) array, or (..., size) without points
         """
-        array = np.asarray(array, self.dtype)
+        array = xp.asarray(array, self.dtype)
+        contiguous = np.ascontiguousarray if xp is np else xp.asarray
         front = array.ndim - len(self.shape)
         if not self.of_point:
-            return np.ascontiguousarray(array.reshape(*array.shape[:front], -1))
+            return contiguous(array.reshape(*array.shape[:front], -1))
         rest = [front + k for k in range(len(self.shape)) if k not in axes_of(self.place)]
         array = array.transpose(
             *range(front), *rest, *(front + axis for axis in axes_of(self.place))
@@ -114,8 +118,8 @@ class Input:
             shape.append(1 if axis is None else array.shape[k])
             k += axis is not None
         full = (*lead, *(size for _, size in self.place))
-        array = np.broadcast_to(array.reshape(shape), full)
-        return np.ascontiguousarray(array.reshape(*array.shape[:front], self.size, -1))
+        array = xp.broadcast_to(array.reshape(shape), full)
+        return contiguous(array.reshape(*array.shape[:front], self.size, -1))
 
 
 @dataclass(frozen=True)

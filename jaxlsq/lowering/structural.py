@@ -169,7 +169,7 @@ def _fronted(x, batch, summed):
 
 
 def _barrier(lowering, eqn, arguments):
-    """What a number is hidden behind to be divided by exactly; see `jaxlsq.numerics.norm.divide`."""
+    """What hides a number that is to be divided by exactly (`jaxlsq.numerics.norm.divide`)."""
     out = [x.copy() for x in arguments]
     for x in out:
         for index in np.ndindex(*x.shape):

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxlsq.lowering.engine import chosen
 from jaxlsq.numerics.bounds import Bounds, blocked
 from jaxlsq.numerics.loss import sum_of, weighted
 from jaxlsq.numerics.state import Options
@@ -176,7 +177,8 @@ class _Parts:
     def key(self, form, options):
         """Of the program."""
         method = self.jac if isinstance(self.jac, str) else "given"
-        return program_key(tuple(self._some.values()), "least_squares", (form, method), (), options)
+        statics = form, method, chosen()
+        return program_key(tuple(self._some.values()), "least_squares", statics, (), options)
 
     def functions(self, data):
         """Residual, Jacobian and loss of other data; the loss None unless it was traced."""

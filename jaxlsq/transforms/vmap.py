@@ -8,12 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.lowering.elementwise import NotLowered
+from jaxlsq.lowering.engine import point_of, target_for
+from jaxlsq.lowering.ffi import call_kernel
+from jaxlsq.lowering.kernel import Kernel
 from jaxlsq.numerics.bounds import Bounds, status_of
 from jaxlsq.problem.types import PyTree
 from jaxlsq.schedule.devices import choose_width
 from jaxlsq.schedule.equations import Lane
 from jaxlsq.schedule.pool import run_pool
 from jaxlsq.schedule.queue import Ended, Queue
+from jaxlsq.status import Status
 from jaxlsq.tracing.cache import PROGRAMS, program_key
 from jaxlsq.tracing.compiler import POOL_OPTIONS, in_many_kernels
 from jaxlsq.tracing.concrete import are_concrete
@@ -128,7 +133,14 @@ def counts_of(ended: Ended) -> dict[str, jax.Array]:
 
 @own_settings()
 def _run(traced, per_lane, evaluations, arguments):
+    shapes = jax.tree.map(
+        lambda v: jax.ShapeDtypeStruct(np.shape(v), jnp.result_type(v)), arguments
+    )
+    lanes = _lanes(traced, per_lane, evaluations, shapes)
+
     def program(x0, data, bounds, options):
+        if lanes is not None:
+            return lanes(x0, data, bounds, options)
         own = tuple(v for v, own in zip(data, per_lane, strict=True) if own)
 
         def all_data(mine):
@@ -145,10 +157,52 @@ def _run(traced, per_lane, evaluations, arguments):
         return program(*arguments)
     # Under `grad` by a Python number that is a number without a shape.
     arguments = jax.tree.map(lambda v: v if hasattr(v, "shape") else np.asarray(v), arguments)
-    statics, options = (per_lane, evaluations), POOL_OPTIONS["compiler_options"]
+    statics, options = (per_lane, evaluations, lanes is None), POOL_OPTIONS["compiler_options"]
     key = program_key((traced,), "lanes", statics, arguments, options)
 
     def compile_():
         return jax.jit(program, **POOL_OPTIONS).lower(*arguments).compile()
 
     return PROGRAMS.get(key, compile_)(*arguments)
+
+
+def _lanes(traced, per_lane, evaluations, shapes):
+    """``program(x0, data, bounds, options)`` by compiled lanes; None where they can't be."""
+    x0, data, bounds, _ = shapes
+    n, dtype = x0.shape[1], np.dtype(x0.dtype)
+    *arrays, scalars = (
+        jax.ShapeDtypeStruct(v.shape[1:], v.dtype) if own else v
+        for v, own in zip(data, per_lane, strict=True)
+    )
+    try:
+        target = target_for(n, dtype)
+        outputs = len(traced.outputs)
+        point = point_of(traced, n, (arrays, scalars), per_lane, outputs)
+    except NotLowered:
+        return None
+    wide = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+    kernel = Kernel(point, n, dtype, bounds is not None, evaluations, not evaluations, wide)
+
+    def program(x0, data, bounds, options):
+        inputs = []
+        for part in (point, point.stage):
+            if part is None:
+                continue
+            axes = tuple(0 if own else None for own in per_lane)
+            before = jax.vmap(part.beforehand, in_axes=axes)(*data) if part.beforehand else ()
+            for one in part.inputs:
+                if one.staged:
+                    continue
+                given = data[one.source] if one.source >= 0 else before[-1 - one.source]
+                if one.source < 0 and not one.of_lane:
+                    given = given[0]  # the same for all
+                inputs.append(one.arranged(given, jnp))
+        reals, counts = call_kernel(kernel, target, (x0, bounds, options), inputs)
+        begun = queue_of(x0, data, bounds).status
+        idle = begun != Status.RUNNING
+        x = jnp.where(idle[:, None], x0, reals[:, :n])
+        status = jnp.where(idle, begun, counts[:, 0])
+        nfev, njev = (jnp.where(idle, 0, counts[:, k]) for k in (1, 2))
+        return x, {"status": status, "nfev": nfev, "njev": njev}
+
+    return program
