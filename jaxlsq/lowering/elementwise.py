@@ -168,6 +168,25 @@ def _square(emitter, params, arguments, dtype):
     return ELEMENTWISE["mul"](emitter, {}, [arguments[0]] * 2, dtype)
 
 
+def _one_minus_square(emitter, params, arguments, dtype):
+    """``(1 - x) (1 + x)``."""
+    one = emitter.constant(1, dtype)
+    factors = [
+        ELEMENTWISE[word](emitter, {}, [one, arguments[0]], dtype) for word in ("sub", "add")
+    ]
+    return ELEMENTWISE["mul"](emitter, {}, factors, dtype)
+
+
+def _polynomial(emitter, params, arguments, dtype):
+    """By Horner's rule, of x and coefficients from the constant one on."""
+    x, *coefficients = arguments
+    value = coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        product = ELEMENTWISE["mul"](emitter, {}, [value, x], dtype)
+        value = ELEMENTWISE["add"](emitter, {}, [product, coefficient], dtype)
+    return value
+
+
 def _integer_pow(emitter, params, arguments, dtype):
     power, (base,) = params["y"], arguments
     if power == 0:
@@ -326,6 +345,9 @@ ELEMENTWISE: dict[str, Callable[..., Value]] = {
     "sign": _sign,
     "square": _square,
     "integer_pow": _integer_pow,
+    # Since JAX 0.12.
+    "one_minus_square": _one_minus_square,
+    "polynomial": _polynomial,
     "sqrt": _unary_intrinsic("sqrt"),
     "rsqrt": _rsqrt,
     "floor": _unary_intrinsic("floor"),

@@ -4,6 +4,7 @@ from types import ModuleType
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxlsq.numerics.types import AnyArray
@@ -63,10 +64,13 @@ def power_of_two(v: AnyArray) -> jax.Array:
         One where v is zero or not finite; at most a quarter of the range's end, so
         that its reciprocal is a normal number.
     """
-    mantissa, _ = jnp.frexp(v)
-    usable = (v > 0) & jnp.isfinite(v)
-    power = v / jnp.where(usable, mantissa, 1.0)
-    return jnp.where(usable, jnp.minimum(power, 2.0 ** (jnp.finfo(v.dtype).maxexp - 2)), 1.0)
+    v = jnp.asarray(v)
+    info, integer = jnp.finfo(v.dtype), {4: np.int32, 8: np.int64}[v.dtype.itemsize]
+    # The bits of the exponent alone are the power of two below.
+    exponent = integer((1 << info.nexp) - 1 << info.nmant)
+    power = lax.bitcast_convert_type(lax.bitcast_convert_type(v, integer) & exponent, v.dtype)
+    usable = (v >= info.tiny) & jnp.isfinite(v)
+    return jnp.where(usable, jnp.minimum(2.0 * power, 2.0 ** (info.maxexp - 2)), 1.0)
 
 
 def divide(v: AnyArray, divisor: AnyArray) -> jax.Array:
