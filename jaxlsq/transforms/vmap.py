@@ -138,9 +138,7 @@ def _run(traced, per_lane, evaluations, arguments):
     )
     lanes = _lanes(traced, per_lane, evaluations, shapes)
 
-    def program(x0, data, bounds, options):
-        if lanes is not None:
-            return lanes(x0, data, bounds, options)
+    def pool(x0, data, bounds, options):
         own = tuple(v for v, own in zip(data, per_lane, strict=True) if own)
 
         def all_data(mine):
@@ -153,6 +151,11 @@ def _run(traced, per_lane, evaluations, arguments):
         ended, _ = run_pool(lane, queue_of(x0, own, bounds), options, width)
         return ended.x, counts_of(ended)
 
+    def program(*arguments):
+        if lanes is None:
+            return pool(*arguments)
+        return jax.lax.platform_dependent(*arguments, cpu=lanes, default=pool)
+
     if not are_concrete(arguments):
         return program(*arguments)
     # Under `grad` by a Python number that is a number without a shape.
@@ -164,6 +167,15 @@ def _run(traced, per_lane, evaluations, arguments):
         return jax.jit(program, **POOL_OPTIONS).lower(*arguments).compile()
 
     return PROGRAMS.get(key, compile_)(*arguments)
+
+
+def _beforehand(part, per_lane, data):
+    """What a program of one point reads that is computed before, with lanes, or one, in front."""
+    if part.beforehand is None:
+        return []
+    if not any(per_lane):
+        return [v[None] for v in part.beforehand(*data)]
+    return jax.vmap(part.beforehand, in_axes=tuple(0 if own else None for own in per_lane))(*data)
 
 
 def _lanes(traced, per_lane, evaluations, shapes):
@@ -188,8 +200,7 @@ def _lanes(traced, per_lane, evaluations, shapes):
         for part in (point, point.stage):
             if part is None:
                 continue
-            axes = tuple(0 if own else None for own in per_lane)
-            before = jax.vmap(part.beforehand, in_axes=axes)(*data) if part.beforehand else ()
+            before = _beforehand(part, per_lane, data)
             for one in part.inputs:
                 if one.staged:
                     continue
