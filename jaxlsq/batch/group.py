@@ -127,7 +127,7 @@ class Group:
         spread: MultiStart,
         control: Control,
         limits: Limits | None = None,
-    ) -> "Solved":
+    ) -> Solved:
         """Fit every problem.
 
         Parameters

@@ -92,10 +92,9 @@ class Kernel:
 
 
 def _sizes(kernel: Kernel, width: int) -> list[int]:
-    """Bytes for each point in the scratch memory, of the inputs that are there, widest first."""
+    """Bytes for each point in the scratch memory, of the inputs that are there."""
     own = [i for i in kernel.point.inputs if i.of_point and (i.of_lane or i.staged)]
-    sizes = [i.size * memory_type(i.dtype).itemsize * (width if i.of_lane else 1) for i in own]
-    return sizes
+    return [i.size * memory_type(i.dtype).itemsize * (width if i.of_lane else 1) for i in own]
 
 
 def scratch_bytes(kernel: Kernel, width: int, points: int) -> int:

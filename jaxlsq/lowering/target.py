@@ -100,13 +100,10 @@ class Code:
     ----------
     engine
         LLVM's, which owns it.
-    text_bytes : int
-        Of the IR that it was made from.
     """
 
-    def __init__(self, engine: Any, text_bytes: int) -> None:
+    def __init__(self, engine: Any) -> None:
         self._engine = engine
-        self.text_bytes = text_bytes
 
     def address(self, name: str) -> int:
         """Of a function."""
@@ -148,4 +145,4 @@ def compile_text(text: str, target: Target, level: int = 2) -> Code:
         builder.getModulePassManager().run(module, builder)
         engine = llvm.create_mcjit_compiler(module, machine)
         engine.finalize_object()
-    return Code(engine, len(text))
+    return Code(engine)
