@@ -76,17 +76,17 @@ def _while(lowering, params, arguments):
     goes, steps = opened(params["cond_jaxpr"]), opened(params["body_jaxpr"])
     of_cond, of_body, begun = arguments[:c], arguments[c : c + b], arguments[c + b :]
     carry = Carry(emitter, begun)
-    head, body, after = (emitter.fresh(name) for name in ("while", "turn", "done"))
-    emitter.go(head)
-    emitter.begin(head)
-    with emitter.scope():
+
+    def enter():
         present = carry.load()
         (on,) = lowering.run(*goes, [*of_cond, *present])
-        emitter.fork(emitter.any(on[()]), body, after)
-        emitter.begin(body)
-        carry.choose(on[()], lowering.run(*steps, [*of_body, *present]))
-        emitter.go(head)
-    emitter.begin(after)
+        return (present, on[()]), emitter.any(on[()])
+
+    def turn(state):
+        present, on = state
+        carry.choose(on, lowering.run(*steps, [*of_body, *present]))
+
+    emitter.loop(enter, turn)
     return carry.load()
 
 

@@ -223,21 +223,33 @@ class Emitter:
         self.go(after)
         self.begin(after)
 
-    def repeat(self, first: str, end: str, body: Callable[[str], None], step: int = 1) -> None:
-        """``body(i)`` for a counter from `first` below `end`, scalars of 64 bits."""
+    def loop(self, enter: Callable[[], tuple[Any, str]], body: Callable[[Any], None]) -> None:
+        """``body(state)`` while the condition of ``state, condition = enter()`` holds, a scalar."""
         head, inside, after = (self.fresh(name) for name in ("head", "inside", "after"))
-        counter = self.slot("i64")
-        self.do(f"store i64 {first}, ptr {counter}")
         self.go(head)
         self.begin(head)
         with self.scope():
-            i = self.read(f"load i64, ptr {counter}")
-            self.fork(self.named(f"icmp slt i64 {i}, {end}"), inside, after)
+            state, condition = enter()
+            self.fork(condition, inside, after)
             self.begin(inside)
-            body(i)
-            self.do(f"store i64 {self.named(f'add nsw i64 {i}, {step}')}, ptr {counter}")
+            body(state)
             self.go(head)
         self.begin(after)
+
+    def repeat(self, first: str, end: str, body: Callable[[str], None], step: int = 1) -> None:
+        """``body(i)`` for a counter from `first` below `end`, scalars of 64 bits."""
+        counter = self.slot("i64")
+        self.do(f"store i64 {first}, ptr {counter}")
+
+        def enter():
+            i = self.read(f"load i64, ptr {counter}")
+            return i, self.named(f"icmp slt i64 {i}, {end}")
+
+        def turn(i):
+            body(i)
+            self.do(f"store i64 {self.named(f'add nsw i64 {i}, {step}')}, ptr {counter}")
+
+        self.loop(enter, turn)
 
     # --- the whole ----------------------------------------------------------------------
 

@@ -260,20 +260,19 @@ class _Writer:
         bits = e.named(f"bitcast {e.vector(bool)} {mask.name} to i{self.width}")
         left = e.slot("i64")
         e.do(f"store i64 {e.named(f'zext i{self.width} {bits} to i64')}, ptr {left}")
-        head, inside, after = (e.fresh(name) for name in ("lane", "inside", "after"))
-        e.go(head)
-        e.begin(head)
-        with e.scope():
+        e.declare("llvm.cttz.i64", "i64", "i64, i1")
+
+        def enter():
             rest = e.read(f"load i64, ptr {left}")
-            e.fork(e.named(f"icmp ne i64 {rest}, 0"), inside, after)
-            e.begin(inside)
-            e.declare("llvm.cttz.i64", "i64", "i64, i1")
+            return rest, e.named(f"icmp ne i64 {rest}, 0")
+
+        def turn(rest):
             lane = e.named(f"call i64 @llvm.cttz.i64(i64 {rest}, i1 true)")
             fewer = e.named(f"and i64 {rest}, {e.named(f'sub i64 {rest}, 1')}")
             e.do(f"store i64 {fewer}, ptr {left}")
             body(lane)
-            e.go(head)
-        e.begin(after)
+
+        e.loop(enter, turn)
 
     def _give(self, lane):
         """Give a lane the next problem, if there is one."""
