@@ -364,4 +364,9 @@ ELEMENTWISE: dict[str, Callable[..., Value]] = {
     "copy": _same,
     "copy_p": _same,
     "stop_gradient": _same,
+    # Where values lie: one lane's are in registers.
+    "reshard": _same,
+    "pvary": _same,
+    "pcast": _same,
+    "sharding_constraint": _same,
 }

@@ -17,7 +17,7 @@ import numpy as np
 from jaxlsq.lowering.kernel import ALIGNMENT, TABLE, Kernel, kernel_text, scratch_bytes
 from jaxlsq.lowering.target import Code, Target, compile_text
 
-__all__ = ["call_kernel"]
+__all__ = ["call_kernel", "registered"]
 
 # Offsets in bytes: of the extensions, the operands and the results in a call frame; of the data and
 # the lengths in a buffer; and in the extension by which XLA asks for the version of the interface.
@@ -107,8 +107,14 @@ def _loaded(name, kind, pointer, offset):
     ]
 
 
-def _registered(kernel: Kernel, target: Target) -> str:
-    """The name under which XLA finds a kernel: of its text, so that it is the same next time."""
+def registered(kernel: Kernel, target: Target) -> str:
+    """The name under which XLA finds a kernel: of its text, so that it is the same next time.
+
+    Raises
+    ------
+    NotLowered
+        If something in it can't be compiled.
+    """
     text = kernel_text(kernel, target) + "\n" + _handler(len(kernel.given))
     name = "jaxlsq_" + hashlib.sha256(f"{target}{text}".encode()).hexdigest()[:24]
     with _LOCK:
@@ -121,6 +127,7 @@ def _registered(kernel: Kernel, target: Target) -> str:
 
 
 def call_kernel(
+    name: str,
     kernel: Kernel,
     target: Target,
     begin: tuple[jax.Array, Any, Any],
@@ -130,6 +137,8 @@ def call_kernel(
 
     Parameters
     ----------
+    name : str
+        Of `registered`.
     kernel : Kernel
     target : Target
     begin : (x0, bounds, options)
@@ -155,7 +164,7 @@ def call_kernel(
         jax.ShapeDtypeStruct((memory,), np.uint8),
     )
     lower, upper = (x0, x0) if bounds is None else bounds
-    reals, counts, _ = jax.ffi.ffi_call(_registered(kernel, target), shapes)(
+    reals, counts, _ = jax.ffi.ffi_call(name, shapes)(
         jnp.full(1, points, jnp.int32),
         jnp.arange(size, dtype=jnp.int32),
         x0,

@@ -34,6 +34,7 @@ CHEAP = (
     *("add", "sub", "mul", "neg", "abs", "max", "min", "select_n", "integer_pow", "square"),
     *("and", "or", "not", "xor", "lt", "le", "gt", "ge", "eq", "ne", "is_finite", "clamp"),
     *("convert_element_type", "copy", "stop_gradient", "sign", "add_any"),
+    *("reshard", "pvary", "pcast", "sharding_constraint"),
     *("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "slice"),
     *("reduce_and", "reduce_or", "unstack", "split", "stack", "concatenate"),
 )

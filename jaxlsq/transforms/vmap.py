@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.engine import point_of, target_for
-from jaxlsq.lowering.ffi import call_kernel
+from jaxlsq.lowering.ffi import call_kernel, registered
 from jaxlsq.lowering.kernel import Kernel
 from jaxlsq.numerics.bounds import Bounds, status_of
 from jaxlsq.problem.types import PyTree
@@ -190,10 +190,11 @@ def _lanes(traced, per_lane, evaluations, shapes):
         target = target_for(n, dtype)
         outputs = len(traced.outputs)
         point = point_of(traced, n, (arrays, scalars), per_lane, outputs)
+        wide = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+        kernel = Kernel(point, n, dtype, bounds is not None, evaluations, not evaluations, wide)
+        name = registered(kernel, target)
     except NotLowered:
         return None
-    wide = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-    kernel = Kernel(point, n, dtype, bounds is not None, evaluations, not evaluations, wide)
 
     def program(x0, data, bounds, options):
         inputs = []
@@ -208,7 +209,7 @@ def _lanes(traced, per_lane, evaluations, shapes):
                 if one.source < 0 and not one.of_lane:
                     given = given[0]  # the same for all
                 inputs.append(one.arranged(given, jnp))
-        reals, counts = call_kernel(kernel, target, (x0, bounds, options), inputs)
+        reals, counts = call_kernel(name, kernel, target, (x0, bounds, options), inputs)
         begun = queue_of(x0, data, bounds).status
         idle = begun != Status.RUNNING
         x = jnp.where(idle[:, None], x0, reals[:, :n])

@@ -91,7 +91,7 @@ EVERY = pytest.mark.parametrize(
 )
 
 
-def differences(fun, a, h=4e-3):
+def differences(fun, a, h=2e-2):
     """Of fourth order, so that steps may be far above what the iteration leaves of x."""
     one, two = (fun(a + k * h) - fun(a - k * h) for k in (1, 2))
     return (8 * one - two) / (12 * h)
