@@ -36,6 +36,13 @@ Take ``a * exp(-k * x) - y``, at 50 points.  JAX traces it, with its derivatives
 5. **Machine code** (`target`, `engine`). LLVM compiles the text for this processor, in a tenth to
    a few tenths of a second; the code is remembered by the structure of what it was made from.
 
+One fit on the host
+-------------------
+`routine` writes any jaxpr of a few numbers for one lane: a function of the addresses of its
+arrays. ``leastsq`` and ``curve_fit`` of NumPy functions take `judge`, `relinearize` and `propose`
+from it, a microsecond each, and `reduction` makes the triangle of a Jacobian that they need, with
+a register's elements along the data.
+
 What holds of it
 ----------------
 - A lane's arithmetic is a sequence of operations on its element. Neither its neighbours nor the

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlsq.lowering.elementwise import NotLowered, elementwise
+from jaxlsq.lowering.elementwise import elementwise
 from jaxlsq.lowering.structural import boxed
 from jaxlsq.tracing.jaxprs import opened
 
@@ -91,12 +91,12 @@ def _while(lowering, params, arguments):
 
 
 def _scan(lowering, params, arguments):
-    """Unrolled; what is scanned over has a known length."""
+    """What is scanned over has a known length: written out where that is short."""
     consts, carried = scan_counts(params)
     jaxpr, inner = opened(params["jaxpr"])
-    length, size = params["length"], len(jaxpr.eqns)
-    if length * size > UNROLLED:
-        raise NotLowered(f"a loop of {length} turns")
+    length = params["length"]
+    if length * sum(v.aval.size for eqn in jaxpr.eqns for v in eqn.outvars) > UNROLLED:
+        return _looped(lowering, params, arguments)
     of_all, carry = arguments[:consts], list(arguments[consts : consts + carried])
     xs, rows = arguments[consts + carried :], []
     order = range(length)[::-1] if params["reverse"] else range(length)
@@ -110,6 +110,59 @@ def _scan(lowering, params, arguments):
         shapes = [v.aval.shape for v in jaxpr.outvars[carried:]]
         return carry + [np.empty((0, *shape), object) for shape in shapes]
     return carry + [np.stack(column) for column in zip(*rows, strict=True)]
+
+
+def _looped(lowering, params, arguments):
+    """A scan as a loop, whose rows are in memory."""
+    emitter, (consts, carried) = lowering.emitter, scan_counts(params)
+    body, length = opened(params["jaxpr"]), params["length"]
+    of_all, carry = arguments[:consts], Carry(emitter, arguments[consts : consts + carried])
+    given = [_Rows(emitter, length, v.aval) for v in body[0].invars[consts + carried :]]
+    made = [_Rows(emitter, length, v.aval) for v in body[0].outvars[carried:]]
+    for rows, x in zip(given, arguments[consts + carried :], strict=True):
+        for k in range(length):
+            rows.store(k, _row(x, k))
+
+    def turn(k):
+        if params["reverse"]:
+            k = emitter.named(f"sub i64 {length - 1}, {k}")
+        out = lowering.run(*body, [*of_all, *carry.load(), *(x.load(k) for x in given)])
+        carry.store(out[:carried])
+        for rows, row in zip(made, out[carried:], strict=True):
+            rows.store(k, row)
+
+    emitter.repeat("0", str(length), turn)
+    return carry.load() + [np.stack([x.load(k) for k in range(length)]) for x in made]
+
+
+class _Rows:
+    """Arrays of one shape in memory, one after the other."""
+
+    def __init__(self, emitter, length, aval):
+        self._emitter, self._shape, self._dtype = emitter, aval.shape, aval.dtype
+        self._slot = emitter.slot(emitter.vector(aval.dtype), length * max(aval.size, 1))
+
+    def _places(self, k):
+        e, size = self._emitter, int(np.prod(self._shape))
+        for j, index in enumerate(np.ndindex(*self._shape)):
+            place = e.sum(e.product(k, size), j) if isinstance(k, str) else k * size + j
+            yield index, e.address(self._slot, e.vector(self._dtype), place)
+
+    def load(self, k):
+        """One of them, by a number or a scalar operand."""
+        out = np.empty(self._shape, object)
+        for index, place in self._places(k):
+            out[index] = self._emitter.load(place, self._dtype, self._align)
+        return out
+
+    def store(self, k, array):
+        """Another one in its place."""
+        for index, place in self._places(k):
+            self._emitter.store(array[index], place, self._align)
+
+    @property
+    def _align(self):
+        return self._emitter.alignment(self._dtype)
 
 
 def scan_counts(params: dict[str, Any]) -> tuple[int, int]:

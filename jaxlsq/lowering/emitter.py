@@ -148,6 +148,11 @@ class Emitter:
         self._entry.append(f"  {name} = alloca {kind}, i64 {count}, align 64")
         return name
 
+    def alignment(self, dtype: Any) -> int:
+        """Of a value in an array of such; booleans are packed."""
+        dtype = np.dtype(dtype)
+        return 1 if dtype.kind == "b" else self.width * dtype.itemsize
+
     def address(self, pointer: str, kind: str, index: Any) -> str:
         """Of an element of an array."""
         return self.named(f"getelementptr {kind}, ptr {pointer}, i64 {index}")

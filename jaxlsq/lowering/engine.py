@@ -27,6 +27,8 @@ __all__ = [
     "XLA",
     "chosen",
     "compiled",
+    "host_target",
+    "machine_code",
     "one_point",
     "point_of",
     "target_for",
@@ -72,19 +74,38 @@ def target_for(n: int, dtype: Any) -> Target:
     NotLowered
         If they are not to be, or can't be; the message is the reason.
     """
-    if chosen() == "xla":
-        raise NotLowered("it was asked for")
     device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     if jax.default_backend() != "cpu" or getattr(device, "platform", device) not in (None, "cpu"):
         raise NotLowered("the device is no CPU")
+    target = host_target(n)
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise NotLowered(f"numbers of type {dtype}")
+    return target
+
+
+def host_target(n: int) -> Target:
+    """This machine's processor, for arithmetic with n parameters.
+
+    Raises
+    ------
+    NotLowered
+        If it is not to be used, or can't be.
+    """
+    if chosen() == "xla":
+        raise NotLowered("it was asked for")
     if n > MOST_PARAMETERS:
         raise NotLowered(f"more than {MOST_PARAMETERS} parameters")
     target = host()
     if target is None:
         raise NotLowered("llvmlite is not installed, or does not know this processor")
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise NotLowered(f"numbers of type {dtype}")
     return target
+
+
+def machine_code(
+    name: str, text: str, target: Target, kinds: Sequence[Any], result: Any = None, level: int = 2
+) -> Callable[..., Any]:
+    """A function of a module of LLVM IR, by the types of its arguments and of its result."""
+    return compile_text(text, target, level).function(name, *kinds, result=result)
 
 
 def one_point(
@@ -165,9 +186,8 @@ def compiled(kernel: Kernel, target: Target) -> Callable[..., int]:
     """
 
     def compile_():
-        integers, pointers = [ctypes.c_int64] * 3, [ctypes.c_void_p] * 4
-        code = compile_text(kernel_text(kernel, target), target)
-        return code.function("lanes", *integers, *pointers, result=ctypes.c_int64)
+        kinds = [ctypes.c_int64] * 3 + [ctypes.c_void_p] * 4
+        return machine_code("lanes", kernel_text(kernel, target), target, kinds, ctypes.c_int64)
 
     return PROGRAMS.get(_key(kernel, target), compile_)
 

@@ -14,11 +14,7 @@ from jaxlsq.numerics.loss import Robust
 from jaxlsq.numerics.minimize import minimize
 from jaxlsq.problem.checks import check_jacobian_shape, check_lengths
 from jaxlsq.single.agreement import agrees, moved_start
-from jaxlsq.single.host_loop import (
-    StateLayout,
-    pack_state,
-    packed_start,
-)
+from jaxlsq.single.layout import Form, StateLayout, pack_state, packed_start
 from jaxlsq.single.problem import (
     complete_options,
     name_of,
@@ -104,13 +100,13 @@ def solve_compiled(problem, settings, tried):
         loss, terms = (tried.loss, terms.loss.least), replace(terms, loss=None)
     form = _Form(traced, loss, method, problem.col_deriv, evaluations)
     with jax.enable_x64(True):
-        begin = packed_start(problem.x0, (n, terms is not None)), np.zeros(m)
+        begin = packed_start(problem.x0, Form(n, terms is not None)), np.zeros(m)
         program = _compiled(form, (*begin, options, terms, data, np.int32(1)))
         if program.run is None:
             return _no_derivative(problem)
 
         def solution_from(x0, options=options):
-            begin = packed_start(x0, (n, terms is not None)), np.zeros(m)
+            begin = packed_start(x0, Form(n, terms is not None)), np.zeros(m)
             fields = _in_calls(program, begin, (options, terms, data))
             return solution_of(fields, options, evaluations)
 
@@ -189,7 +185,7 @@ def _has_derivative(form, packed, f, options, terms, data, rounds):
 def _program(form, packed, f, options, terms, data, rounds):
     """A fit, or the next rounds of it, for one structure of a residual."""
     n, (arrays, loss_data), traced = options.diag.shape[0], data, form.traced
-    state = StateLayout.of((n, terms is not None)).unpack(*packed)
+    state = StateLayout.of(Form(n, terms is not None)).unpack(*packed)
     if form.loss:
         loss, least = form.loss
         terms = replace(terms, loss=Robust(lambda z: evaluate(loss, [z], *loss_data), least))
@@ -215,4 +211,4 @@ def _program(form, packed, f, options, terms, data, rounds):
         return repaired(residual, x, f, jacobian(x, f), terms.bounds)[0]
 
     last = jacobian if form.evaluations else finite_jacobian
-    return result_fields(state, f, last, terms), pack_state(state)
+    return result_fields(state, f, terms, last), pack_state(state)

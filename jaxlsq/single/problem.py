@@ -109,12 +109,15 @@ def complete_options(settings: dict[str, Any], n: int, analytic: bool, dtype: An
 
 
 def result_fields(
-    state: State, f: AnyArray, jacobian: Callable[..., AnyArray], terms: Terms | None
+    state: State,
+    f: AnyArray,
+    terms: Terms | None = None,
+    jacobian: Callable[..., AnyArray] | None = None,
 ) -> dict[str, AnyArray]:
     """The fields of a `Solution` that a computation gives, with ``jacobian(x, f)`` for terms."""
     point = state.point
     counts = {"nfev": state.nfev, "njev": state.njev, "status": state.status}
-    if terms is None:
+    if terms is None or jacobian is None:
         factor: Any = point.factor  # by QR
         last = {"r": factor.r, "perm": factor.perm, "qtf": factor.qtf}
     else:

@@ -11,10 +11,7 @@ from jaxlsq.problem.checks import as_jacobian, check_jacobian_shape, check_lengt
 from jaxlsq.single.compiled import solve_compiled
 from jaxlsq.single.differences import EVALUATIONS as EVALUATIONS_ON_HOST
 from jaxlsq.single.differences import ComplexStep, Differences
-from jaxlsq.single.host_loop import (
-    OwnSettings,
-    minimize_on_host,
-)
+from jaxlsq.single.host_loop import minimize_on_host
 from jaxlsq.single.problem import (
     Problem,
     Solution,
@@ -23,6 +20,7 @@ from jaxlsq.single.problem import (
     result_fields,
     solution_of,
 )
+from jaxlsq.single.steps import OwnSettings
 from jaxlsq.single.tried import (
     in_float64,
     remember_untraceable,
@@ -93,15 +91,14 @@ def _solve_on_host(problem, settings, tried):
         jacobian.is_looking = settings["epsfcn"] is None
     begin = problem.x0, f0
     state, f = minimize_on_host(residual, jacobian, begin, options, evaluations, terms)
-    last = None
-    if terms is not None:
-        x = np.array(state.point.x)
-        last = np.asarray(jacobian(x.copy(), f))
-        if not evaluations:
-            last, _ = repaired_on_host(residual, x, f, last, terms.bounds)
-    with OwnSettings():
-        fields = result_fields(state, f, lambda x, f: last, terms)
-        return solution_of(fields, options, evaluations)
+    if terms is None:
+        return solution_of(result_fields(state, f), options, evaluations)
+    x = np.array(state.point.x)
+    last = np.asarray(jacobian(x.copy(), f))
+    if not evaluations:
+        last, _ = repaired_on_host(residual, x, f, last, terms.bounds)
+    fields = OwnSettings()(result_fields, state, f, terms, lambda x, f: last)
+    return solution_of(fields, options, evaluations)
 
 
 def _given_jacobian(problem, m, x, f):

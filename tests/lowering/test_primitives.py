@@ -33,6 +33,18 @@ def newton_root(a, b):
     return x + 1000.0 * turns
 
 
+def long_scan(a, b):
+    """Too long to be written out; rows are read and written, backwards."""
+    rows = jnp.stack([a + k * b for k in range(40)])
+
+    def step(carry, row):
+        carry = 0.9 * carry + jnp.outer(row * jnp.ones(40), jnp.ones(40))
+        return carry, carry[0, 1] - row
+
+    carry, seen = lax.scan(step, jnp.zeros((40, 40)), rows, reverse=True)
+    return jnp.sum(carry[0]) + seen[3] * seen[17]
+
+
 def series(a, b):
     return lax.fori_loop(0, 9, lambda k, s: s + a / (k + 1.0 + b * b), 0.0)
 
@@ -66,11 +78,15 @@ FUNCTIONS = {
     "structure": of_vector(lambda v: jnp.sum(jnp.pad(v[::-1], 1)[1:3] * jnp.roll(v, 1)[:2])),
     "cumulative": of_vector(lambda v: jnp.cumsum(v)[2] + jnp.cumprod(v)[1]),
     "gather": of_vector(lambda v: v[jnp.array([3, 0])].sum() + v.at[2].set(7.0)[2]),
+    "computed index": lambda a, b: jnp.stack([a, b, a * b])[jnp.int32(jnp.clip(b, -2, 6))],
+    "computed indices": of_vector(lambda v: v.reshape(2, 2)[jnp.int32(v[:2]) % 2].sum()),
+    "computed slice": of_vector(lambda v: lax.dynamic_slice(v, [jnp.int32(2.0 * v[3])], [2])[1]),
     "polynomial": lambda a, b: jnp.polyval(jnp.array([1.0, -2.0, 0.5]), a) * b,
     "triangle": of_vector(lambda v: jnp.sum(jnp.triu(jnp.outer(v, v)))),
     "loop": newton_root,
     "series": series,
     "scan": scanned,
+    "long scan": long_scan,
     "branches": branches,
     "condition": lambda a, b: lax.cond(a > b, jnp.exp, lambda v: v * v, b),
     "nested": jax.jit(lambda a, b: jax.nn.softplus(a) + jnp.hypot(a, b)),

@@ -10,6 +10,7 @@ import scipy.special
 
 import jaxlsq.single.solve
 from jaxlsq import curve_fit, leastsq
+from jaxlsq.tracing.cache import PROGRAMS
 
 X = np.linspace(0.0, 4.0, 50)
 TRUTH = np.array([2.5, 1.3])
@@ -403,7 +404,7 @@ def test_evaluations_are_at_scipys_points():
 def test_new_lambda_and_new_length_do_not_compile(compiles):
     leastsq(lambda p: decay(p), START)
     before = compiles()
-    assert before > 0 or jaxlsq.single.host_loop._after_residual._cache_size() > 0
+    assert len(PROGRAMS) > 0
     for m in (2, 3, 50, 51, 400):
         x = np.linspace(0.0, 4.0, m)
         y = 2.5 * np.exp(-1.3 * x)
