@@ -81,9 +81,9 @@ class Lanes:
         done = Place(np.int32(count), np.int32(place.rounds))
         sets = -(-count // self.starts)
         x0, lanes, bounds = arguments
-        x0, points = np.ascontiguousarray(x0[:count]), self.kernel.point.points
+        x0, point = np.ascontiguousarray(x0[:count]), self.kernel.point
         lanes, bounds = jax.tree.map(lambda v: v[:sets], (lanes, bounds))
-        seen, finite = self.task.check(lanes, self.shared, points, np)
+        seen, finite = self.task.check(lanes, self.shared, point.points * point.rows, np)
         status = self._status(x0, bounds, seen, finite)
         x0[np.repeat(seen.live == 0, self.starts)] = np.nan
         reals, counts = self._rows(x0, status)

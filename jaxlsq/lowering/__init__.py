@@ -19,8 +19,9 @@ Take ``a * exp(-k * x) - y``, at 50 points.  JAX traces it, with its derivatives
    *place*: the axes along which the points lie in it. Where a point's result is made of that
    point's operands only, the same equations with one in the place of 50 are the program of one
    point, and the number of points is no longer in it: data of another length compile nothing. What
-   mixes points (a convolution, a sort) raises `NotLowered`, and the XLA pool works those fits;
-   what mixes data that do not depend on the parameters is computed beforehand.
+   mixes data that do not depend on the parameters is computed beforehand. Where the model mixes
+   points (a cumulative sum, pieces put together), a few of them are taken as one point with several
+   residuals; many raise `NotLowered`, and the XLA pool works those fits.
 2. **One lane** (`algebra`). `judge`, `relinearize` and `propose`, the functions that the pool
    works with, are traced for one fit without an axis of lanes.
 3. **Text** (`emitter`, `elementwise`, `functions`, `structural`, `control`, `arrays`). A jaxpr is

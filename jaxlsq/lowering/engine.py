@@ -13,7 +13,8 @@ import numpy as np
 
 from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.kernel import Kernel, kernel_text
-from jaxlsq.lowering.points import PointProgram, pointwise
+from jaxlsq.lowering.point_program import PointProgram
+from jaxlsq.lowering.points import pointwise
 from jaxlsq.lowering.target import Target, compile_text, host
 from jaxlsq.lowering.unrolled import unrolled
 from jaxlsq.tracing.cache import PROGRAMS

@@ -24,7 +24,7 @@ from jaxlsq.lowering.arrays import Lowering, listed
 from jaxlsq.lowering.control import Carry
 from jaxlsq.lowering.emitter import Emitter, type_name
 from jaxlsq.lowering.mode import flush_subnormals, restore_mode
-from jaxlsq.lowering.points import Input, PointProgram
+from jaxlsq.lowering.point_program import Input, PointProgram
 from jaxlsq.lowering.reading import Reader, memory_type, shared_number
 from jaxlsq.lowering.repair import Repair, repair
 from jaxlsq.lowering.structural import boxed
@@ -99,7 +99,7 @@ def _sizes(kernel: Kernel, width: int) -> list[int]:
 
 def scratch_bytes(kernel: Kernel, width: int, points: int) -> int:
     """Memory that a call needs: for the lanes' data, for the stage, and for repaired columns."""
-    columns = kernel.n * kernel.dtype.itemsize * width if kernel.repairs else 0
+    columns = kernel.n * kernel.dtype.itemsize * width * kernel.point.rows if kernel.repairs else 0
     return sum(size * points + ALIGNMENT for size in (*_sizes(kernel, width), columns))
 
 

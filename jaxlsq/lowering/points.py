@@ -11,9 +11,7 @@ and where it is the same for all lanes and costs much (the cosine of x) a progra
 *stage*, computes it once for many fits, point by point.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from types import ModuleType
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -24,10 +22,11 @@ from jax.extend.core import Literal
 from jaxlsq.lowering.arrays import is_lowered
 from jaxlsq.lowering.axes import NOWHERE, Place, axes_of, narrowed, operand_places
 from jaxlsq.lowering.elementwise import NotLowered
+from jaxlsq.lowering.point_program import Input, PointProgram
 from jaxlsq.tracing.jaxprs import eqn_results, inner_jaxprs, opened
 from jaxlsq.tracing.types import Equation, Jaxpr
 
-__all__ = ["Input", "PointProgram", "pointwise"]
+__all__ = ["pointwise"]
 
 # Arithmetic that is cheaper to do again at each point of each trial than to read from memory.
 CHEAP = (
@@ -42,117 +41,8 @@ CHEAP = (
 MOST_OF_LANE, MOST_SHARED = 256, 1024
 # Numbers without points up to which arithmetic is cheap.
 SMALL = 16
-
-
-@dataclass(frozen=True)
-class Input:
-    """What a program of one point reads, beside the parameters.
-
-    Attributes
-    ----------
-    of_lane : bool
-        Whether each lane has its own.
-    place : Place
-        Of the points in the array that it is part of.
-    shape, dtype
-        Of one lane's whole array.
-    source : int
-        Its number among the inputs of the function at all points, or minus one minus its number
-        among what is computed beforehand, or among the results of the stage.
-    staged : bool
-        Whether it is of the stage.
-    """
-
-    of_lane: bool
-    place: Place
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    source: int
-    staged: bool = False
-
-    @property
-    def of_point(self) -> bool:
-        """Whether each point has its own."""
-        return self.place != NOWHERE
-
-    @property
-    def part(self) -> tuple[int, ...]:
-        """The shape of what a point reads."""
-        return narrowed(self.shape, self.place)
-
-    @property
-    def size(self) -> int:
-        """Numbers that a point reads."""
-        return int(np.prod(self.part))
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What the program knows of it."""
-        return self.of_lane, self.of_point, self.part, self.dtype, self.staged
-
-    def arranged(self, array: Any, xp: ModuleType = np) -> Any:
-        """Arrays of lanes, or of all, with the points as their last axis: contiguous.
-
-        Parameters
-        ----------
-        array : (..., *shape) array
-        xp : module
-            numpy or jax.numpy.
-
-        Returns
-        -------
-        (..., size, m) array, or (..., size) without points
-        """
-        array = xp.asarray(array, self.dtype)
-        contiguous = np.ascontiguousarray if xp is np else xp.asarray
-        front = array.ndim - len(self.shape)
-        if not self.of_point:
-            return contiguous(array.reshape(*array.shape[:front], -1))
-        rest = [front + k for k in range(len(self.shape)) if k not in axes_of(self.place)]
-        array = array.transpose(
-            *range(front), *rest, *(front + axis for axis in axes_of(self.place))
-        )
-        lead = array.shape[: front + len(rest)]
-        k = len(lead)
-        shape = list(lead)
-        for axis, _ in self.place:
-            shape.append(1 if axis is None else array.shape[k])
-            k += axis is not None
-        full = (*lead, *(size for _, size in self.place))
-        array = xp.broadcast_to(array.reshape(shape), full)
-        return contiguous(array.reshape(*array.shape[:front], self.size, -1))
-
-
-@dataclass(frozen=True)
-class PointProgram:
-    """A function of one point.
-
-    Attributes
-    ----------
-    jaxpr, consts
-        Its jaxpr, of the parameters and then the inputs' parts, and what that closes over.
-    inputs : tuple of Input
-    beforehand : callable or None
-        ``beforehand(*inputs) -> list``, of one lane's inputs of the function at all points: what
-        is computed once.
-    prepared_of_lane : tuple of bool
-        Which of that depends on the lane.
-    points : int
-        m.
-    steady : tuple of bool
-        Which of the results depend neither on the parameters nor on a lane's data.
-    stage : PointProgram or None
-        Of no parameters; its results, of which each may have several numbers, are read.
-    """
-
-    jaxpr: Jaxpr
-    consts: tuple[Any, ...]
-    inputs: tuple[Input, ...]
-    beforehand: Callable[..., Any] | None
-    prepared_of_lane: tuple[bool, ...]
-    points: int
-    steady: tuple[bool, ...] = ()
-    stage: "PointProgram | None" = None
+# Residuals, and operations, of points that may be taken as one: each is an instruction.
+MOST_ROWS, MOST_OPERATIONS = 96, 12_000
 
 
 def pointwise(jaxpr: Jaxpr, n: int, of_lane: Sequence[bool], outputs: int) -> PointProgram:
@@ -176,14 +66,31 @@ def pointwise(jaxpr: Jaxpr, n: int, of_lane: Sequence[bool], outputs: int) -> Po
     Raises
     ------
     NotLowered
-        If a point's results are made of more than what that point has, or of operations that the
-        lowering does not know.
+        If a point's results are made of more than what that point has, and there are too many
+        points to take them all as one; or of operations that the lowering does not know.
     """
     results = jaxpr.outvars[:outputs]
     m = results[0].aval.shape[0]
     if not m:
         raise NotLowered("no points")
-    return _Analysis(jaxpr, n, of_lane).program([(v, ((0, m),)) for v in results], m)
+    try:
+        return _Analysis(jaxpr, n, of_lane).program([(v, ((0, m),)) for v in results], m)
+    except NotLowered as reason:
+        if m > MOST_ROWS or operations(jaxpr) > MOST_OPERATIONS:
+            raise
+        try:  # all points as one
+            return _Analysis(jaxpr, n, of_lane).program([(v, NOWHERE) for v in results], 1, m)
+        except NotLowered:
+            raise reason from None
+
+
+def operations(jaxpr: Jaxpr) -> int:
+    """Numbers that a program computes, with loops written out."""
+    count = 0
+    for eqn in jaxpr.eqns:
+        inner = sum(operations(opened(one)[0]) for one in inner_jaxprs(eqn))
+        count += inner * eqn.params.get("length", 1) + sum(v.aval.size for v in eqn.outvars)
+    return count
 
 
 class _Analysis:
@@ -218,7 +125,7 @@ class _Analysis:
                 reached.update(eqn.outvars)
         return reached
 
-    def program(self, wanted, m):
+    def program(self, wanted, points, rows=1):
         """The program of one point of some parts of variables."""
         for v, place in wanted:
             self._ask(v, place)
@@ -234,14 +141,15 @@ class _Analysis:
         stage = None
         if self.staged:
             inner = _Analysis(self.jaxpr, self.n, self.of_lane, in_stage=True)
-            stage = inner.program(list(self.staged), m)
+            stage = inner.program(list(self.staged), points)
         return PointProgram(
             closed.jaxpr,
             tuple(closed.consts),
             tuple(read.values()),
             self._beforehand(before) if before else None,
             tuple(v in self.varies for v in before),
-            m,
+            points,
+            rows,
             tuple(
                 isinstance(v, Literal) or (v not in self.moves and v not in self.varies)
                 for v, _ in wanted

@@ -9,7 +9,7 @@ from jax.extend.core import Literal
 from jaxlsq.lowering.arrays import Lowering, listed
 from jaxlsq.lowering.elementwise import elementwise
 from jaxlsq.lowering.emitter import Value, type_name
-from jaxlsq.lowering.points import Input, PointProgram
+from jaxlsq.lowering.point_program import Input, PointProgram
 
 __all__ = ["Reader", "memory_type", "shared_number"]
 

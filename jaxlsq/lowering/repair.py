@@ -127,17 +127,26 @@ def _column(lowering, where, j, moved):
     readers = [where.reader(xs) for xs in (map(boxed, where.x), place(ahead), place(behind))]
 
     def at_point(i):
-        here, front, rear = ([v[()] for v in reader.at(i)] for reader in readers)
-        known = _picked(e, here_j, here[where.rows : where.rows + n])
-        plain, weight = 0, e.constant(1, dtype)
-        if where.rows > 1:
-            plain, weight = len(here) - 2, here[-1]
-        inputs = known, weight, rear[plain], here[plain], front[plain], back, forward
-        (value,) = lowering.run(element.jaxpr, element.consts, [boxed(v) for v in inputs])
-        place = e.sum(e.product(j, "%points"), i)
-        e.store(value[()], e.address(where.columns, e.vector(dtype), place))
+        at = [[v.ravel() for v in reader.at(i)] for reader in readers]
+        rows = readers[0].program.rows
+        for k in range(rows):
+            here, front, rear = ([v[k] for v in results] for results in at)
+            known = _picked(e, here_j, here[where.rows : where.rows + n])
+            plain, weight = 0, e.constant(1, dtype)
+            if where.rows > 1:
+                plain, weight = len(here) - 2, here[-1]
+            inputs = known, weight, rear[plain], here[plain], front[plain], back, forward
+            (value,) = lowering.run(element.jaxpr, element.consts, [boxed(v) for v in inputs])
+            e.store(value[()], _element_of(e, where, (j, i), (rows, k), dtype))
 
     e.repeat("0", "%points", at_point)
+
+
+def _element_of(e, where, place, row, dtype):
+    """Where column j's element of the k-th of some rows of point i is: (j, i) and (rows, k)."""
+    (j, i), (rows, k) = place, row
+    index = e.sum(i, e.product(j, "%points")) if j else i
+    return e.address(where.columns, e.vector(dtype), e.sum(e.product(index, rows), k))
 
 
 def _is(lowering, j, k):
@@ -164,14 +173,14 @@ def _summed(lowering, where, dtype):
     reader: Reader = where.reader(map(boxed, where.x))
 
     def at_point(i):
-        rows = [v[()] for v in reader.at(i)[: where.rows]]
-        columns = []
-        for j in range(n):
-            place = e.sum(i, e.product(j, "%points") if j else 0)
-            columns.append(e.load(e.address(where.columns, e.vector(dtype), place), dtype))
+        results, count = [v.ravel() for v in reader.at(i)[: where.rows]], reader.program.rows
+        pairs = []
+        for k in range(count):
+            places = [_element_of(e, where, (j, i), (count, k), dtype) for j in range(n)]
+            pairs.append(([v[k] for v in results], [e.load(place, dtype) for place in places]))
         if where.factors is not None:
-            return where.factors.applied(lowering, rows, columns)
-        return rows, columns
+            return [where.factors.applied(lowering, *pair) for pair in pairs]
+        return pairs
 
     sums = accumulated(lowering, at_point, n, dtype)
     return [listed(list(sums.half)), listed(list(sums.gradient))]

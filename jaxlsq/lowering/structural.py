@@ -4,42 +4,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxlsq.lowering.elementwise import NotLowered, elementwise
 from jaxlsq.lowering.emitter import Value
+from jaxlsq.lowering.indexing import INDEXING
 from jaxlsq.tracing.types import Equation
 
-__all__ = ["REDUCTIONS", "STRUCTURAL", "boxed", "known_numbers", "reduced"]
+__all__ = ["REDUCTIONS", "STRUCTURAL", "boxed", "reduced"]
 
 Array = np.ndarray
-
-# Places among which a computed index may choose.
-MOST_CHOICES = 32
-UNKNOWN_INDEX = "an index that depends on parameters or data"
 
 
 def boxed(value: Value) -> Array:
     """A value as an array without axes."""
     out = np.empty((), object)
     out[()] = value
-    return out
-
-
-def known_numbers(array: Array) -> np.ndarray:
-    """The numbers that an array of constants holds.
-
-    Raises
-    ------
-    NotLowered
-        If it holds others.
-    """
-    out = np.empty(array.shape, np.int64)
-    for index in np.ndindex(*array.shape):
-        if array[index].known is None:
-            raise NotLowered(UNKNOWN_INDEX)
-        out[index] = int(array[index].known)
     return out
 
 
@@ -101,131 +81,6 @@ def _pad(lowering, eqn, arguments):
         for (low, high, inner), size in zip(config, out.shape, strict=True)
     )
     out[tuple(places)] = x
-    return out
-
-
-def _dynamic_slice(lowering, eqn, arguments):
-    x, *begin = arguments
-    sizes = eqn.params["slice_sizes"]
-    for axis, (first, size) in enumerate(zip(begin, sizes, strict=True)):
-        x = _part(lowering, x, first[()], axis, size)
-    return x
-
-
-def _part(lowering, x, first, axis, size):
-    """So many elements of an axis, from the first on."""
-    last = x.shape[axis] - size
-    parts = np.moveaxis(x, axis, 0)
-    if first.known is not None:
-        begin = min(max(int(first.known), 0), last)
-        return np.moveaxis(parts[begin : begin + size], 0, axis)
-    if lowering.emitter.width == 1:
-        return np.moveaxis(_loaded(lowering.emitter, parts, first, size), 0, axis)
-    choices = [parts[k : k + size] for k in range(last + 1)]
-    return np.moveaxis(_chosen(lowering, first, choices), 0, axis)
-
-
-def _loaded(emitter, parts, first, size):
-    """`size` of some arrays, from a computed one on, of one lane: through memory."""
-    dtype = parts.flat[0].dtype
-    vector, inner = emitter.vector(dtype), parts.size // len(parts)
-    align = emitter.alignment(dtype)
-    slot = emitter.slot(vector, parts.size)
-    for k, value in enumerate(parts.ravel()):
-        emitter.store(value, emitter.address(slot, vector, k), align)
-    limits = (emitter.constant(k, first.dtype) for k in (len(parts) - size, 0))
-    begin = elementwise(emitter, "min", {}, [first, next(limits)], first.dtype)
-    begin = elementwise(emitter, "max", {}, [begin, next(limits)], first.dtype)
-    begin = elementwise(emitter, "convert_element_type", {}, [begin], np.int64)
-    place = emitter.named(f"extractelement {emitter.vector(np.int64)} {begin.name}, i64 0")
-    place = emitter.product(place, inner)
-    out = np.empty((size, *parts.shape[1:]), object)
-    for k, index in enumerate(np.ndindex(*out.shape)):
-        address = emitter.address(slot, vector, emitter.sum(place, k))
-        out[index] = emitter.load(address, dtype, align)
-    return out
-
-
-def _chosen(lowering, index, choices):
-    """One of several arrays by a computed index; one outside takes the nearest."""
-    if len(choices) > MOST_CHOICES:
-        raise NotLowered(UNKNOWN_INDEX)
-    out = choices[-1].copy()
-    for k in reversed(range(len(choices) - 1)):
-        here = lowering.compare("le", index, k)
-        for place in np.ndindex(*out.shape):
-            out[place] = lowering.where(here, choices[k][place], out[place])
-    return out
-
-
-def _dynamic_update_slice(lowering, eqn, arguments):
-    x, new, *begin = arguments
-    first = [int(known_numbers(b)) for b in begin]
-    sizes = zip(first, new.shape, x.shape, strict=True)
-    first = [min(max(f, 0), size - s) for f, s, size in sizes]
-    out = x.copy()
-    out[tuple(slice(f, f + s) for f, s in zip(first, new.shape, strict=True))] = new
-    return out
-
-
-def _moved(lowering, eqn, arguments):
-    """A gather or scatter whose indices are known, by what it does to the numbers of places."""
-    data = [arguments[0], *arguments[2:]]
-    places, offset = [], 0
-    for one in data:
-        places.append(np.arange(offset, offset + one.size, dtype=np.int32).reshape(one.shape))
-        offset += one.size
-    if any(one.known is None for one in arguments[1].flat):
-        return _gathered(lowering, eqn, arguments)
-    indices = known_numbers(arguments[1]).astype(np.int32)
-    params = eqn.params | ({"fill_value": -1} if "fill_value" in eqn.params else {})
-    params = eqn.primitive.get_bind_params(params)
-    with jax.ensure_compile_time_eval():
-        moved = np.asarray(eqn.primitive.bind(places[0], indices, *places[1:], **params))
-    flat = np.concatenate([one.ravel() for one in data])
-    out = np.empty(moved.shape, object)
-    zero = lowering.emitter.constant(0, eqn.outvars[0].aval.dtype)
-    for index in np.ndindex(*moved.shape):
-        out[index] = flat[moved[index]] if 0 <= moved[index] < flat.size else zero
-    return out
-
-
-def _gathered(lowering, eqn, arguments):
-    """A gather by computed indices of one axis: a choice for each of them."""
-    x, indices, *others = arguments
-    p = eqn.params
-    numbers = p.get("dimension_numbers")
-    if others or numbers.operand_batching_dims or indices.shape[-1:] != (1,):
-        raise NotLowered(UNKNOWN_INDEX)
-    (axis,) = numbers.start_index_map
-    sizes, kept = (
-        p["slice_sizes"],
-        [k for k in range(x.ndim) if k not in numbers.collapsed_slice_dims],
-    )
-    if any(sizes[k] != x.shape[k] for k in range(x.ndim) if k != axis):
-        raise NotLowered(UNKNOWN_INDEX)
-    places = indices.shape[:-1]
-    rows = np.empty((*places, *(sizes[k] for k in kept)), object)
-    for place in np.ndindex(*places):
-        first = indices[(*place, 0)]
-        part = _part(lowering, x, first, axis, sizes[axis])
-        if p["mode"] == jax.lax.GatherScatterMode.FILL_OR_DROP:
-            part = _filled(lowering, part, first, x.shape[axis] - sizes[axis], p["fill_value"])
-        part = part.reshape([part.shape[k] for k in kept])
-        for index in np.ndindex(*part.shape):
-            rows[(*place, *index)] = part[index]
-    return np.moveaxis(rows, range(len(places), rows.ndim), numbers.offset_dims)
-
-
-def _filled(lowering, part, first, last, fill):
-    """What an index from 0 to `last` has found, and a number to fill in for others."""
-    inside = (lowering.compare("ge", first, 0), lowering.compare("le", first, last))
-    inside, dtype = lowering.all_of(*inside), part.flat[0].dtype
-    if fill is None:
-        fill = np.nan if dtype.kind == "f" else np.iinfo(dtype).min if dtype.kind == "i" else True
-    fill, out = lowering.emitter.constant(fill, dtype), part.copy()
-    for index in np.ndindex(*out.shape):
-        out[index] = lowering.where(inside, part[index], fill)
     return out
 
 
@@ -296,10 +151,7 @@ STRUCTURAL: dict[str, Callable[..., Any]] = {
     "rev": lambda low, eqn, a: np.flip(a[0], eqn.params["dimensions"]),
     "iota": _iota,
     "pad": _pad,
-    "dynamic_slice": _dynamic_slice,
-    "dynamic_update_slice": _dynamic_update_slice,
-    "gather": _moved,
-    "scatter": _moved,
+    **INDEXING,
     "dot_general": _dot_general,
     "cumsum": _cumulative("add"),
     "cumprod": _cumulative("mul"),

@@ -53,11 +53,14 @@ class Factors(NamedTuple):
         return [residual, *values], columns
 
 
-def rows_and_columns(reader: Reader, n: int, i: str) -> tuple[list[Value], list[Value]]:
-    """The first results of a program at a point: with a loss of it there are two rows."""
-    out = [v[()] for v in reader.at(i)]
+def rows_and_columns(reader: Reader, n: int, i: str) -> list[tuple[list[Value], list[Value]]]:
+    """Of each residual of a point, its rows (with a loss there are two) and its columns."""
+    out = [v.ravel() for v in reader.at(i)]
     rows = 1 if len(out) == n + 1 else 2
-    return out[:rows], out[rows : rows + n]
+    return [
+        ([v[k] for v in out[:rows]], [v[k] for v in out[rows : rows + n]])
+        for k in range(reader.program.rows)
+    ]
 
 
 def sums_of(lowering: Lowering, reader: Reader, n: int, factors: Factors | None = None) -> Sums:
@@ -74,28 +77,30 @@ def sums_of(lowering: Lowering, reader: Reader, n: int, factors: Factors | None 
     """
 
     def at_point(i):
-        rows, columns = rows_and_columns(reader, n, i)
-        return (rows, columns) if factors is None else factors.applied(lowering, rows, columns)
+        pairs = rows_and_columns(reader, n, i)
+        return pairs if factors is None else [factors.applied(lowering, *pair) for pair in pairs]
 
     return accumulated(lowering, at_point, n, reader.program.jaxpr.outvars[0].aval.dtype)
 
 
 def accumulated(lowering: Lowering, at_point: Callable[[str], Any], n: int, dtype: Any) -> Sums:
-    """The sums of ``rows, columns = at_point(i)``."""
+    """The sums of all pairs ``rows, columns`` of ``at_point(i)``."""
     e, pairs = lowering.emitter, triangle(n)
     zeros = [lowering.lift(np.zeros(len(pairs) + n + 1, dtype))]
     whole, part = Carry(e, zeros), Carry(e, zeros)
 
     def add(i):
-        rows, columns = at_point(i)
-        terms = [(columns[a], columns[b]) for a, b in pairs] + [(c, rows[0]) for c in columns]
-        (old,) = part.load()
-        new = [e.intrinsic("fma", a, b, s) for (a, b), s in zip(terms, old[:-1], strict=True)]
-        if len(rows) == 1:
-            new.append(e.intrinsic("fma", rows[0], rows[0], old[-1]))
-        else:
-            new.append(lowering.op("add", rows[1], old[-1]))
-        part.store([listed(new)])
+        several = at_point(i)
+        sums: Any = part.load()[0]
+        for rows, columns in several:
+            terms = [(columns[a], columns[b]) for a, b in pairs] + [(c, rows[0]) for c in columns]
+            new = [e.intrinsic("fma", a, b, s) for (a, b), s in zip(terms, sums[:-1], strict=True)]
+            if len(rows) == 1:
+                new.append(e.intrinsic("fma", rows[0], rows[0], sums[-1]))
+            else:
+                new.append(lowering.op("add", rows[1], sums[-1]))
+            sums = new
+        part.store([listed(sums)])
 
     def of_block(first):
         part.store(zeros)
@@ -123,10 +128,11 @@ def largest_elements(lowering: Lowering, reader: Reader, n: int) -> Any:
     op: Callable[..., Value] = lowering.op
 
     def at_point(i):
-        rows, columns = rows_and_columns(reader, n, i)
-        (largest,) = carry.load()
-        sizes = [op("abs", v) for v in (rows[-1], *columns)]
-        carry.store([listed([op("max", a, b) for a, b in zip(largest, sizes, strict=True)])])
+        largest: Any = carry.load()[0]
+        for rows, columns in rows_and_columns(reader, n, i):
+            sizes = [op("abs", v) for v in (rows[-1], *columns)]
+            largest = [op("max", a, b) for a, b in zip(largest, sizes, strict=True)]
+        carry.store([listed(largest)])
 
     e.repeat("0", "%points", at_point)
     return carry.load()[0]

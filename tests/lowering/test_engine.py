@@ -4,6 +4,7 @@ import _thread
 import threading
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -190,9 +191,63 @@ def test_what_compiles_nothing(compiles):
     ids=["convolution", "cumsum", "sort"],
 )
 def test_what_is_not_of_one_point_goes_to_the_pool(model, reason):
-    result = fit(model, X, Y[:8] + 5.0, [1.0, 0.5])
+    x, y = np.tile(X, 3), np.tile(Y[:8] + 5.0, 3)
+    result = fit(model, x, y, [1.0, 0.5])
     assert result.engine.startswith("XLA: ")
     assert reason in result.engine
+
+
+def walk(x, a, k):
+    """What is at a point depends on all before it."""
+    return jnp.cumsum(a * jnp.exp(-k * x)) / (1.0 + x)
+
+
+def two_pieces(x, a, k):
+    return jnp.concatenate([a * jnp.exp(-k * x[:20]), a * k * x[20:]])
+
+
+def stepped(x, a, k):
+    """Euler's method for y' = -k y^2, in a loop whose results are the residuals."""
+    _, y = jax.lax.scan(lambda y, h: (y - h * k * y * y,) * 2, a, jnp.diff(x, prepend=0.0))
+    return y
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("options", [{}, {"loss": "cauchy"}, {"bounds": ([0.5, 0.3], [4.0, 0.9])}])
+@pytest.mark.parametrize("model", [walk, two_pieces, stepped])
+def test_a_few_points_that_are_mixed(model, options, dtype):
+    rng = np.random.default_rng(5)
+    truth = rng.uniform((1.0, 0.4), (3.0, 1.2), (40, 2))
+    with jax.enable_x64(True):
+        clean = np.stack([model(jnp.asarray(X), *p) for p in truth])
+    y = (clean * (1.0 + 0.02 * rng.normal(size=clean.shape))).astype(dtype)
+    start = np.clip(truth * rng.uniform(0.8, 1.2, truth.shape), 0.55, 3.9)
+    start[:, 1] = np.clip(start[:, 1], 0.35, 0.85)
+    lanes = fit(model, X.astype(dtype), y, start, **options)
+    with using("xla"):
+        pool = fit(model, X.astype(dtype), y, start, **options)
+    assert (lanes.engine, pool.engine) == (LANES, "XLA: it was asked for")
+    assert len(np.unique(lanes.nfev)) > 1
+    assert lanes.success.all()
+    rtol = 1e-6 if dtype == np.float64 else 2e-3
+    np.testing.assert_allclose(lanes.x, pool.x, rtol=rtol)
+    np.testing.assert_allclose(lanes.cost, pool.cost, rtol=rtol)
+
+
+def test_derivatives_that_are_not_finite_of_points_as_one():
+    """The root's at zero, which its points have in common, is infinite: differences instead."""
+
+    def model(x, a, k):
+        return jnp.cumsum(jnp.sqrt(a) * jnp.exp(-k * x))
+
+    y = np.stack([model(X, a, 0.8) for a in (1.0, 2.0)])
+    start = [[0.0, 0.7], [1.0, 0.7]]
+    lanes = fit(model, X, y, start, bounds=([0.0, 0.1], [9.0, 5.0]))
+    with using("xla"):
+        pool = fit(model, X, y, start, bounds=([0.0, 0.1], [9.0, 5.0]))
+    assert lanes.engine == LANES
+    np.testing.assert_allclose(lanes.x, pool.x, rtol=1e-4)
+    np.testing.assert_array_equal(lanes.status, pool.status)
 
 
 def test_many_parameters():

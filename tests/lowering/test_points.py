@@ -68,8 +68,8 @@ NOT_POINTWISE = {
 }
 
 
-def traced(function):
-    x, y = jax.ShapeDtypeStruct((2, M), np.float64), jax.ShapeDtypeStruct((M,), np.float64)
+def traced(function, m=M):
+    x, y = jax.ShapeDtypeStruct((2, m), np.float64), jax.ShapeDtypeStruct((m,), np.float64)
     scalar = jax.ShapeDtypeStruct((), np.float64)
     return with_fixed_literals(
         trace(lambda a, b, y, x: (function(a, b, x, y),), scalar, scalar, y, x)
@@ -104,7 +104,17 @@ def test_one_point_at_a_time(name, x64):
 def test_reasons(name, x64):
     function, reason = NOT_POINTWISE[name]
     with pytest.raises(NotLowered, match=reason):
-        one_point(traced(function), 2, [True, False], 1)
+        one_point(traced(function, 10 * M), 2, [True, False], 1)
+
+
+@pytest.mark.parametrize("name", ["cumulative-sum", "shifted", "concatenated"])
+def test_a_few_points_as_one(name, x64):
+    function, _ = NOT_POINTWISE[name]
+    x, y = RNG.uniform(0.5, 2.0, (2, M)), RNG.uniform(0.5, 2.0, M)
+    point, more = one_point(traced(function), 2, [True, False], 1)
+    assert (point.points, point.rows) == (1, M)
+    (found,) = at_point(point, [y, x, *more], 0, XS)
+    np.testing.assert_allclose(found, function(*XS, jnp.asarray(x), jnp.asarray(y)), rtol=1e-12)
 
 
 def test_the_number_of_points_is_not_in_the_program(x64):
