@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxlsq.lowering.arrays import Lowering
 from jaxlsq.lowering.emitter import Emitter, type_name
+from jaxlsq.lowering.mode import flush_subnormals, restore_mode
 from jaxlsq.lowering.target import Target
 
 __all__ = ["routine_text"]
@@ -15,7 +16,7 @@ def routine_text(closed: Any, target: Target) -> str:
     """A module of LLVM IR with ``routine(*inputs, *results)``, of the addresses of arrays.
 
     Each array is contiguous.  All inputs are read before a result is written, so that they may
-    overlap.
+    overlap.  Subnormals are zero inside, as they are in XLA.
 
     Parameters
     ----------
@@ -29,6 +30,7 @@ def routine_text(closed: Any, target: Target) -> str:
         If there is something in it that can't be compiled.
     """
     jaxpr, emitter = closed.jaxpr, Emitter(1)
+    mode = flush_subnormals(emitter, target.architecture)
     inputs = [_read(emitter, f"%in{k}", v.aval) for k, v in enumerate(jaxpr.invars)]
     results = Lowering(emitter).run(jaxpr, closed.consts, inputs)
     for k, values in enumerate(results):
@@ -36,6 +38,7 @@ def routine_text(closed: Any, target: Target) -> str:
             vector = emitter.vector(value.dtype)
             scalar = emitter.named(f"extractelement {vector} {value.name}, i64 0")
             emitter.put(scalar, f"%out{k}", type_name(value.dtype), i)
+    restore_mode(emitter, target.architecture, mode)
     emitter.do("ret void")
     names = [f"ptr %in{k}" for k in range(len(inputs))]
     names += [f"ptr %out{k}" for k in range(len(results))]
