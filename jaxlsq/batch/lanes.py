@@ -182,8 +182,8 @@ def compile_lanes(
     target = target_for(n, dtype)
     leaves, others = jax.tree.leaves(lanes), jax.tree.leaves(shared)
     of_lane = [*[True] * len(leaves), *[False] * len(others)]
-    # With a loss there are two rows, and more that only repairs read.
-    outputs = 1 + n if task.loss is None else 2 + n + 2 * task.repairs
+    # With a loss there are its parts, and the residual, that only repairs read.
+    outputs = 1 + n if task.loss is None else 3 + n + task.repairs
     point, more = one_point(traced, n, of_lane, outputs)
     wide = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
     kernel = Kernel(

@@ -124,8 +124,7 @@ def compile_task(
 
     def both(*flat):
         xs, leaves = flat[: len(scalars)], flat[len(scalars) :]
-        rows, columns, plain = task.whole(*split(leaves))(tuple(xs))
-        return (*rows, *columns, *plain)
+        return task.summands(*split(leaves))(tuple(xs))
 
     shapes = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in jax.tree.leaves(shared)]
     traced = _traced(both, *scalars, *jax.tree.leaves(one), *shapes)

@@ -28,7 +28,7 @@ from jaxlsq.lowering.point_program import Input, PointProgram
 from jaxlsq.lowering.reading import Reader, memory_type, shared_number
 from jaxlsq.lowering.repair import Repair, repair
 from jaxlsq.lowering.structural import boxed
-from jaxlsq.lowering.sums import sums_of
+from jaxlsq.lowering.sums import row_count, sums_of
 from jaxlsq.lowering.target import Target
 from jaxlsq.lowering.units import Units
 from jaxlsq.status import Status
@@ -81,8 +81,8 @@ class Kernel:
 
     @property
     def rows(self) -> int:
-        """Of the program of one point: the residual, and a loss if there is one."""
-        return 1 if len(self.point.jaxpr.outvars) == self.n + 1 else 2
+        """Of the program of one point: the residual, or the parts of a loss."""
+        return row_count(len(self.point.jaxpr.outvars), self.n)
 
     @property
     def given(self) -> list[Input]:

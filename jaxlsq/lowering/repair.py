@@ -38,7 +38,7 @@ class Repair(NamedTuple):
     factors : Factors or None
         What rows and columns are multiplied with.
     rows : int
-        Rows of the program: with a loss two, and what is differentiated follows the columns.
+        Rows of the program: with a loss several, and what is differentiated follows the columns.
     """
 
     x: Any
@@ -64,12 +64,12 @@ def _points(n, dtype, bounded, wide):
 def _element(dtype, wide):
     real = jax.ShapeDtypeStruct((), dtype)
 
-    def element(known, weight, behind, here, ahead, back, forward):
-        difference = weight * difference_of((behind, here, ahead), (back, forward))
+    def element(known, behind, here, ahead, back, forward):
+        difference = difference_of((behind, here, ahead), (back, forward))
         return jnp.where(jnp.isfinite(known), known, difference)
 
     with jax.enable_x64(wide):
-        return jax.make_jaxpr(element)(*[real] * 7)
+        return jax.make_jaxpr(element)(*[real] * 6)
 
 
 def repair(lowering: Lowering, sums: Sums, where: Repair) -> tuple[Sums, Any]:
@@ -132,10 +132,8 @@ def _column(lowering, where, j, moved):
         for k in range(rows):
             here, front, rear = ([v[k] for v in results] for results in at)
             known = _picked(e, here_j, here[where.rows : where.rows + n])
-            plain, weight = 0, e.constant(1, dtype)
-            if where.rows > 1:
-                plain, weight = len(here) - 2, here[-1]
-            inputs = known, weight, rear[plain], here[plain], front[plain], back, forward
+            plain = len(here) - 1 if where.rows > 1 else 0
+            inputs = known, rear[plain], here[plain], front[plain], back, forward
             (value,) = lowering.run(element.jaxpr, element.consts, [boxed(v) for v in inputs])
             e.store(value[()], _element_of(e, where, (j, i), (rows, k), dtype))
 

@@ -11,7 +11,7 @@ from jaxlsq.lowering.control import Carry
 from jaxlsq.lowering.emitter import Value
 from jaxlsq.lowering.reading import Reader
 
-__all__ = ["Factors", "Sums", "accumulated", "largest_elements", "sums_of"]
+__all__ = ["Factors", "Sums", "accumulated", "largest_elements", "row_count", "sums_of"]
 
 # Points of one partial sum, so that rounding grows with the root of their number.
 BLOCK = 128
@@ -45,18 +45,23 @@ class Factors(NamedTuple):
     columns: Sequence[Value]
 
     def applied(self, lowering: Lowering, rows: Sequence[Value], columns: Sequence[Value]) -> Any:
-        """Rows (the residual, and a loss, which is a square) and columns times the factors."""
+        """Rows (the residual, or slope, curvature and value of a loss) and columns with them."""
         op = lowering.op
-        residual = op("mul", rows[0], self.row)
-        values = [op("mul", op("mul", v, self.row), self.row) for v in rows[1:]]
-        columns = [op("mul", c, k) for c, k in zip(columns, self.columns, strict=True)]
-        return [residual, *values], columns
+        scaled = [op("mul", rows[0], self.row)]
+        if len(rows) > 1:
+            scaled += [rows[1], op("mul", op("mul", rows[2], self.row), self.row)]
+        return scaled, [op("mul", c, k) for c, k in zip(columns, self.columns, strict=True)]
+
+
+def row_count(results: int, n: int) -> int:
+    """Of so many results of a point, how many come before the n columns: `summands`."""
+    return 1 if results == n + 1 else 3
 
 
 def rows_and_columns(reader: Reader, n: int, i: str) -> list[tuple[list[Value], list[Value]]]:
-    """Of each residual of a point, its rows (with a loss there are two) and its columns."""
+    """Of each residual of a point, its rows and its columns."""
     out = [v.ravel() for v in reader.at(i)]
-    rows = 1 if len(out) == n + 1 else 2
+    rows = row_count(len(out), n)
     return [
         ([v[k] for v in out[:rows]], [v[k] for v in out[rows : rows + n]])
         for k in range(reader.program.rows)
@@ -93,12 +98,15 @@ def accumulated(lowering: Lowering, at_point: Callable[[str], Any], n: int, dtyp
         several = at_point(i)
         sums: Any = part.load()[0]
         for rows, columns in several:
-            terms = [(columns[a], columns[b]) for a, b in pairs] + [(c, rows[0]) for c in columns]
+            weighted = columns
+            if len(rows) > 1:
+                weighted = [lowering.op("mul", rows[1], c) for c in columns]
+            terms = [(weighted[a], columns[b]) for a, b in pairs] + [(c, rows[0]) for c in columns]
             new = [e.intrinsic("fma", a, b, s) for (a, b), s in zip(terms, sums[:-1], strict=True)]
             if len(rows) == 1:
                 new.append(e.intrinsic("fma", rows[0], rows[0], sums[-1]))
             else:
-                new.append(lowering.op("add", rows[1], sums[-1]))
+                new.append(lowering.op("add", rows[2], sums[-1]))
             sums = new
         part.store([listed(sums)])
 
@@ -131,6 +139,9 @@ def largest_elements(lowering: Lowering, reader: Reader, n: int) -> Any:
         largest: Any = carry.load()[0]
         for rows, columns in rows_and_columns(reader, n, i):
             sizes = [op("abs", v) for v in (rows[-1], *columns)]
+            if len(rows) > 1:
+                root = op("sqrt", rows[1])
+                sizes[1:] = [op("mul", v, root) for v in sizes[1:]]
             largest = [op("max", a, b) for a, b in zip(largest, sizes, strict=True)]
         carry.store([listed(largest)])
 

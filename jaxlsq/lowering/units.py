@@ -18,7 +18,7 @@ from jaxlsq.lowering.arrays import Lowering
 from jaxlsq.lowering.control import Carry
 from jaxlsq.lowering.reading import Reader
 from jaxlsq.lowering.structural import boxed
-from jaxlsq.lowering.sums import Factors, Sums, largest_elements, sums_of
+from jaxlsq.lowering.sums import Factors, Sums, largest_elements, row_count, sums_of
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.schedule.pool import sizes_of
 
@@ -137,10 +137,9 @@ class Units:
         with e.when(e.any(extreme), likely=False):
             largest = largest_elements(lowering, reader, self.n)
             program = reader.program
-            is_loss = len(program.jaxpr.outvars) - self.n > 1
-            rows = 2 if is_loss else 1
+            rows = row_count(len(program.jaxpr.outvars), self.n)
             steady = program.steady[rows : rows + self.n]
-            found = _far(self.n, self.dtype, steady, is_loss)
+            found = _far(self.n, self.dtype, steady, rows > 1)
             inputs = [boxed(largest[0]), largest[1:], x0]
             unit, sizes = lowering.run(found.jaxpr, found.consts, inputs)
             self.carry.choose(extreme, [unit, sizes, lowering.lift(np.ones((), bool))])

@@ -1,12 +1,10 @@
 r"""Losses: what is summed in the place of squares.
 
 A robust loss replaces :math:`f_i^2` by :math:`C^2 \rho(f_i^2 / C^2)`, and Poisson's likelihood
-by the deviance.  With s the derivative of half the loss by f, and k > 0 in the place of the second
-derivative, each gives per point three things to an iteration that is made for squares:
-
-- a residual :math:`s / \sqrt k` and a weight :math:`\sqrt k` of the Jacobian's rows, of which the
-  normal equations give gradient and step;
-- the loss itself.
+by the deviance.  Each gives three things per point: s, the derivative of half the loss by f; k > 0
+in the place of the second derivative; and the loss itself.  The normal equations are sums of
+:math:`k \, J_i^T J_i` and :math:`s \, J_i^T`.  What is made for squares takes a residual
+:math:`s / \sqrt k` and a weight :math:`\sqrt k` of the Jacobian's rows.
 
 Sources: B. Triggs et al., "Bundle Adjustment: A Modern Synthesis" (1999), section 4.3, and
 ``scipy.optimize.least_squares`` for the robust ones; W. Cash, ApJ 228, 939 (1979), for
@@ -16,7 +14,7 @@ Poisson's, with the expected curvature (Fisher's scoring), P. McCullagh, J. A. N
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,18 +25,40 @@ __all__ = [
     "POISSON",
     "RHOS",
     "Loss",
+    "Parts",
     "Poisson",
     "Robust",
+    "as_rows",
     "first_factor",
     "scaled",
     "sum_of",
+    "summands",
     "weighted",
 ]
 
 
+class Parts(NamedTuple):
+    """What a loss gives at points: arrays like the residual f.
+
+    Attributes
+    ----------
+    slope : array
+        The derivative of half the loss by f.
+    curvature : array
+        Positive, in the place of the second derivative.
+    value : array
+        The loss.
+    """
+
+    slope: jax.Array
+    curvature: jax.Array
+    value: jax.Array
+
+
 def _soft_l1(z):
     root = jnp.sqrt(1.0 + z)
-    return 2.0 * z / (1.0 + root), 1.0 / root, -0.5 / (root * (1.0 + z))
+    first = 1.0 / root
+    return 2.0 * z / (1.0 + root), first, -0.5 * first * first * first
 
 
 def _huber(z):
@@ -85,15 +105,14 @@ class Robust:
         """With the curvature that covariances are made of, as SciPy's."""
         return replace(self, least=0.0)
 
-    def __call__(self, f: jax.Array, scale: AnyArray) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Residual, weight and loss, for the `scale` C."""
-        u = f / scale
+    def __call__(self, f: jax.Array, scale: AnyArray) -> Parts:
+        """The parts, for the `scale` C."""
+        u = f * (1.0 / scale)
         z = u * u
         value, first, second = self._derivatives(z)
         curvature = jnp.maximum(first + 2.0 * second * z, self.least * first)
         curvature = jnp.maximum(curvature, jnp.finfo(f.dtype).eps)
-        weight = jnp.sqrt(curvature)
-        return first * f / weight, weight, value * scale * scale
+        return Parts(first * f, curvature, value * scale * scale)
 
     def slope(self, f: jax.Array, scale: jax.Array) -> jax.Array:
         """The derivative of half the loss by the residuals."""
@@ -125,16 +144,17 @@ class Poisson:
         """Itself: the expected curvature is what covariances are made of."""
         return self
 
-    def __call__(self, mu: jax.Array, counts: AnyArray) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Residual (Pearson's), weight and deviance at a model's values.
+    def __call__(self, mu: jax.Array, counts: AnyArray) -> Parts:
+        """The parts at a model's values; the residual is Pearson's.
 
         Minima and maxima stand where one would select: XLA:CPU computes what a selection
         chooses from in branches, element by element (three to eight times slower).
         """
         positive = jnp.maximum(mu, SMALLEST_MEAN)
-        weight = 1.0 / jnp.sqrt(positive)
+        curvature = 1.0 / positive
         missing = jnp.sqrt(jnp.minimum(mu - SMALLEST_MEAN * jnp.minimum(counts, 1.0), 0.0))
-        return (mu - counts) * weight, weight, _deviance(positive, counts) + missing
+        value = _deviance(positive, curvature, counts) + missing
+        return Parts((mu - counts) * curvature, curvature, value)
 
 
 POISSON = Poisson()
@@ -146,23 +166,25 @@ SMALLEST_MEAN = 1e-30
 NEAR = 0.1
 
 
-def _deviance(mu, counts):
-    r"""Twice :math:`\mu - y - y \ln(\mu / y)`, for y = 0 or from 1 on.
+def _deviance(mu, reciprocal, counts):
+    r"""Twice :math:`\mu - y + y \ln(y / \mu)`, for y = 0 or from 1 on.
 
     The difference is rounded as y is, which float64 can afford.  In float32, where the two are
     near: with :math:`s = (\mu - y) / (\mu + y)` the logarithm is twice the inverse hyperbolic
     tangent of s, so that it is :math:`s (\mu - y) - 2 y (s^3 / 3 + s^5 / 5 + \dots)`.
     """
     difference = mu - counts
-    half = difference - counts * jnp.log(mu / jnp.maximum(counts, 1.0))
+    counted, is_wide = jnp.maximum(counts, 1.0), mu.dtype == jnp.float64
+    ratio = counted * reciprocal if is_wide else counted / mu
+    half = difference + counts * jnp.log(ratio)
     half = jnp.maximum(half, 0.0)  # which only rounding takes below
-    if mu.dtype == jnp.float64:
+    if is_wide:
         return 2.0 * half
     s = difference / (mu + counts)
     square = jnp.minimum(s * s, NEAR**2)
     series = square * (1 / 3 + square * (1 / 5 + square / 7))
     near = s * (difference - 2.0 * counts * series)
-    is_far = jnp.clip((s * s - NEAR**2) / SMALLEST_MEAN, 0.0, 1.0)
+    is_far = jnp.clip((s * s - NEAR**2) * (1.0 / SMALLEST_MEAN), 0.0, 1.0)
     return 2.0 * (near + is_far * (half - near))
 
 
@@ -201,15 +223,36 @@ def weighted(
     ValueError
         If there are another number of scales than residuals.
     """
+    return as_rows(summands(loss, f, columns, extra), len(columns))
+
+
+def summands(
+    loss: Loss | None, f: AnyArray, columns: Sequence[AnyArray], extra: AnyArray
+) -> tuple[Any, ...]:
+    """What the sums of the normal equations are made of, without roots.
+
+    Returns
+    -------
+    tuple of (m,) arrays
+        Without a loss the residual and the columns; with one its `Parts`, the columns, and f.
+    """
     if loss is None:
-        return (f,), tuple(columns)
+        return (f, *columns)
     if jnp.shape(extra) not in ((), (1,), f.shape):
         raise ValueError(
             f"`f_scale` must be a number or one for each of the {f.size} residuals, got shape "
             f"{jnp.shape(extra)}."
         )
-    residual, weight, value = loss(f, extra)
-    return (residual, value), tuple(weight * column for column in columns)
+    return (*loss(f, extra), *columns, f)
+
+
+def as_rows(parts: Sequence[Any], n: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Rows and n columns, as `weighted` gives them, of `summands`."""
+    if len(parts) == n + 1:
+        return (parts[0],), tuple(parts[1:])
+    slope, curvature, value = parts[:3]
+    weight = jnp.sqrt(curvature)
+    return (slope / weight, value), tuple(weight * column for column in parts[3 : 3 + n])
 
 
 def scaled(rows: Sequence[jax.Array], factor: jax.Array) -> tuple[jax.Array, ...]:

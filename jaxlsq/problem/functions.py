@@ -221,7 +221,7 @@ class ModelResidual:
         if not self.counts:
             return jnp.sum(jnp.square(scaled - mean * ones))
         means = mean * ones if live is None else jnp.where(live, mean, jnp.ones((), y.dtype))
-        return jnp.sum(task.loss(means, task.extra(lane, shared))[2])
+        return jnp.sum(task.loss(means, task.extra(lane, shared)).value)
 
 
 def check_shape(shape: tuple[int, ...], expected: tuple[int, ...], x: PyTree) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jaxlsq.numerics.jacobian import EVALUATIONS, linearized, repaired_columns
-from jaxlsq.numerics.loss import Loss, weighted
+from jaxlsq.numerics.loss import Loss, as_rows, summands
 from jaxlsq.numerics.types import AnyArray
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.types import Parts
@@ -67,11 +67,11 @@ class Task:
 
     def lane(self, lane: Parts, shared: Parts, repair: bool = False) -> Callable[..., Any]:
         """``rows, columns`` as a function of the scalars."""
-        whole = self.whole(lane, shared, repair)
-        return lambda xs: whole(xs)[:2]
+        parts = self.summands(lane, shared, repair)
+        return lambda xs: as_rows(parts(xs), len(xs))
 
-    def whole(self, lane: Parts, shared: Parts, repair: bool = False) -> Callable[..., Any]:
-        """``rows, columns, plain``: also the residual and its weight, where there is a loss.
+    def summands(self, lane: Parts, shared: Parts, repair: bool = False) -> Callable[..., Any]:
+        """`jaxlsq.numerics.loss.summands` as a function of the scalars.
 
         With `repair`, derivatives that are not finite come from differences.
         """
@@ -82,8 +82,7 @@ class Task:
 
         def evaluate(xs):
             f, columns = linear(xs)
-            plain = () if self.loss is None else (f, self.loss(f, extra)[1])
-            return (*weighted(self.loss, f, columns, extra), plain)
+            return summands(self.loss, f, columns, extra)
 
         return evaluate
 

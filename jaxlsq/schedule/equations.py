@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.numerics.jacobian import REPAIR_EVALUATIONS, difference_of, repair_points
+from jaxlsq.numerics.loss import as_rows
 from jaxlsq.numerics.loss import scaled as rescaled
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import Normal, normal_equations
@@ -60,8 +61,7 @@ class Lane:
         Parameters
         ----------
         evaluated : callable
-            ``evaluated(xs, data)`` returns a list of the residual and the n columns; with a
-            loss, of the residual, the loss, the columns, the plain residual and its weight.
+            ``evaluated(xs, data)`` returns `jaxlsq.numerics.loss.summands`.
         evaluations : int
             Finite differences are taken as they are.
         repairs : bool
@@ -69,13 +69,15 @@ class Lane:
         """
 
         def equations(xs, data):
-            out, n = evaluated(xs, data), len(xs)
-            rows = 1 if len(out) == n + 1 else 2
-            return tuple(out[:rows]), tuple(out[rows : rows + n])
+            return as_rows(evaluated(xs, data), len(xs))
 
         def plain(xs, data):
             out, n = evaluated(xs, data), len(xs)
-            return (out[0], jnp.ones_like(out[0])) if len(out) == n + 1 else (out[-2], out[-1])
+            return (
+                (out[0], jnp.ones_like(out[0]))
+                if len(out) == n + 1
+                else (out[-1], jnp.sqrt(out[1]))
+            )
 
         return cls(equations, plain if repairs and not evaluations else None, evaluations)
 

@@ -56,13 +56,13 @@ class Rule:
     loss: Robust | None = None
 
     def slopes(self, f: jax.Array, *scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The derivative of half the loss by the residual, and the weight of the Jacobian's rows.
+        """The derivatives of half the loss by the residual: the first, and the curvature.
 
-        Both exact, and the weight 1 without a loss.
+        Both exact, and the curvature 1 without a loss.
         """
         if self.loss is None:
             return f, jnp.ones((), f.dtype)
-        return self.loss.slope(f, *scale), self.loss.exact(f, *scale)[1]
+        return self.loss.slope(f, *scale), self.loss.exact(f, *scale).curvature
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class _Problem:
         """The derivative of half the loss by the residual."""
         return self.slopes(constants[1], *outputs)[0]
 
-    def weight(self, outputs, constants):
-        """Of the rows of the Jacobian, in Gauss-Newton's matrix."""
+    def curvature(self, outputs, constants):
+        """What weighs the rows of the Jacobian in Gauss-Newton's matrix."""
         return self.slopes(constants[1], *outputs)[1]
 
 
@@ -210,12 +210,12 @@ def _gauss_newton_moves(problem, xs, constants):
         return problem.slope(problem.values(xs, constants), constants)
 
     rows = _by_scalars(lambda *xs: problem.values(xs, constants)[0], xs)
-    weighted = rows * problem.weight(problem.values(xs, constants), constants)
+    weighted = rows * problem.curvature(problem.values(xs, constants), constants)
 
     def along(tangents):
         return _times(rows, jax.jvp(slope, (constants,), (tangents,))[1])
 
-    return _times(weighted, weighted.T), along
+    return _times(weighted, rows.T), along
 
 
 def _by_scalars(fun, xs):

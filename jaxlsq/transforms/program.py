@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxlsq.lowering.engine import chosen
 from jaxlsq.numerics.bounds import Bounds, blocked
-from jaxlsq.numerics.loss import sum_of, weighted
+from jaxlsq.numerics.loss import sum_of, summands, weighted
 from jaxlsq.numerics.state import Options
 from jaxlsq.problem.losses import traced_loss
 from jaxlsq.problem.parameters import Layout
@@ -213,9 +213,7 @@ def _solution(form, functions, begin):
 
     def lane(*xs):
         f, columns = functions.linear(*xs)
-        rows, columns = weighted(rule.loss, f, columns, begin.scale)
-        plain = () if rule.loss is None else (f, rule.loss(f, begin.scale)[1])
-        return (*rows, *columns, *plain)
+        return summands(rule.loss, f, columns, begin.scale)
 
     def with_scale(*xs):
         f = functions.residual(*xs)

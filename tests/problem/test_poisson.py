@@ -55,12 +55,12 @@ def test_the_deviance_is_exact_to_the_rounding_of_the_counts(x64, dtype, close):
 def test_where_it_is_not_defined(x64):
     mu = jnp.array([0.0, 0.0, -1.0, -1.0, 2.0, 1e-40])
     y = jnp.array([0.0, 3.0, 0.0, 3.0, 0.0, 0.0])
-    residual, weight, value = POISSON(mu, y)
+    slope, curvature, value = POISSON(mu, y)
     np.testing.assert_array_equal(np.isnan(value), [False, True, True, True, False, False])
     assert value[0] == pytest.approx(0.0, abs=1e-29)
     assert value[4] == 4.0
-    assert np.all(np.isfinite(weight))
-    assert np.all(np.isfinite(residual))
+    assert np.all(np.isfinite(curvature))
+    assert np.all(np.isfinite(slope))
 
 
 def test_a_constant_is_the_mean_in_closed_form():
