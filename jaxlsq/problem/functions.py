@@ -16,6 +16,7 @@ from jaxlsq.numerics.norm import norm2
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.task import Seen
 from jaxlsq.problem.types import Parts, PyTree
+from jaxlsq.tracing.numpy_arrays import as_numpy_would
 
 __all__ = [
     "Band",
@@ -44,7 +45,8 @@ class Predict:
     def __call__(self, params: PyTree, x: PyTree) -> jax.Array:
         if self.expand is not None:
             params = self.expand(params)
-        values = self.model(x, **params) if self.by_name else self.model(x, *_scalars(params))
+        several, named = ((), params) if self.by_name else (_scalars(params), {})
+        values = as_numpy_would(self.model, x, *several, **named)
         if values is None:
             raise TypeError("model returned None; expected an array. Is a return missing?")
         values = jnp.asarray(values)
@@ -308,7 +310,7 @@ class FunResidual:
     join: Callable[..., Any]
 
     def __call__(self, params: PyTree, lane: Parts, shared: Parts) -> jax.Array:
-        f = self.fun(params, self.join(lane, shared))
+        f = as_numpy_would(self.fun, params, self.join(lane, shared))
         if f is None:
             raise TypeError("fun returned None; expected an array. Is a return missing?")
         f = jnp.asarray(f)
@@ -333,7 +335,7 @@ class FunJacobian:
     join: Callable[..., Any]
 
     def __call__(self, params: PyTree, lane: Parts, shared: Parts) -> jax.Array:
-        return jnp.asarray(self.jac(params, self.join(lane, shared)))
+        return jnp.asarray(as_numpy_would(self.jac, params, self.join(lane, shared)))
 
 
 def all_points(lanes: Parts, shared: Parts, m: int, xp: ModuleType) -> tuple[Seen, Any]:

@@ -14,6 +14,7 @@ from jaxlsq.numerics.jacobian import EVALUATIONS, linearized
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.starts import wide_enough
 from jaxlsq.problem.types import PyTree
+from jaxlsq.tracing.numpy_arrays import as_numpy_would
 from jaxlsq.tracing.unstack import unstacked
 
 __all__ = ["Call", "Functions", "typed"]
@@ -31,7 +32,7 @@ class Call:
     def _of(self, function, xs):
         """Its value at n scalars; no parameter is narrower than float32."""
         params = typed(self.layout.from_scalars(xs), map(wide_enough, self.dtypes))
-        value = function(params, *self.args, **self.kwargs)
+        value = as_numpy_would(function, params, *self.args, **self.kwargs)
         if value is None:
             raise TypeError("fun or jac returned None; expected an array. Is a return missing?")
         return jnp.asarray(value)
