@@ -8,7 +8,9 @@ word for is negative.  `SCIPY_MESSAGES` holds the texts that
 from enum import IntEnum
 from typing import Any
 
-__all__ = ["SUCCESS", "Status", "describe", "scipy_message"]
+import numpy as np
+
+__all__ = ["SUCCESS", "Status", "converged", "describe", "scipy_message"]
 
 
 class Status(IntEnum):
@@ -37,6 +39,12 @@ class Status(IntEnum):
 
 
 SUCCESS = frozenset({Status.FTOL, Status.XTOL, Status.FTOL_AND_XTOL, Status.GTOL})
+
+
+def converged(status: np.ndarray) -> np.ndarray:
+    """Which of an array of codes are of `SUCCESS`."""
+    return (status >= min(SUCCESS)) & (status <= max(SUCCESS))
+
 
 # status: (what happened, what to try).  Keys of the format are a front door's own arguments.
 _TABLE = {

@@ -49,7 +49,8 @@ def fit(
     ----------
     model : callable
         ``model(x, *params) -> (m,)``, or ``model(x, **params)`` where `p0` is a dict; for one
-        data set, written in jax.numpy.
+        data set.  In jax.numpy; or in NumPy and scipy.special, whose functions are sent to JAX's
+        namesakes.  What JAX can't trace at all is called from Python, see `FitResult.engine`.
     xdata : (m,), (d, m) or (..., m) array, or pytree of those
         Passed to the model.  An array whose shape begins with the batch's shape (and goes on)
         is per data set, and so is a list of arrays where `ydata` is one; anything else is

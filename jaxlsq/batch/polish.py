@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxlsq.problem.task import Seen
-from jaxlsq.status import SUCCESS, Status
+from jaxlsq.status import Status, converged
 
 __all__ = ["chosen", "continued", "polished"]
 
@@ -51,8 +51,10 @@ def chosen(polish: str | None, arrays: dict[str, np.ndarray], seen: Seen) -> np.
     # On a plateau short steps gain little, which is not to be at its lowest point: there the
     # certainty is zero too.
     doubtful = (arrays["certainty"] < LEAST_CERTAINTY) | (arrays["fnorm"] < spacing)
-    converged = np.isin(status, sorted(SUCCESS))
-    return np.flatnonzero(np.isin(status, _UNDECIDED) | (converged & doubtful))
+    good = converged(status)
+    undecided = ~good
+    undecided[undecided] = np.isin(status[undecided], _UNDECIDED)
+    return np.flatnonzero(undecided | (good & doubtful))
 
 
 def polished(
@@ -92,6 +94,6 @@ def continued(
     (k, n) float64 array
     """
     x = arrays["x"][index].astype(np.float64)
-    converged = np.isin(arrays["status"][index], sorted(SUCCESS))[:, None]
+    good = converged(arrays["status"][index])[:, None]
     start = np.nan if given is None else given[index]
-    return np.where(converged, x, start)
+    return np.where(good, x, start)

@@ -11,8 +11,10 @@ from jaxlsq.batch.evaluate import Answers
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.interruption import Interruption
 from jaxlsq.batch.kept import Keeper
+from jaxlsq.batch.on_host import on_host
 from jaxlsq.batch.progress import reporter
 from jaxlsq.batch.stream import Control
+from jaxlsq.lowering.engine import XLA
 from jaxlsq.numerics.loss import POISSON, Loss
 from jaxlsq.problem.bounds import check_box
 from jaxlsq.problem.fit_data import FitData
@@ -26,7 +28,8 @@ from jaxlsq.problem.types import Batch
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import SAME_COST, FitResult
 from jaxlsq.schedule.queue import Ended
-from jaxlsq.status import SUCCESS, Status
+from jaxlsq.status import Status, converged
+from jaxlsq.tracing.untraceable import Untraceable
 
 __all__ = ["Problem"]
 
@@ -120,6 +123,15 @@ class Problem(Answers):
         Interrupted
             On Ctrl-C, with what is done.
         """
+        try:
+            return self._solve()
+        except Untraceable as error:
+            problem, model = on_host(self, error)
+            with model.errors():
+                result = problem._solve()
+            return replace(result, engine=f"Python, and {XLA}: the model{error.reason}")
+
+    def _solve(self):
         n, settings = self.layout.n, self.settings
         spread = MultiStart.of(settings.starts, n, self.batch)
         kept = self.kept()
@@ -130,8 +142,8 @@ class Problem(Answers):
                     group = replace(group, task=given.task)  # one that was traced before
                     control = Control(interrupts, _offset(report, before), settings.workers)
                     what = index, group, spread, control
-                    nothing = _not_begun(len(index), n, group.dtype), ""
-                    part = _unless_asked(interrupts, self._solve_group, *what) or nothing
+                    part = _unless_asked(interrupts, self._solve_group, *what)
+                    part = part or (_not_begun(len(index), n, group.dtype), "")
                     parts.append((index, part[0]))
                     engines.append(part[1])
                     before += len(index)
@@ -149,7 +161,8 @@ class Problem(Answers):
         options = self._options(group.dtype)
         start = None
         if self.start.array is not None:
-            rows = self.start.array if self.start.array.ndim == 1 else self.start.array[index]
+            rows, several = self.start.array, len(self.groups) > 1
+            rows = rows[index] if several and rows.ndim > 1 else rows
 
             def read(first, last):
                 return replace(self.start, array=rows).read(first, last)
@@ -367,7 +380,7 @@ def _best(ended: Ended, starts):
         return arrays | {"agreed": np.isfinite(arrays["cost"]).astype(np.int32)}
     cost, status = (arrays[k].reshape(-1, starts) for k in ("cost", "status"))
     rank = np.where(np.isnan(cost), np.inf, cost)
-    good = np.isin(status, sorted(SUCCESS))
+    good = converged(status)
     some = good.any(axis=1, keepdims=True)
     rank = np.where(good | ~some, rank, np.inf)
     best = np.argmin(rank, axis=1)

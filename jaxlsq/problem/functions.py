@@ -13,6 +13,7 @@ from jax import lax
 
 from jaxlsq.numerics.jacobian import linearized
 from jaxlsq.numerics.norm import norm2
+from jaxlsq.problem.host_models import HostModel
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.task import Seen
 from jaxlsq.problem.types import Parts, PyTree
@@ -56,6 +57,11 @@ class Predict:
                 "imaginary parts as two halves of ydata."
             )
         return values
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether JAX has its derivatives."""
+        return not isinstance(self.model, HostModel)
 
 
 def _scalars(params):
@@ -377,7 +383,8 @@ class Band(Prediction):
         def values(*xs):
             return self.model(self.layout.from_scalars(xs), self.places(lane, shared))
 
-        _, rows = linearized(values, "jacfwd", 0.0)(tuple(x))
+        exact = getattr(self.model, "differentiable", True)
+        _, rows = linearized(values, "jacfwd" if exact else "2-point", 0.0)(tuple(x))
         rows = jnp.stack([jnp.ravel(row) for row in rows])
         known = jnp.all(jnp.isfinite(cov))
         variance = jnp.sum(rows * (jnp.where(known, cov, 0.0) @ rows), axis=0)

@@ -15,7 +15,7 @@ from jaxlsq.results.evaluator import Evaluator
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.plot import Plots
 from jaxlsq.results.uncertainty import Uncertainty
-from jaxlsq.status import SUCCESS, Status, describe
+from jaxlsq.status import Status, converged, describe
 
 __all__ = ["FitResult"]
 
@@ -90,7 +90,7 @@ class FitResult(Plots, Uncertainty):
     def success(self) -> np.ndarray:
         """Which fits converged, to parameters and a cost that are finite."""
         finite = np.isfinite(self.cost) & np.all(np.isfinite(self.x), axis=-1)
-        return np.isin(self.status, sorted(SUCCESS)) & finite
+        return converged(self.status) & finite
 
     @property
     def failed(self) -> np.ndarray:

@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.core import Tracer
+from jax.core import ShapedArray, Tracer
 from jax.extend.core import Literal
 
 from jaxlsq.tracing.jaxprs import called, inner_jaxprs, interpret, opened
@@ -125,7 +125,7 @@ def aval_key(array: Any) -> tuple[Any, ...]:
 
 
 def _params(eqn):
-    if eqn.effects or "callback" in eqn.params:
+    if eqn.effects:
         raise Unkeyable(eqn.primitive.name)
     return tuple((key, _frozen(value)) for key, value in eqn.params.items())
 
@@ -145,6 +145,8 @@ def _frozen(value):
         return ("array", value.dtype, value.shape, value.tobytes())
     if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
         return _nested(*opened(value))
+    if isinstance(value, ShapedArray):
+        return ("aval", *aval_key(value))
     return _frozen_object(value)
 
 
@@ -155,12 +157,17 @@ def _frozen_object(value):
     if isinstance(value, FunctionType):
         if _is_importable(value):
             return value
-    elif type(value).__hash__ not in (None, object.__hash__):
+    elif type(value).__hash__ not in (None, object.__hash__) and not _calls_back(value):
         return (type(value), value)
     elif dataclasses.is_dataclass(value):
         fields = [getattr(value, field.name) for field in dataclasses.fields(value)]
         return (type(value), *map(_frozen, fields))
     raise Unkeyable(type(value).__name__)
+
+
+def _calls_back(value):
+    """Whether it holds a callback, of which JAX makes a new one each time."""
+    return hasattr(value, "callback") or hasattr(value, "callback_func")
 
 
 def _is_importable(function):

@@ -1,16 +1,18 @@
 """Errors of functions that JAX can't trace, in a sentence with the way out."""
 
+import ctypes
 import traceback
 
 import jax
 
-__all__ = ["JAX_ERRORS", "untraceable"]
+__all__ = ["JAX_ERRORS", "Untraceable", "untraceable"]
 
-# What JAX raises for values that it does not know while it traces.
-JAX_ERRORS = (jax.errors.JAXTypeError, jax.errors.JAXIndexError)
+# What JAX raises for values that it does not know while it traces, and what C functions do.
+JAX_ERRORS = (jax.errors.JAXTypeError, jax.errors.JAXIndexError, ctypes.ArgumentError)
 
 _THEIRS = ("jax", "jaxlib", "jaxlsq", "numpy")
 _CAUSES = (
+    (ctypes.ArgumentError, "calls a C function with what is fitted"),
     (
         jax.errors.TracerArrayConversionError,
         "calls NumPy or SciPy with what is fitted: use jax.numpy instead (for what has no "
@@ -27,7 +29,21 @@ _CAUSES = (
 )
 
 
-def untraceable(error: BaseException, what: str) -> TypeError:
+class Untraceable(TypeError):
+    """A function of the user's that JAX can't trace.
+
+    Attributes
+    ----------
+    reason : str
+        What in it, and where.
+    """
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"{what} must be one that JAX can trace, and this one{reason}.")
+        self.reason = reason
+
+
+def untraceable(error: BaseException, what: str) -> Untraceable:
     """The error to raise in the place of one of `JAX_ERRORS`.
 
     Parameters
@@ -45,7 +61,7 @@ def untraceable(error: BaseException, what: str) -> TypeError:
         "needs the value of something that is not known yet: write it with jax.numpy, and with "
         "jnp.where instead of `if`",
     )
-    return TypeError(f"{what} must be one that JAX can trace, and this one{_line(error)} {cause}.")
+    return Untraceable(what, f"{_line(error)} {cause}")
 
 
 def _line(error):

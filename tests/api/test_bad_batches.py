@@ -176,14 +176,14 @@ def test_fit(raises, options, error, match):
 
 def test_an_untraceable_model_says_what_to_write(raises):
     def numpy_model(t, a, k):
-        return a * np.exp(-k * t)
+        return np.array([a, k])[0] * np.exp(-k * t)
 
-    raises(TypeError, r"jax\.numpy", fit, numpy_model, T, Y, P0)
+    raises(TypeError, r"jax\.numpy", fit, numpy_model, T, Y, P0, jac="jacrev")
 
     def branching(t, a, k):
         return decay(t, a, k) if a > 0 else decay(t, -a, k)
 
-    raises(TypeError, "jax", fit, branching, T, Y, P0)
+    raises(TypeError, "jax", fit, branching, T, Y, P0, jac="jacrev")
 
 
 def test_an_exception_of_the_model_reaches_the_caller(raises):
@@ -246,7 +246,7 @@ BATCH = [
     ({"fun": lambda p, d: jnp.sum(residual(p, d))}, ValueError, r"fun must return a 1-D .*\(\)"),
     ({"fun": lambda p, d: residual(p, d)[None]}, ValueError, r"fun must return .*\(1, 20\).*ravel"),
     ({"fun": lambda p, d: residual(p, d) * 1j}, (TypeError, ValueError), "fun"),
-    ({"fun": lambda p, d: np.exp(p[0]) - d}, TypeError, r"jax\.numpy"),
+    ({"fun": lambda p, d: np.array(p[0]) - d}, TypeError, r"jax\.numpy"),
     ({"jac": lambda p, d: jnp.ones((2, 20))}, (TypeError, ValueError), "jac"),
     ({"jac": lambda p, d: jnp.ones((20, 3))}, (TypeError, ValueError), "jac"),
     ({"jac": lambda p, d: jnp.ones(20)}, (TypeError, ValueError, IndexError), "jac"),

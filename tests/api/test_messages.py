@@ -41,9 +41,25 @@ CASES = {
         {"p0": {"a": 1.0, "rate": 1.0}},
     ),
     "none": (TypeError, "model returned None.*return missing", lambda t, a, k: None, {}),
-    "numpy": (TypeError, r"jax\.numpy instead.*curve_fit", lambda t, a, k: np.exp(-k * t), {}),
-    "if": (TypeError, r"`if`.*numpy\.where", branching, {}),
-    "boolean index": (TypeError, r"x\[x > 1\].*mask=", lambda t, a, k: a * t[t > 1], {}),
+    "numpy": (
+        TypeError,
+        r"jax\.numpy instead.*curve_fit",
+        lambda t, a, k: np.array([a, k]) @ np.stack([t, t]),
+        {"jac": "jacrev"},
+    ),
+    "if": (TypeError, r"`if`.*numpy\.where", branching, {"jac": "jacrev"}),
+    "boolean index": (
+        TypeError,
+        r"x\[x > 1\].*mask=",
+        lambda t, a, k: a * t[t > 1],
+        {"jac": "jacrev"},
+    ),
+    "boolean index, on the host": (
+        TypeError,
+        r"one value per point, shape \(30,\), got \(23,\)",
+        lambda t, a, k: a * t[t > 1],
+        {},
+    ),
     "if in a guess": (
         TypeError,
         r"p0, as a function, must .*`if`.*numpy\.where",
@@ -69,7 +85,7 @@ def test_fit(case):
 
 def test_the_line_of_the_model_is_named():
     with pytest.raises(TypeError, match=r"in line \d+, `return two\(t, a, k\) if a > 0"):
-        fit(branching, T, Y, [1.0, 1.0])
+        fit(branching, T, Y, [1.0, 1.0], jac="jacrev")
 
 
 def test_a_general_residual_without_return():
