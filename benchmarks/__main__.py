@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import gate, report
+from benchmarks import gate, host_models, report
 from benchmarks.isolated import call
 from benchmarks.workloads import WORKLOADS
 
@@ -48,6 +48,7 @@ def parsed():
     others.add_argument("--scaling", action="store_true", help="cores, sizes, stragglers, a file")
     others.add_argument("--constrained", action="store_true", help="bounds, losses, counts")
     others.add_argument("--gradients", action="store_true", help="derivatives of many fits")
+    others.add_argument("--numpy", action="store_true", help="models in NumPy and in Python")
     others.add_argument("--plot", metavar="FILE", help="speed against the size of the batch")
     options = parser.parse_args()
     # What would only come out after minutes.
@@ -104,6 +105,9 @@ def main():
 
         results["scaling"] = scaling.measure(options.quick, say)
         texts.append(report.scaling_text(results["scaling"]))
+    if options.numpy:
+        results["numpy"] = call("host_models.measure", options.quick)
+        texts.append(host_models.table(results["numpy"]))
     if options.gradients:
         from benchmarks import gradients
 
