@@ -83,7 +83,8 @@ def table(rows):
     ]
     lines += [
         f"{r['model']:<26}{r['fits']:>7,}{r['first_s']:>10.2f}{r['seconds']:>10.3f}"
-        f"{r['scipy_s']:>10.3f}{r['scipy_s'] / r['seconds']:>8.2f}{r['excess']:>10.0e}  {r['engine']}"
+        f"{r['scipy_s']:>10.3f}{r['scipy_s'] / r['seconds']:>8.2f}{r['excess']:>10.0e}"
+        f"  {r['engine']}"
         for r in rows
     ]
     return "\n".join(lines)

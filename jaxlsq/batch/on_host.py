@@ -1,20 +1,21 @@
 """A problem whose model only Python can call: the same with callbacks, and differences."""
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 from jaxlsq.problem.functions import ModelResidual, Predict
 from jaxlsq.problem.host_models import HostModel
 from jaxlsq.problem.task import Task
 from jaxlsq.tracing.untraceable import Untraceable
 
+if TYPE_CHECKING:
+    from jaxlsq.batch.run import Problem
+
 __all__ = ["on_host"]
 
-P = TypeVar("P")
 
-
-def on_host(problem: P, error: Untraceable) -> tuple[P, HostModel]:
-    """A `jaxlsq.batch.run.Problem` with its model as a `HostModel`, and that.
+def on_host(problem: "Problem", error: Untraceable) -> tuple["Problem", HostModel]:
+    """A problem with its model as a `HostModel`, and that.
 
     Raises
     ------
@@ -22,18 +23,17 @@ def on_host(problem: P, error: Untraceable) -> tuple[P, HostModel]:
         The error, where that is no way out: for a general residual, and where the derivatives
         that were asked for are JAX's.
     """
-    model = problem.model  # pyright: ignore[reportAttributeAccessIssue]
-    if not isinstance(model, Predict) or isinstance(model.model, HostModel):
+    model = problem.model
+    if not isinstance(model, Predict) or not model.differentiable:
         raise error
     host = HostModel(model.model)
     predict = replace(model, model=host)
     groups = tuple(
         (index, replace(group, task=_task_on_host(group.task, predict, error)))
-        for index, group in problem.groups  # pyright: ignore[reportAttributeAccessIssue]
+        for index, group in problem.groups
     )
-    settings = replace(problem.settings, workers=1)  # pyright: ignore[reportAttributeAccessIssue]
-    how = {"groups": groups, "model": predict, "settings": settings}
-    return replace(problem, **how), host  # pyright: ignore[reportArgumentType, reportCallIssue]
+    settings = replace(problem.settings, workers=1)
+    return replace(problem, groups=groups, model=predict, settings=settings), host
 
 
 def _task_on_host(task: Task, predict: Predict, error: Untraceable) -> Task:

@@ -129,6 +129,8 @@ class Problem(Answers):
             problem, model = on_host(self, error)
             with model.errors():
                 result = problem._solve()
+                if model.of_parameters and np.all(result.status == Status.NONFINITE_START):
+                    raise model.of_parameters from None
             return replace(result, engine=f"Python, and {XLA}: the model{error.reason}")
 
     def _solve(self):

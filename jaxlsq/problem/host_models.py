@@ -53,22 +53,25 @@ class HostModel:
     together : bool or None
         Whether it may be called with several lanes at once; None before it was tried.
     error : Exception or None
-        What it raised that is not of some parameters.
+        What it raised first, but for:
+    of_parameters : Exception or None
+        An error of arithmetic or of values, that some parameters may lead to and others not.
     """
 
     def __init__(self, model: Callable[..., Any]) -> None:
         self.model = model
         self.together: bool | None = None
-        self.error: Exception | None = None
         self._begin()
 
     def _begin(self):
-        self._lock, self._turns, self._last = threading.Lock(), 0, {}
+        self.error: Exception | None = None
+        self.of_parameters: Exception | None = None
+        self._lock, self._turns, self._last, self._collects = threading.Lock(), 0, {}, False
         self.number = next(_NUMBERS)
         _MODELS[self.number] = self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"model": self.model, "together": self.together, "error": None}
+        return {"model": self.model, "together": self.together}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -91,13 +94,14 @@ class HostModel:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """In the place of XLA's error for a callback that failed, what the model raised."""
+        """What the model raises inside is raised at the end, and not as an error of XLA's."""
+        self._collects = True
         try:
             yield
-        except jax.errors.JaxRuntimeError:
-            if self.error is None:
-                raise
-            raise self.error from None
+        finally:
+            self._collects = False
+        if self.error is not None:
+            raise self.error
 
     # --- in Python ------------------------------------------------------------------
 
@@ -106,10 +110,13 @@ class HostModel:
         lanes = _Lanes(form, leaves)
         with self._lock, np.errstate(all="ignore"):
             try:
-                return self._values(lanes).reshape(*lanes.front, form.points)
-            except Exception as error:  # the user's code; it is raised again outside of XLA
-                self.error = self.error or error
-                raise
+                if self.error is None:
+                    return self._values(lanes).reshape(*lanes.front, form.points)
+            except Exception as error:  # the user's code, of which XLA would make another error
+                if not self._collects:
+                    raise
+                self.error = error
+        return np.full((*lanes.front, form.points), np.nan, form.dtype)
 
     def _values(self, lanes):
         if self.together is None:
@@ -161,10 +168,9 @@ class HostModel:
                         f"{np.shape(values)}."
                     )
                 row[...] = values
-            except _OF_PARAMETERS:
-                if self.together is None and row is out[0]:
-                    raise
+            except _OF_PARAMETERS as error:
                 row[...] = np.nan
+                self.of_parameters = self.of_parameters or error
         return out
 
     def _call(self, x, params, named):
@@ -203,8 +209,10 @@ class _Lanes:
 
     def each(self, chosen):
         """Those of some lanes, one after the other."""
-        columns = [row[[0] * len(chosen) if len(row) == 1 else list(chosen)] for row in self._rows]
-        for leaves in zip(*columns, strict=True):
+        shared = [len(row) == 1 for row in self._rows]
+        for k in chosen:
+            leaves = [row[0 if one else k] for row, one in zip(self._rows, shared, strict=True)]
+            leaves = [v.copy() if v.ndim else v for v in leaves]  # a model may write to them
             yield jax.tree.unflatten(self.form.tree, leaves)
 
     def changed(self, before):

@@ -149,6 +149,8 @@ def test_an_error_of_the_model_is_the_one_that_is_raised():
 
     with pytest.raises(KeyError, match="missing"):
         fit(broken, X, Y, P0)
+    with pytest.raises(ValueError, match="negative"):
+        fit(lambda x, a, b, c: np.full(-3, a) if b > 0 else x, X, Y, P0)
     with pytest.raises(TypeError, match=r"one value per point, shape \(30,\), got \(29,\)"):
         fit(lambda x, a, b, c: decides(x, a, b, c)[1:], X, Y, P0)
     with pytest.raises(TypeError, match="Is a return missing"):
