@@ -55,7 +55,8 @@ def least_squares_batch(
     Parameters
     ----------
     fun : callable
-        ``fun(params, data_of_one) -> (m,)`` residuals, in jax.numpy.
+        ``fun(params, data_of_one) -> (m,)`` residuals, in jax.numpy or NumPy; what JAX can't
+        trace is called from Python.
     x0 : (n,) or (B, n) array, or pytree
         Starting parameters.  In a pytree, leaves are per problem if all of them have B in
         front.

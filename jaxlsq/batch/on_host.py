@@ -1,10 +1,12 @@
-"""A problem whose model only Python can call: the same with callbacks, and differences."""
+"""A problem whose function only Python can call: the same with callbacks, and differences."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jaxlsq.problem.functions import ModelResidual, Predict
-from jaxlsq.problem.host_models import HostModel
+import numpy as np
+
+from jaxlsq.problem.functions import FunResidual, ModelResidual, Predict
+from jaxlsq.problem.host_models import HostModel, HostResidual
 from jaxlsq.problem.task import Task
 from jaxlsq.tracing.untraceable import Untraceable
 
@@ -15,29 +17,45 @@ __all__ = ["on_host"]
 
 
 def on_host(problem: "Problem", error: Untraceable) -> tuple["Problem", HostModel]:
-    """A problem with its model as a `HostModel`, and that.
+    """A problem with its model, or its residual, as a `HostModel`, and that.
 
     Raises
     ------
     Untraceable
-        The error, where that is no way out: for a general residual, and where the derivatives
-        that were asked for are JAX's.
+        The error, where that is no way out: the function is one already, or the derivatives that
+        were asked for are JAX's.
+    Exception
+        What a general residual raises, which is called once to see how long it is.
     """
-    model = problem.model
-    if not isinstance(model, Predict) or not model.differentiable:
+    model, residual = problem.model, problem.groups[0][1].task.residual
+    parts: dict[str, Any] = {}
+    if isinstance(model, Predict) and model.differentiable:
+        host = HostModel(model.model)
+        parts["model"] = replace(model, model=host)
+        of_residual = {"predict": parts["model"]}
+    elif isinstance(residual, FunResidual) and not isinstance(residual.fun, HostResidual):
+        fun = HostResidual.of(residual.fun, *_first(problem, residual))
+        host, of_residual = fun.model, {"fun": fun}
+    else:
         raise error
-    host = HostModel(model.model)
-    predict = replace(model, model=host)
-    groups = tuple(
-        (index, replace(group, task=_task_on_host(group.task, predict, error)))
+    parts["groups"] = tuple(
+        (index, replace(group, task=_task_on_host(group.task, of_residual, error)))
         for index, group in problem.groups
     )
-    settings = replace(problem.settings, workers=1)
-    return replace(problem, groups=groups, model=predict, settings=settings), host
+    parts["settings"] = replace(problem.settings, workers=1)
+    return replace(problem, **parts), host
 
 
-def _task_on_host(task: Task, predict: Predict, error: Untraceable) -> Task:
-    if not isinstance(task.residual, ModelResidual) or task.jac == "jacrev":
+def _first(problem, residual):
+    """Parameters and data of the first problem."""
+    group, start = problem.groups[0][1], problem.start
+    lane = {name: values[0] for name, values in group.block(0, 1, 1).items()}
+    x0 = np.ones(problem.layout.n) if start.array is None else start.read(0, 1)[0]
+    return problem.layout.from_vector(x0), residual.join(lane, group.shared)
+
+
+def _task_on_host(task: Task, of_residual: dict[str, Any], error: Untraceable) -> Task:
+    if not isinstance(task.residual, (ModelResidual, FunResidual)) or task.jac == "jacrev":
         raise error
     jac = "2-point" if task.jac in ("jacfwd", "cs") else task.jac
-    return replace(task, residual=replace(task.residual, predict=predict), jac=jac)
+    return replace(task, residual=replace(task.residual, **of_residual), jac=jac)

@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from jaxlsq.problem.types import PyTreeDef
 
-__all__ = ["HostModel"]
+__all__ = ["HostModel", "HostResidual"]
 
 # Models by number, as long as something else refers to them.
 _MODELS: "weakref.WeakValueDictionary[int, HostModel]" = weakref.WeakValueDictionary()
@@ -32,10 +33,14 @@ _OF_PARAMETERS = (ArithmeticError, ValueError)
 
 
 class _Form(NamedTuple):
-    """Of one lane's arguments: their tree, their axes, and the result's points and type."""
+    """Of one lane's arguments: their tree, their axes, and the result's points and type.
+
+    Of the arguments so many are data; the others are parameters.
+    """
 
     tree: PyTreeDef
     axes: tuple[int, ...]
+    data: int
     points: int
     dtype: np.dtype
 
@@ -47,6 +52,8 @@ class HostModel:
     ----------
     model : callable
         ``model(x, *params) -> (m,)`` of NumPy arrays.
+    points : int, optional
+        m; where it is not given, that of the last axis of x.
 
     Attributes
     ----------
@@ -58,8 +65,8 @@ class HostModel:
         An error of arithmetic or of values, that some parameters may lead to and others not.
     """
 
-    def __init__(self, model: Callable[..., Any]) -> None:
-        self.model = model
+    def __init__(self, model: Callable[..., Any], points: int | None = None) -> None:
+        self.model, self.points = model, points
         self.together: bool | None = None
         self._begin()
 
@@ -71,19 +78,19 @@ class HostModel:
         _MODELS[self.number] = self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"model": self.model, "together": self.together}
+        return {"model": self.model, "points": self.points, "together": self.together}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._begin()
 
     def __call__(self, x: Any, *params: Any, **named: Any) -> jax.Array:
-        """The model's values (m,), for the last axis of x."""
+        """The model's values (m,)."""
         leaves, tree = jax.tree.flatten((x, params, named))
-        leaves = [jnp.asarray(leaf) for leaf in leaves]
-        points = max((leaf.shape[-1] for leaf in map(jnp.asarray, jax.tree.leaves(x))), default=1)
-        dtype = jnp.result_type(*map(jnp.asarray, jax.tree.leaves((params, named))))
-        form = _Form(tree, tuple(leaf.ndim for leaf in leaves), points, np.dtype(dtype))
+        leaves, data = [jnp.asarray(leaf) for leaf in leaves], len(jax.tree.leaves(x))
+        points = self.points or max(v.shape[-1] for v in leaves[:data] if v.ndim)
+        dtype = jnp.result_type(*leaves[data:])
+        form = _Form(tree, tuple(v.ndim for v in leaves), data, points, np.dtype(dtype))
         return jax.pure_callback(
             partial(_values, form),
             jax.ShapeDtypeStruct((points,), dtype),
@@ -180,6 +187,32 @@ class HostModel:
         return values
 
 
+@dataclass(frozen=True)
+class _DataFirst:
+    """``fun(params, data)`` with its arguments in the order of a model's."""
+
+    fun: Callable[..., Any]
+
+    def __call__(self, data, params):
+        return self.fun(params, data)
+
+
+@dataclass(frozen=True)
+class HostResidual:
+    """``fun(params, data) -> (m,)`` of a `HostModel`."""
+
+    model: HostModel
+
+    @classmethod
+    def of(cls, fun: Callable[..., Any], params: Any, data: Any) -> "HostResidual":
+        """From the function in Python, and arguments of one lane that tell how long it is."""
+        values = fun(*jax.tree.map(np.array, (params, data)))
+        return cls(HostModel(_DataFirst(fun), np.size(values)))
+
+    def __call__(self, params: Any, data: Any) -> jax.Array:
+        return self.model(data, params)
+
+
 class _Lanes:
     """The arguments of several lanes."""
 
@@ -199,11 +232,13 @@ class _Lanes:
         return np.broadcast_to(v, (*self.front, *own)).reshape(self.size, *own)
 
     def all(self):
-        """Those of all, that broadcast: lanes are the axes before the last one."""
+        """Those of all, that broadcast: lanes are the axes before the last one, of points."""
         given = []
-        for v, k in zip(self._leaves, self.form.axes, strict=True):
+        for number, (v, k) in enumerate(zip(self._leaves, self.form.axes, strict=True)):
             front = v.ndim - k
-            moved = np.moveaxis(v, range(front), range(k - 1, k - 1 + front)) if k else v[..., None]
+            if k == 0 or number >= self.form.data:
+                v, k = v[..., None], k + 1
+            moved = np.moveaxis(v, range(front), range(k - 1, k - 1 + front))
             given.append(moved.copy())  # a model may write to it
         return jax.tree.unflatten(self.form.tree, given)
 

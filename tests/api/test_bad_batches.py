@@ -246,7 +246,7 @@ BATCH = [
     ({"fun": lambda p, d: jnp.sum(residual(p, d))}, ValueError, r"fun must return a 1-D .*\(\)"),
     ({"fun": lambda p, d: residual(p, d)[None]}, ValueError, r"fun must return .*\(1, 20\).*ravel"),
     ({"fun": lambda p, d: residual(p, d) * 1j}, (TypeError, ValueError), "fun"),
-    ({"fun": lambda p, d: np.array(p[0]) - d}, TypeError, r"jax\.numpy"),
+    ({"fun": lambda p, d: np.array(p[0]) - d, "jac": "jacrev"}, TypeError, r"jax\.numpy"),
     ({"jac": lambda p, d: jnp.ones((2, 20))}, (TypeError, ValueError), "jac"),
     ({"jac": lambda p, d: jnp.ones((20, 3))}, (TypeError, ValueError), "jac"),
     ({"jac": lambda p, d: jnp.ones(20)}, (TypeError, ValueError, IndexError), "jac"),

@@ -162,9 +162,31 @@ def test_what_asks_for_jaxs_derivatives():
         fit(decides, X, Y, P0, jac="jacrev")
 
 
-def test_a_general_residual_must_still_be_traceable():
-    with pytest.raises(TypeError, match="decides with `if`"):
-        least_squares_batch(lambda p, y: decides(X, *p) - y, P0, Y)
+@pytest.mark.parametrize("model", [decides, together])
+def test_a_general_residual(model):
+    """Of vectors and of named parameters, with data of several kinds."""
+
+    def fun(p, data):
+        return model(X, *p) * data["scale"] - data["y"]
+
+    scale = RNG.uniform(0.5, 2.0, 40)
+    data = {"y": Y * scale[:, None], "scale": scale}
+    result = least_squares_batch(fun, P0, data)
+    expected = least_squares_batch(lambda p, d: traced(X, *p) * d["scale"] - d["y"], P0, data)
+    assert result.engine.startswith("Python, and XLA")
+    np.testing.assert_allclose(result.x, expected.x, rtol=1e-5)
+    np.testing.assert_allclose(result.cost, expected.cost, rtol=1e-9)
+    named = least_squares_batch(
+        lambda p, y: model(X, p["ab"][0], p["ab"][1], p["c"]) - y, {"ab": [1.5, 0.7], "c": 0.2}, Y
+    )
+    np.testing.assert_allclose(named.params["c"], fit(traced, X, Y, P0).x[:, 2], rtol=1e-5)
+
+
+def test_an_error_of_a_general_residual_comes_before_a_compile(compiles):
+    before = compiles()
+    with pytest.raises(KeyError, match="mine"):
+        least_squares_batch(lambda p, y: {}["mine"] if p[0] > 0 else y, P0, Y)
+    assert compiles() == before
 
 
 def test_a_model_can_be_pickled():
