@@ -1,7 +1,7 @@
 """A problem whose function only Python can call: the same with callbacks, and differences."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,14 +10,11 @@ from jaxlsq.problem.host_models import HostModel, HostResidual
 from jaxlsq.problem.task import Task
 from jaxlsq.tracing.untraceable import Untraceable
 
-if TYPE_CHECKING:
-    from jaxlsq.batch.run import Problem
-
 __all__ = ["on_host"]
 
 
-def on_host(problem: "Problem", error: Untraceable) -> tuple["Problem", HostModel]:
-    """A problem with its model, or its residual, as a `HostModel`, and that.
+def on_host(problem: Any, error: Untraceable) -> tuple[Any, HostModel]:
+    """A `jaxlsq.batch.run.Problem` with its model, or its residual, as a `HostModel`, and that.
 
     Raises
     ------
@@ -27,7 +24,10 @@ def on_host(problem: "Problem", error: Untraceable) -> tuple["Problem", HostMode
     Exception
         What a general residual raises, which is called once to see how long it is.
     """
-    model, residual = problem.model, problem.groups[0][1].task.residual
+    model, task = problem.model, problem.groups[0][1].task
+    residual = task.residual
+    if task.jac == "jacrev" or not isinstance(residual, (ModelResidual, FunResidual)):
+        raise error
     parts: dict[str, Any] = {}
     if isinstance(model, Predict) and model.differentiable:
         host = HostModel(model.model)
@@ -39,7 +39,7 @@ def on_host(problem: "Problem", error: Untraceable) -> tuple["Problem", HostMode
     else:
         raise error
     parts["groups"] = tuple(
-        (index, replace(group, task=_task_on_host(group.task, of_residual, error)))
+        (index, replace(group, task=_task_on_host(group.task, of_residual)))
         for index, group in problem.groups
     )
     parts["settings"] = replace(problem.settings, workers=1)
@@ -54,8 +54,6 @@ def _first(problem, residual):
     return problem.layout.from_vector(x0), residual.join(lane, group.shared)
 
 
-def _task_on_host(task: Task, of_residual: dict[str, Any], error: Untraceable) -> Task:
-    if not isinstance(task.residual, (ModelResidual, FunResidual)) or task.jac == "jacrev":
-        raise error
+def _task_on_host(task: Task, of_residual: dict[str, Any]) -> Task:
     jac = "2-point" if task.jac in ("jacfwd", "cs") else task.jac
     return replace(task, residual=replace(task.residual, **of_residual), jac=jac)
