@@ -56,4 +56,5 @@ def _first(problem, residual):
 
 def _task_on_host(task: Task, of_residual: dict[str, Any]) -> Task:
     jac = "2-point" if task.jac in ("jacfwd", "cs") else task.jac
-    return replace(task, residual=replace(task.residual, **of_residual), jac=jac)
+    residual: Any = task.residual
+    return replace(task, residual=replace(residual, **of_residual), jac=jac)
