@@ -9,7 +9,7 @@ number among its data, so that another model compiles nothing.
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -74,6 +74,10 @@ class HostModel:
         self.error: Exception | None = None
         self.of_parameters: Exception | None = None
         self._lock, self._turns, self._last, self._collects = threading.Lock(), 0, {}, False
+        self._number()
+
+    def _number(self):
+        """Take a new number; programs that have an old one get NaN, and come to their end."""
         self.number = next(_NUMBERS)
         _MODELS[self.number] = self
 
@@ -105,6 +109,10 @@ class HostModel:
         self._collects = True
         try:
             yield
+        except KeyboardInterrupt:  # a call may be under way, in a thread that ends with it
+            _MODELS.pop(self.number, None)
+            self._number()
+            raise
         finally:
             self._collects = False
         if self.error is not None:
@@ -112,18 +120,17 @@ class HostModel:
 
     # --- in Python ------------------------------------------------------------------
 
-    def values(self, form: _Form, leaves: Sequence[np.ndarray]) -> np.ndarray:
-        """The values of all lanes, whose axes are in front of each argument's own."""
-        lanes = _Lanes(form, leaves)
+    def values(self, lanes: "_Lanes") -> np.ndarray:
+        """The values of all lanes, (lanes, m)."""
         with self._lock, np.errstate(all="ignore"):
             try:
                 if self.error is None:
-                    return self._values(lanes).reshape(*lanes.front, form.points)
+                    return self._values(lanes)
             except Exception as error:  # the user's code, of which XLA would make another error
                 if not self._collects:
                     raise
                 self.error = error
-        return np.full((*lanes.front, form.points), np.nan, form.dtype)
+        return lanes.blank()
 
     def _values(self, lanes):
         if self.together is None:
@@ -158,15 +165,18 @@ class HostModel:
         else:
             values = values.copy()
             values[changed] = self._one_by_one(lanes, changed)
-        self._last[key] = lanes, values
+        if lanes.number == self.number:
+            self._last[key] = lanes, values
         while len(self._last) > MOST_FORMS:
             self._last.pop(next(iter(self._last)))
         return values
 
     def _one_by_one(self, lanes, chosen=None):
         chosen = range(lanes.size) if chosen is None else chosen
-        out = np.empty((len(chosen), lanes.form.points), lanes.form.dtype)
+        out = np.full((len(chosen), lanes.form.points), np.nan, lanes.form.dtype)
         for row, arguments in zip(out, lanes.each(chosen), strict=True):
+            if lanes.number != self.number:
+                break
             try:
                 values = self._call(*arguments)
                 if self.together is None and np.shape(values) not in ((), row.shape):
@@ -176,7 +186,6 @@ class HostModel:
                     )
                 row[...] = values
             except _OF_PARAMETERS as error:
-                row[...] = np.nan
                 self.of_parameters = self.of_parameters or error
         return out
 
@@ -216,8 +225,8 @@ class HostResidual:
 class _Lanes:
     """The arguments of several lanes."""
 
-    def __init__(self, form, leaves):
-        self.form = form
+    def __init__(self, form, number, leaves):
+        self.form, self.number = form, number
         fronts = [v.shape[: v.ndim - k] for v, k in zip(leaves, form.axes, strict=True)]
         self.front = np.broadcast_shapes(*fronts)
         self.size = int(np.prod(self.front))
@@ -230,6 +239,10 @@ class _Lanes:
         if all(size == 1 for size in front):
             return v.reshape(1, *own)
         return np.broadcast_to(v, (*self.front, *own)).reshape(self.size, *own)
+
+    def blank(self):
+        """Values that are not known."""
+        return np.full((self.size, self.form.points), np.nan, self.form.dtype)
 
     def all(self):
         """Those of all, that broadcast: lanes are the axes before the last one, of points."""
@@ -273,5 +286,7 @@ class _Lanes:
 
 def _values(form, number, *leaves):
     """What a program calls back."""
-    model = _MODELS[int(np.asarray(number).flat[0])]
-    return model.values(form, [np.asarray(leaf) for leaf in leaves])
+    number = int(np.asarray(number).flat[0])
+    lanes, model = _Lanes(form, number, [np.asarray(v) for v in leaves]), _MODELS.get(number)
+    values = lanes.blank() if model is None else model.values(lanes)
+    return values.reshape(*lanes.front, form.points)

@@ -1,15 +1,18 @@
 """Models that only Python can call: every option of `fit`, isolation of lanes, errors."""
 
+import _thread
 import ctypes
 import math
 import pickle
+import threading
+import time
 
 import jax
 import numpy as np
 import pytest
 import scipy.optimize
 
-from jaxlsq import Status, fit, least_squares_batch
+from jaxlsq import Interrupted, Status, fit, least_squares_batch
 from jaxlsq.problem.host_models import HostModel
 
 X = np.linspace(0.1, 4.0, 30)
@@ -138,6 +141,28 @@ def test_it_is_not_called_again_where_nothing_moves():
 def test_at_least_the_solution_of_scipy():
     for y, x in zip(Y[:5], fit(decides, X, Y[:5], P0).x, strict=True):
         np.testing.assert_allclose(x, scipy.optimize.curve_fit(decides, X, y, P0)[0], rtol=1e-5)
+
+
+def test_ctrl_c_ends_a_slow_model_and_it_can_be_fitted_again():
+    calls, pause = [], [0.01]
+
+    def slow(x, a, b, c):
+        calls.append(time.monotonic())
+        time.sleep(pause[0])
+        return decides(x, a, b, c)
+
+    timer = threading.Timer(2.0, _thread.interrupt_main)
+    timer.start()
+    with pytest.raises(Interrupted) as stopped:
+        fit(slow, X, np.tile(Y, (20, 1)), P0)
+    timer.join()
+    raised = time.monotonic()
+    pause[0] = 0.0
+    result = stopped.value.result
+    assert (result.status == Status.INTERRUPTED).all()
+    time.sleep(1.0)
+    assert not calls or calls[-1] < raised + 0.5
+    np.testing.assert_allclose(result.refit().x[:40], fit(traced, X, Y, P0).x, rtol=2e-5)
 
 
 # --- errors -----------------------------------------------------------------------------------
