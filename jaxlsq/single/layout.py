@@ -17,7 +17,15 @@ from jaxlsq.numerics.types import AnyArray
 from jaxlsq.problem.types import PyTreeDef
 from jaxlsq.tracing.settings import own_settings
 
-__all__ = ["Form", "StateLayout", "pack_options", "pack_state", "packed_start", "unpack_options"]
+__all__ = [
+    "Form",
+    "StateLayout",
+    "options_length",
+    "pack_options",
+    "pack_state",
+    "packed_start",
+    "unpack_options",
+]
 
 _SCALAR_OPTIONS = ("ftol", "xtol", "gtol", "max_nfev", "factor", "epsfcn")
 
@@ -81,6 +89,11 @@ def pack_options(options: Options, terms: Terms | None) -> np.ndarray:
     scalars = [float(getattr(options, name)) for name in _SCALAR_OPTIONS]
     bounds = () if terms is None else terms.bounds
     return np.concatenate([scalars, options.diag, *bounds])
+
+
+def options_length(form: Form) -> int:
+    """Of the vector of `pack_options`."""
+    return len(_SCALAR_OPTIONS) + form.n * (3 if form.bounded else 1)
 
 
 def unpack_options(vector: AnyArray, form: Form) -> tuple[Options, Bounds | None]:

@@ -29,6 +29,7 @@ from jaxlsq.numerics.state import Options, State
 from jaxlsq.single.layout import (
     Form,
     StateLayout,
+    options_length,
     pack_options,
     pack_state,
     packed_start,
@@ -164,7 +165,7 @@ def _machine_code(form: Form, target: Target) -> _Code:
 
 def _compile(form, target):
     n = form.n
-    state, given = packed_start(np.zeros(n), form), np.zeros(6 + n * (3 if form.bounded else 1))
+    state, given = packed_start(np.zeros(n), form), np.zeros(options_length(form))
     more = {
         _judged: (np.float64(0),),
         _taken_in: (np.zeros((n + 1, n + 1)), np.int32(0)),
