@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
@@ -16,6 +16,7 @@ _T = TypeVar("_T")
 
 # Presses that follow each other faster are one.
 QUIET_S = 0.15
+POLL_S = 0.05
 
 
 def answered(call: Callable[[], _T]) -> _T:
@@ -29,9 +30,14 @@ def answered(call: Callable[[], _T]) -> _T:
         with jax.enable_x64(wide):
             return call()
 
-    executor = ThreadPoolExecutor(1)
+    executor, before = ThreadPoolExecutor(1), Interruption.presses
     try:
-        return executor.submit(work).result()
+        future = executor.submit(work)
+        while wait([future], POLL_S).not_done:
+            # What a handler raises is lost where Python was collecting garbage.
+            if Interruption.presses > before:
+                raise KeyboardInterrupt
+        return future.result()
     finally:
         executor.shutdown(wait=False)
 
@@ -43,7 +49,14 @@ class Interruption:
     whatever raises KeyboardInterrupt on SIGINT only sets `asked`, but in a part that is
     `at_once`.  A handler of the caller's that does not raise goes on as it does.  Signals
     reach the main thread alone: in another one nothing is exchanged.
+
+    Attributes
+    ----------
+    presses : int
+        Of all of them so far.
     """
+
+    presses = 0
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -78,6 +91,7 @@ class Interruption:
             if self._previous is not None:
                 self._previous(number, frame)
         except KeyboardInterrupt:
+            Interruption.presses += 1
             self.ask()
             if self._at_once:
                 self._at_once = False
