@@ -1,11 +1,9 @@
 r"""Householder triangularization of a few columns of any length, in machine code.
 
-For a matrix A of columns :math:`a_k`, each step takes :math:`v = a_k + \operatorname{sign}(a_{kk})
-\lVert a_k \rVert e_k` and subtracts :math:`2 v v^T a_j / v^T v` from the columns after it, with
-what is left of them, below row k.  The rows that are done leave the columns, so that every sum
-runs over whole columns, a register of elements at a time.
-
-Source: G. H. Golub, C. F. Van Loan, "Matrix Computations", section 5.2.
+For a matrix A of columns :math:`a_k`, each step takes :math:`v = a_k / \operatorname{sign}(a_{kk})
+\lVert a_k \rVert + e_k`, as MINPACK's ``qrfac`` does, and subtracts :math:`v\, v^T a_j / v_k` from
+the columns after it, with what is left of them, below row k.  The rows that are done leave the
+columns, so that every sum runs over whole columns, a register of elements at a time.
 """
 
 import numpy as np
@@ -121,22 +119,28 @@ class _Writer:
         e, op, column = self.e, self.op, self._column(k)
         row = e.address("%out", "double", e.product(k, "%columns"))
         square = self._dot(column, column)
-        head = e.spread(e.scalar(column, "double", k), _REAL)
-        norm = op("sqrt", square)
-        signed = self.where(self.compare("lt", head, 0), op("neg", norm), norm)
-        reflected = op("add", head, signed)
-        e.put(self._first(op("neg", signed)), row, "double", k)
-        e.put(self._first(reflected), column, "double", k)
         blank = self.compare("eq", square, 0)
-        divisor = self.where(blank, self.one, op("mul", signed, reflected))
-        weight = self.where(blank, self.zero, op("div", self.one, divisor))
+        head, norm = e.spread(e.scalar(column, "double", k), _REAL), op("sqrt", square)
+        signed = self.where(self.compare("lt", head, 0), op("neg", norm), norm)
+        divisor = self.where(blank, self.one, signed)
+
+        def divide(i):
+            scaled = op("div", self._at(column, i), divisor)
+            e.store(scaled, e.address(column, "double", i), 8)
+
+        self._along(divide)
+        e.put(self._first(op("neg", signed)), row, "double", k)
+        scaled = e.spread(e.scalar(column, "double", k), _REAL)
+        pivot = op("add", scaled, self.where(blank, self.zero, self.one))
+        e.put(self._first(pivot), column, "double", k)
+        pivot = self.where(blank, self.one, pivot)
 
         def reflect(j):
             other = self._column(j)
-            scaled = op("mul", self._dot(column, other), weight)
+            weight = op("div", self._dot(column, other), pivot)
 
             def subtract(i):
-                new = op("sub", self._at(other, i), op("mul", scaled, self._at(column, i)))
+                new = op("sub", self._at(other, i), op("mul", weight, self._at(column, i)))
                 e.store(new, e.address(other, "double", i), 8)
 
             self._along(subtract)
