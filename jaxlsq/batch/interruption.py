@@ -30,12 +30,11 @@ def answered(call: Callable[[], _T]) -> _T:
         with jax.enable_x64(wide):
             return call()
 
-    executor, before = ThreadPoolExecutor(1), Interruption.presses
+    executor = ThreadPoolExecutor(1)
     try:
         future = executor.submit(work)
         while wait([future], POLL_S).not_done:
-            # What a handler raises is lost where Python was collecting garbage.
-            if Interruption.presses > before:
+            if Interruption.lost:
                 raise KeyboardInterrupt
         return future.result()
     finally:
@@ -52,11 +51,12 @@ class Interruption:
 
     Attributes
     ----------
-    presses : int
-        Of all of them so far.
+    lost : bool
+        Whether a part that is `at_once` has gone on after a press: what a handler raises while
+        Python collects garbage is lost.
     """
 
-    presses = 0
+    lost = False
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -91,10 +91,9 @@ class Interruption:
             if self._previous is not None:
                 self._previous(number, frame)
         except KeyboardInterrupt:
-            Interruption.presses += 1
             self.ask()
             if self._at_once:
-                self._at_once = False
+                self._at_once, Interruption.lost = False, True
                 raise
 
     @contextmanager
@@ -104,7 +103,7 @@ class Interruption:
         try:
             yield
         finally:
-            self._at_once = False
+            self._at_once = Interruption.lost = False
 
     def settle(self) -> None:
         """Wait for the last press of a row of them, which else would meet the caller's code."""
