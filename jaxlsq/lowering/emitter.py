@@ -171,6 +171,10 @@ class Emitter:
         """A value to memory."""
         self.do(f"store {self.vector(value.dtype)} {value.name}, ptr {pointer}, align {align}")
 
+    def first(self, value: Value) -> str:
+        """The number of the first lane, as a scalar operand."""
+        return self.named(f"extractelement {self.vector(value.dtype)} {value.name}, i64 0")
+
     def spread(self, scalar: str, dtype: Any) -> Value:
         """A scalar operand in all lanes."""
         kind, vector = type_name(dtype), self.vector(dtype)
@@ -262,3 +266,9 @@ class Emitter:
         """The text of the function, of which `signature` is ``result @name(arguments)``."""
         lines = [f"define {signature} {{", "entry:", *self._entry, *self._lines, "}"]
         return "\n".join(lines)
+
+    def module(self, signature: str, attributes: str) -> str:
+        """The text of a module with the function, which is marked with `attributes`."""
+        function = self.function(f"{signature} #0")
+        declared = sorted(self.declared.values())
+        return "\n".join([*declared, function, f"attributes #0 = {{ {attributes} }}"])

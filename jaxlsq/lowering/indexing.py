@@ -66,8 +66,7 @@ def _loaded(emitter, parts, first, size):
     begin = elementwise(emitter, "min", {}, [first, next(limits)], first.dtype)
     begin = elementwise(emitter, "max", {}, [begin, next(limits)], first.dtype)
     begin = elementwise(emitter, "convert_element_type", {}, [begin], np.int64)
-    place = emitter.named(f"extractelement {emitter.vector(np.int64)} {begin.name}, i64 0")
-    place = emitter.product(place, inner)
+    place = emitter.product(emitter.first(begin), inner)
     out = np.empty((size, *parts.shape[1:]), object)
     for k, index in enumerate(np.ndindex(*out.shape)):
         address = emitter.address(slot, vector, emitter.sum(place, k))

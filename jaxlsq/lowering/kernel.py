@@ -107,10 +107,7 @@ def kernel_text(kernel: Kernel, target: Target) -> str:
     """The module of LLVM IR."""
     writer = _Writer(kernel, target)
     writer.write()
-    emitter = writer.emitter
-    declared = sorted(emitter.declared.values())
-    function = emitter.function(f"{SIGNATURE} #0")
-    return "\n".join([*declared, function, f"attributes #0 = {{ {target.cpu_attributes} }}"])
+    return writer.emitter.module(SIGNATURE, target.cpu_attributes)
 
 
 class _Writer:
@@ -208,8 +205,9 @@ class _Writer:
                 for j, value in enumerate(results[one.source].ravel()):
                     if value.dtype == bool:
                         value = self.lowering.op("convert_element_type", value, dtype=np.int8)
-                    scalar = e.named(f"extractelement {e.vector(value.dtype)} {value.name}, i64 0")
-                    e.put(scalar, pointer, kind, e.sum(i, e.product("%points", j) if j else 0))
+                    e.put(
+                        e.first(value), pointer, kind, e.sum(i, e.product("%points", j) if j else 0)
+                    )
 
         e.repeat("0", "%points", at_point)
 

@@ -9,7 +9,7 @@ columns, so that every sum runs over whole columns, a register of elements at a 
 import numpy as np
 
 from jaxlsq.lowering.arrays import Lowering
-from jaxlsq.lowering.emitter import Emitter, Value
+from jaxlsq.lowering.emitter import Emitter
 from jaxlsq.lowering.target import Target
 
 __all__ = ["SIGNATURE", "reduction_text"]
@@ -32,17 +32,14 @@ def reduction_text(target: Target) -> str:
     """
     emitter = Emitter(target.width(_REAL))
     _Writer(emitter).write()
-    function = emitter.function(f"{SIGNATURE} #0")
-    declared = sorted(emitter.declared.values())
-    return "\n".join([*declared, function, f"attributes #0 = {{ {target.cpu_attributes} }}"])
+    return emitter.module(SIGNATURE, target.cpu_attributes)
 
 
 class _Writer:
     def __init__(self, emitter):
         self.e = emitter
-        self.op = Lowering(emitter).op
-        self.compare = Lowering(emitter).compare
-        self.where = Lowering(emitter).where
+        lowering = Lowering(emitter)
+        self.op, self.compare, self.where = lowering.op, lowering.compare, lowering.where
         self.zero, self.one = (emitter.constant(k, _REAL) for k in (0, 1))
 
     def write(self):
@@ -97,9 +94,6 @@ class _Writer:
 
         return self._gathered(more, "fmaximum", self.zero)
 
-    def _first(self, value: Value) -> str:
-        return self.e.named(f"extractelement {self.e.vector(value.dtype)} {value.name}, i64 0")
-
     # --- steps --------------------------------------------------------------------
 
     def _check(self, column, fine):
@@ -112,7 +106,7 @@ class _Writer:
             dtype=bool,
         )
         good = self.op("or", inside, self.compare("eq", most, 0), dtype=bool)
-        both = e.named(f"and i1 {self._first(good)}, {e.read(f'load i1, ptr {fine}')}")
+        both = e.named(f"and i1 {self.e.first(good)}, {e.read(f'load i1, ptr {fine}')}")
         e.do(f"store i1 {both}, ptr {fine}")
 
     def _eliminate(self, k):
@@ -129,10 +123,10 @@ class _Writer:
             e.store(scaled, e.address(column, "double", i), 8)
 
         self._along(divide)
-        e.put(self._first(op("neg", signed)), row, "double", k)
+        e.put(self.e.first(op("neg", signed)), row, "double", k)
         scaled = e.spread(e.scalar(column, "double", k), _REAL)
         pivot = op("add", scaled, self.where(blank, self.zero, self.one))
-        e.put(self._first(pivot), column, "double", k)
+        e.put(self.e.first(pivot), column, "double", k)
         pivot = self.where(blank, self.one, pivot)
 
         def reflect(j):

@@ -35,16 +35,12 @@ def routine_text(closed: Any, target: Target) -> str:
     results = Lowering(emitter).run(jaxpr, closed.consts, inputs)
     for k, values in enumerate(results):
         for i, value in enumerate(values.ravel()):
-            vector = emitter.vector(value.dtype)
-            scalar = emitter.named(f"extractelement {vector} {value.name}, i64 0")
-            emitter.put(scalar, f"%out{k}", type_name(value.dtype), i)
+            emitter.put(emitter.first(value), f"%out{k}", type_name(value.dtype), i)
     restore_mode(emitter, target.architecture, mode)
     emitter.do("ret void")
     names = [f"ptr %in{k}" for k in range(len(inputs))]
     names += [f"ptr %out{k}" for k in range(len(results))]
-    function = emitter.function(f"void @routine({', '.join(names)}) #0")
-    declared = sorted(emitter.declared.values())
-    return "\n".join([*declared, function, f"attributes #0 = {{ {target.cpu_attributes} }}"])
+    return emitter.module(f"void @routine({', '.join(names)})", target.cpu_attributes)
 
 
 def _read(emitter, pointer, aval):

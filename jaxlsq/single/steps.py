@@ -9,6 +9,7 @@ quarter of a second; XLA, where that can't be had, needs some twenty times as lo
 """
 
 import ctypes
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -61,7 +62,7 @@ class OwnSettings:
                 return function(*arguments)
 
 
-class Steps:
+class Steps(ABC):
     """A fit between two steps, and how to take one.
 
     Parameters
@@ -101,17 +102,17 @@ class Steps:
         """The whole, of NumPy arrays."""
         return self._layout.unpack(self._floats, self._integers)
 
+    @abstractmethod
     def judge(self, norm: float) -> None:
         """Take the norm of the residual at the trial."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take_in(self, jac: np.ndarray, f: np.ndarray, evaluations: int) -> None:
         """Take an (m, n) Jacobian and a residual, at an accepted trial."""
-        raise NotImplementedError
 
+    @abstractmethod
     def propose(self) -> None:
         """Find the next trial."""
-        raise NotImplementedError
 
 
 def steps_from(x0: np.ndarray, options: Options, terms: Terms | None) -> Steps:
@@ -203,7 +204,7 @@ class _MachineSteps(Steps):
         state = read[:2]
         self._judge = partial(code.judge, *read, norm, *state)
         self._take_in = partial(code.take_in, *read, triangle, evaluations, *state)
-        self.propose = partial(code.propose, *read, *state)
+        self._propose = partial(code.propose, *read, *state)
 
     def judge(self, norm):
         self._norm[0] = norm
@@ -217,6 +218,9 @@ class _MachineSteps(Steps):
             self._triangle[:] = reduced(jac, f)
         self._evaluations[0] = evaluations
         self._take_in()
+
+    def propose(self):
+        self._propose()
 
     def _prepare(self, m, n):
         """The memory in which columns of m numbers are reduced."""

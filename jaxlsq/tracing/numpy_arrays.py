@@ -8,7 +8,8 @@ name, or needs a number where there is none yet, raises as it does without.
 
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -73,18 +74,14 @@ def _results(value):
     return _wrapped(value)
 
 
+@cache
 def _ufunc(ufunc):
-    """JAX's function of the name of one of NumPy's or SciPy's."""
-    name = ufunc.__name__
-    places = ((np, jnp), (sys.modules.get("scipy.special"), jax.scipy.special))
-    for theirs, ours in places:
-        if getattr(theirs, name, None) is ufunc and hasattr(ours, name):
-            return getattr(ours, name)
-    for theirs, ours in places:  # one that goes by another name, as numpy.abs does
-        for other, value in vars(theirs).items() if theirs else ():
-            if value is ufunc and hasattr(ours, other):
-                return getattr(ours, other)
-    raise NoCounterpart(f"jax.numpy and jax.scipy.special have no {name}")
+    """JAX's function of a name of one of NumPy's or SciPy's, which may have several."""
+    for theirs, ours in ((np, jnp), (sys.modules.get("scipy.special"), jax.scipy.special)):
+        for name, value in vars(theirs).items() if theirs else ():
+            if value is ufunc and hasattr(ours, name):
+                return getattr(ours, name)
+    raise NoCounterpart(f"jax.numpy and jax.scipy.special have no {ufunc.__name__}")
 
 
 def _function(function):
@@ -171,21 +168,11 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     def __setitem__(self, index: Any, value: Any) -> None:
         self.value = self.value.at[_bare(index)].set(_bare(value))
 
-    def copy(self) -> "Array":
-        """Another one, to be written to."""
-        return Array(self.value)
-
     def __len__(self) -> int:
         return len(self.value)
 
     def __iter__(self) -> Any:
         return map(Array, iter(self.value))
-
-    def __matmul__(self, other: Any) -> Any:
-        return Array(jnp.matmul(self.value, _bare(other)))
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return Array(jnp.matmul(_bare(other), self.value))
 
     def __bool__(self) -> bool:
         return bool(self.value)
@@ -201,6 +188,3 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __index__(self) -> int:
         return self.value.__index__()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("what is being traced can't be pickled")
