@@ -8,8 +8,6 @@ word for is negative.  `SCIPY_MESSAGES` holds the texts that
 from enum import IntEnum
 from typing import Any
 
-import numpy as np
-
 __all__ = ["SUCCESS", "Status", "converged", "describe", "scipy_message"]
 
 
@@ -41,8 +39,8 @@ class Status(IntEnum):
 SUCCESS = frozenset({Status.FTOL, Status.XTOL, Status.FTOL_AND_XTOL, Status.GTOL})
 
 
-def converged(status: np.ndarray) -> np.ndarray:
-    """Which of an array of codes are of `SUCCESS`."""
+def converged(status: Any) -> Any:
+    """Which of an array of codes, of NumPy or JAX, are of `SUCCESS`."""
     return (status >= min(SUCCESS)) & (status <= max(SUCCESS))
 
 

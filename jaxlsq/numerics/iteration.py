@@ -26,7 +26,7 @@ from jaxlsq.numerics.state import Before, Options, State, Trial
 from jaxlsq.numerics.sweep import floor_of
 from jaxlsq.numerics.trust_region import reductions, resize
 from jaxlsq.numerics.types import AnyArray
-from jaxlsq.status import Status
+from jaxlsq.status import Status, converged
 
 __all__ = ["final_status", "judge", "propose", "relinearize", "turn"]
 
@@ -268,7 +268,7 @@ def final_status(state: State) -> jax.Array:
 
     One that converged where J is singular, or where its cost overflows, says so.
     """
-    success = (state.status >= Status.FTOL) & (state.status <= Status.GTOL)
+    success = converged(state.status)
     singular = success & (state.trial.rank <= least_rank(state.trial.rank.dtype, state.point.x))
     fnorm = state.point.fnorm
     # The cost of a float32 fit is kept in float64.

@@ -21,7 +21,7 @@ from jaxlsq.numerics.state import Options
 from jaxlsq.problem.losses import traced_loss
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.results.solution import LeastSquaresResult
-from jaxlsq.status import Status
+from jaxlsq.status import Status, converged
 from jaxlsq.tracing.cache import PROGRAMS, program_key
 from jaxlsq.tracing.compiler import POOL_OPTIONS
 from jaxlsq.tracing.concrete import are_concrete
@@ -253,7 +253,7 @@ def _result(form, functions, begin, x, counts):
     # Without a weak type, with which the next step of a loop would compile anew.
     counts = {name: count.astype(jnp.int32) for name, count in counts.items()}
     cost, status = 0.5 * sum_of(rows), counts["status"]
-    success = (status >= Status.FTOL) & (status <= Status.GTOL)
+    success = converged(status)
     status = jnp.where(success & ~jnp.isfinite(cost), jnp.int32(Status.NONFINITE_COST), status)
     return LeastSquaresResult(
         x=as_given(x),
