@@ -18,11 +18,12 @@ def fit(
     model: Callable[..., Any],
     xdata: PyTree,
     ydata: ArrayLike,
-    p0: ArrayLike | Mapping[str, ArrayLike] | Callable[..., Any],
+    p0: ArrayLike | Mapping[str, ArrayLike] | Callable[..., Any] | None = None,
     *,
     sigma: ArrayLike | None = None,
     absolute_sigma: bool = False,
     mask: ArrayLike | None = None,
+    axis: int | str = -1,
     nan_policy: str = "propagate",
     bounds: BoundsLike | None = None,
     fixed: Any = None,
@@ -60,10 +61,14 @@ def fit(
         The data, with any batch shape in front.  Anything with `shape`, `dtype` and slicing
         is read in blocks: NumPy, JAX, memmap, HDF5, zarr.  A list of arrays of different
         lengths is fitted in groups of similar length: model and guess see x and y with their
-        last values repeated, up to a third more points, which do not count.
-    p0 : (n,) or (..., n) array, dict of numbers or (...) arrays, or callable
+        last values repeated, up to a third more points, which do not count.  Such a list are
+        also a column that was grouped, ``groups["y"]``, and a column of arrays.
+    p0 : (n,) or (..., n) array, dict of numbers or (...) arrays, or callable, optional
         Starting parameters, shared or per data set.  A callable is ``guess(x, y)`` of one
-        data set, in jax.numpy, and returns an (n,) array or a dict of numbers.
+        data set, in jax.numpy, and returns an (n,) array or a dict of numbers.  What a dict
+        (or Series, DataFrame, Dataset) does not name is the model's own, and so is all if it is
+        not given: ``model.guess(x, y)`` if there is that, else the defaults of its arguments.
+        (What the model takes by keyword alone is no parameter unless `p0` names it.)
     sigma : array_like, optional
         Standard deviations of the data; broadcasts to `ydata`.  Or their covariance, (m, m) or
         (..., m, m); where (m, m) is also the shape of `ydata`, a shared one is (1, m, m).
@@ -72,12 +77,17 @@ def fit(
         the reduced chi-squared is one.  Counts need neither: their variance is their mean.
     mask : bool array_like, optional
         True for points that count; broadcasts to `ydata`.
+    axis : int or str
+        The axis of `ydata` along which its points lie, or its dim: 0 for images one after the
+        other and for a table with a data set in each column.  It is that axis, too, of xdata,
+        sigma, mask and f_scale where they have as many axes as `ydata` and broadcast to it.
     nan_policy : {'propagate', 'omit', 'raise'}
         What a NaN in `ydata` does: end its fit with NONFINITE_DATA; count as masked; raise.
     bounds : 2-tuple or dict, optional
         ``(lower, upper)``, each a number, (n,) or (..., n); or, by name, ``{name: (lower,
         upper)}`` with numbers or (...) arrays for some of the parameters.  May be infinite,
-        or equal, which fixes a parameter.
+        or equal, which fixes a parameter.  If the model has a dict `bounds`, it is that for
+        parameters that are not named.
     fixed : bool array_like, names, or dict, optional
         Parameters that stay at `p0`: (n,) or (..., n); the names of some; or ``{name: bool or
         (...) array}``.
@@ -162,6 +172,7 @@ def fit(
             sigma=sigma,
             absolute_sigma=absolute_sigma,
             mask=mask,
+            axis=axis,
             nan_policy=nan_policy,
             bounds=bounds,
             fixed=fixed,

@@ -26,6 +26,7 @@ class Answers:
     groups: tuple[tuple[np.ndarray, Group], ...]
     batch: Batch
     layout: Layout
+    names: tuple[str, ...]
     lengths: np.ndarray | None
     model: Callable[..., Any] | None
     places: Callable[..., Any] | None
@@ -114,9 +115,10 @@ class Answers:
         return single._gather(lambda group, x: group.in_type_of(x).variation(x), x)
 
     def derived(
-        self, x: np.ndarray, cov: np.ndarray, function: Callable[..., Any]
+        self, x: np.ndarray, cov: np.ndarray, function: Callable[..., Any] | None
     ) -> tuple[PyTree, PyTree]:
         """Values of a function of the parameters, and their standard errors, as it returns them."""
+        function = function or self._models_own()
         example = self.layout.unpack(np.zeros(self.layout.n))
         tree = jax.eval_shape(function, example)
         layout = Layout.of(jax.tree.map(lambda s: np.zeros(s.shape), tree))
@@ -134,6 +136,17 @@ class Answers:
             of = evaluate(values, self.layout, places)
             out.append(single._gather(lambda g, at, of=of: g.in_type_of(at).map(of, at), at))
         return tuple(layout.unpack(values) for values in out)
+
+    def _models_own(self):
+        """The model's own `derived`, of its parameters by name."""
+        own = getattr(getattr(self.model, "model", None), "derived", None)
+        if own is None:
+            raise TypeError("derived needs a function: the model has no `derived` of its own.")
+
+        def function(params):
+            return own(dict(zip(self.names, jax.tree.leaves(tuple(params)), strict=True)))
+
+        return own if self.layout.keys else function
 
 
 def _with_cov(x, cov):

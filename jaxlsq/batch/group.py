@@ -133,8 +133,8 @@ class Group:
         Parameters
         ----------
         begin : (start, guess)
-            ``start(first, last) -> (k, n)``, and ``guess(lane, shared) -> (n,)``, where `start`
-            is None or not finite; either may be None.
+            ``start(first, last) -> (k, n)``, and ``guess(lane, shared) -> (n,)`` for what `start`
+            has not, or not finite; either may be None.
         options : Options
         spread : MultiStart
             The starts of each problem.
@@ -191,7 +191,7 @@ class Group:
         if not guess or np.all(np.isfinite(given)):
             return given
         guessed = guess(block)[: ends[1] - ends[0]]
-        return np.where(np.all(np.isfinite(given), axis=-1, keepdims=True), given, guessed)
+        return np.where(np.isfinite(given), given, guessed)
 
     def _block_size(self, workers, starts):
         bytes_each = sum(int(np.prod(s.tail)) * s.dtype.itemsize for s in self.lanes.values())

@@ -125,7 +125,8 @@ class Keeper:
             array = inside  # of a DataArray in memory
         small = np.prod(array.shape) * np.dtype(array.dtype).itemsize <= COPIED_BYTES
         if isinstance(array, View):
-            inner = self.source(name, Source(array.array, source.batch, source.dtype))
+            batch = tuple(array.array.shape[: len(source.batch)])
+            inner = self.source(name, Source(array.array, batch, source.dtype))
             if not isinstance(inner, Recorded):
                 return replace(source, array=replace(array, array=inner.array))
             self.watched.pop()

@@ -51,6 +51,7 @@ def _first(problem, residual):
     group, start = problem.groups[0][1], problem.start
     lane = {name: values[0] for name, values in group.block(0, 1, 1).items()}
     x0 = np.ones(problem.layout.n) if start.array is None else start.read(0, 1)[0]
+    x0 = np.where(np.isnan(x0), 1.0, x0)  # what is guessed
     return problem.layout.from_vector(x0), residual.join(lane, group.shared)
 
 

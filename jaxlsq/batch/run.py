@@ -18,6 +18,7 @@ from jaxlsq.lowering.engine import XLA
 from jaxlsq.numerics.loss import POISSON, Loss
 from jaxlsq.problem.bounds import check_box
 from jaxlsq.problem.fit_data import FitData
+from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.multistart import MultiStart
 from jaxlsq.problem.parameters import Layout
@@ -59,6 +60,8 @@ class Problem(Answers):
     places : Callable
         ``places(lane, shared) -> x``, the data's own.
     limits : Limits, optional
+    labels : Labels, optional
+        Of the batch's axes.
     watched : tuple, optional
         What a result reads and was not copied, each with a method `check`; None before anything
         was.
@@ -76,6 +79,7 @@ class Problem(Answers):
     model: Callable[..., Any] | None = None
     places: Callable[..., Any] | None = None
     limits: Limits | None = None
+    labels: Labels | None = None
     watched: tuple[Any, ...] | None = None
 
     @classmethod
@@ -94,6 +98,7 @@ class Problem(Answers):
             model=data.predict,
             places=data.first.x,
             limits=data.limits,
+            labels=data.labels,
         )
 
     @property
@@ -197,7 +202,7 @@ class Problem(Answers):
         limits = self.limits and self.limits.take(some)
         x = polish.continued(arrays, given, some)
         if limits and given is not None:  # what is fixed, as it was given
-            x = np.where(limits.fixed, given[some], x)
+            x = np.where(limits.fixed & np.isfinite(given[some]), given[some], x)
         begin = (lambda first, last: x[first:last]), self.start.guess
         options, spread = self._options(wide.dtype, True), MultiStart.of(1, n, self.batch)
         control = replace(control, report=None)
@@ -258,6 +263,7 @@ class Problem(Answers):
             of_counts=self.loss is POISSON,
             absolute_sigma=self.absolute_sigma,
             engine=engine,
+            labels=self.labels,
         )
 
     # --- for results -------------------------------------------------------------
@@ -288,6 +294,7 @@ class Problem(Answers):
             lengths=lengths,
             settings=settings,
             limits=self.limits and self.limits.take(index),
+            labels=None,
         )
 
     def changed_settings(self, changes: dict[str, Any]) -> Settings:

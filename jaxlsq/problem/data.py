@@ -1,7 +1,7 @@
 """Data of `fit`: the arrays of problems of one shape, their starts, and lists of arrays."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import jax
@@ -192,7 +192,9 @@ class _Guess:
         return packed.astype(y.dtype)
 
 
-def guessed_start(p0: Callable[..., Any], pieces: Pieces, policy: Policy) -> Start:
+def guessed_start(
+    p0: Callable[..., Any], pieces: Pieces, policy: Policy, given: Start | None = None
+) -> Start:
     """`Start` of a guess, with parameters as it returns them.
 
     Parameters
@@ -202,6 +204,8 @@ def guessed_start(p0: Callable[..., Any], pieces: Pieces, policy: Policy) -> Sta
     pieces : Pieces
         Of any of the problems: a guess is asked what it returns for their shapes.
     policy : Policy
+    given : Start, optional
+        Of which the guess replaces what is NaN; it must be one of the same names.
     """
     wide = pieces.dtype == np.float64
     lane = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in pieces.lanes.items()}
@@ -221,6 +225,13 @@ def guessed_start(p0: Callable[..., Any], pieces: Pieces, policy: Policy) -> Sta
     else:
         example = np.zeros(shapes.shape)
     layout = Layout.as_given(example)
+    if given is not None:
+        if set(layout.keys) != set(given.layout.keys):
+            raise TypeError(
+                f"p0 and the model are of the parameters {given.layout.names}, and the model's "
+                f"guess is of {layout.names}."
+            )
+        return replace(given, guess=_Guess(p0, given.layout, pieces.x, policy))
     return Start(layout, None, _Guess(p0, layout, pieces.x, policy))
 
 

@@ -61,6 +61,8 @@ class Dims:
 
     def of_parameters(self, value: Any, name: str) -> Any:
         """Values for each parameter: the batch's axes in order, then one that ydata has not."""
+        if hasattr(value, "data_vars"):  # a Dataset
+            value = {str(key): one for key, one in value.data_vars.items()}
         if isinstance(value, dict):
             return {key: self._of_one(v, f"{name}[{key!r}]") for key, v in value.items()}
         own = self._names_of(value)

@@ -9,16 +9,20 @@ import jax
 import numpy as np
 
 from jaxlsq.numerics.loss import POISSON, Loss
+from jaxlsq.problem.axis import axis_of, points_last
 from jaxlsq.problem.checks import check_callable, check_method
 from jaxlsq.problem.data import Pieces, check_counts, guessed_start
 from jaxlsq.problem.dims import Dims
 from jaxlsq.problem.functions import Policy, Predict
 from jaxlsq.problem.given import parts_of, start_again, trial_values, ydata_of
+from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.losses import check_weights, loss_of
+from jaxlsq.problem.model_values import begin_of, bounds_of
 from jaxlsq.problem.names import check_count, check_order, names_of
 from jaxlsq.problem.sources import check_open
 from jaxlsq.problem.starts import Start, as_start
+from jaxlsq.problem.tables import as_lists
 from jaxlsq.problem.task import Task
 from jaxlsq.problem.types import Batch, BoundsLike, PyTree
 from jaxlsq.tracing.concrete import check_concrete
@@ -46,6 +50,7 @@ class FitArguments:
     loss: Any  # as given, and of `checked` arguments a `Loss` or None
     f_scale: Any
     jac: str | Callable[..., Any]
+    axis: Any = -1
 
     def checked(self) -> Self:
         """The same without what has no meaning, and with the `loss` that is meant."""
@@ -60,6 +65,26 @@ class FitArguments:
         check_weights(loss, self.sigma, self.absolute_sigma, self.f_scale)
         check_open(self.ydata, "ydata")
         return replace(self, loss=loss)
+
+    def listed(self) -> Self:
+        """The same with lists of arrays for groups of a table, and for columns of arrays."""
+        names = ("xdata", "ydata", "sigma", "mask")
+        return replace(self, **{name: as_lists(getattr(self, name), name) for name in names})
+
+    def arranged(self, axis: int) -> Self:
+        """The same with the points along the last axis, and not along another."""
+        like = tuple(np.shape(self.ydata)) if axis >= 0 else ()
+        if axis in (-1, len(like) - 1):
+            return self
+
+        def moved(name):
+            return jax.tree.map(
+                lambda leaf: points_last(leaf, axis, name, like), getattr(self, name)
+            )
+
+        names = ("xdata", "sigma", "mask", "f_scale")
+        parts = {name: moved(name) for name in names}
+        return replace(self, **parts, ydata=points_last(self.ydata, axis, "ydata"))
 
     def aligned(self) -> Self:
         """The same by position: where ydata's dims have names, by its axes."""
@@ -98,6 +123,8 @@ class FitData:
     jac, loss
         As `jaxlsq.problem.task.Task` has them.
     absolute_sigma : bool
+    labels : Labels or None
+        Of the batch's axes, where the data have some.
     """
 
     parts: list[tuple[np.ndarray, Pieces]]
@@ -111,6 +138,7 @@ class FitData:
     jac: str | Callable[..., Any]
     loss: Loss | None
     absolute_sigma: bool
+    labels: Labels | None
 
     @property
     def first(self) -> Pieces:
@@ -145,18 +173,23 @@ def read(arguments: FitArguments) -> FitData:
         For improper input; nothing has been compiled.
     """
     a = arguments.checked()
+    raw, a = a.ydata, a.listed()
+    axis = axis_of(a.axis, a.ydata)
+    labels, a = Labels.of(raw, axis), a.arranged(axis)
     lists = isinstance(a.ydata, (list, tuple))
     a = a.aligned()
     ydata, batch = ydata_of(a.ydata)
-    start = None if callable(a.p0) else as_start(a.p0, batch)
-    trial = partial(trial_values, a.model, a.expand, start or a.p0)
+    begin = begin_of(a.expand or a.model, a.p0)
+    given = None if begin.p0 is None else as_start(begin.p0, batch)
+    trial = partial(trial_values, a.model, a.expand, given or begin.guess)
     parts, policy = parts_of(a.xdata, (ydata, lists), (a.sigma, a.mask), a.nan_policy, trial)
     if a.loss is POISSON:
         check_counts(parts)
     ragged = isinstance(ydata, list)
     parts = [_pieces(part, a, None if ragged else batch, policy) for part in parts]
-    if start is None:
-        start = guessed_start(a.p0, parts[0][1], policy)
+    start: Any = given
+    if begin.guess is not None:
+        start = guessed_start(begin.guess, parts[0][1], policy, given)
     predict = _predict(a.model, a.expand, start.layout, a.jac)
     given = predict.by_name or a.expand is not None
     names = (None if given else names_of(a.model, start.layout.n)) or start.layout.names
@@ -167,11 +200,12 @@ def read(arguments: FitArguments) -> FitData:
         policy=policy,
         start=start,
         names=names,
-        limits=Limits.of(a.bounds, a.fixed, start, names, batch),
+        limits=Limits.of(bounds_of(a.model, a.bounds), a.fixed, start, names, batch),
         predict=predict,
         jac=a.jac,
         loss=a.loss,
         absolute_sigma=a.absolute_sigma or a.loss is POISSON,
+        labels=labels,
     )
 
 

@@ -5,18 +5,27 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-__all__ = ["check_count", "check_order", "in_order", "names_of", "unknown_name"]
+__all__ = [
+    "POSITIONAL",
+    "check_count",
+    "check_order",
+    "in_order",
+    "names_of",
+    "parameters_of",
+    "unknown_name",
+]
 
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+# Kinds of parameters that are those of a fit; what comes by keyword alone is an option.
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def _parameters(model):
+def parameters_of(model: Callable[..., Any]) -> list[inspect.Parameter] | None:
     """A model's parameters after x, or None where it does not say."""
     try:
         found = list(inspect.signature(model).parameters.values())
     except (TypeError, ValueError):  # some callables have no signature
         return None
-    if found and found[0].kind in _POSITIONAL:
+    if found and found[0].kind in POSITIONAL:
         return found[1:]
     return found
 
@@ -26,8 +35,8 @@ def names_of(model: Callable[..., Any], n: int) -> tuple[str, ...] | None:
 
     It has none for as many if it takes any number of them, or if more have no default.
     """
-    found = _parameters(model) or []
-    positional = [p for p in found if p.kind in _POSITIONAL]
+    found = parameters_of(model) or []
+    positional = [p for p in found if p.kind in POSITIONAL]
     needed = sum(p.default is p.empty for p in positional)
     return tuple(p.name for p in positional[:n]) if needed <= n <= len(positional) else None
 
@@ -46,10 +55,10 @@ def check_count(
     what : str
         What has them, for messages.
     """
-    found = _parameters(model)
+    found = parameters_of(model)
     if found is None:
         return
-    positional = [p for p in found if p.kind in _POSITIONAL]
+    positional = [p for p in found if p.kind in POSITIONAL]
     if keys:
         _check_names(found, keys, what)
         return
@@ -69,7 +78,7 @@ def check_count(
 
 
 def _check_names(found, keys, what):
-    named = [p for p in found if p.kind in (*_POSITIONAL[1:], inspect.Parameter.KEYWORD_ONLY)]
+    named = [p for p in found if p.kind in (*POSITIONAL[1:], inspect.Parameter.KEYWORD_ONLY)]
     names = [p.name for p in named]
     missing = [p.name for p in named if p.default is p.empty and p.name not in keys]
     surplus = [key for key in keys if key not in names]
@@ -98,7 +107,7 @@ def check_order(
     if not keys or not callable(jac):
         return
     for function, name in ((model, "model"), (jac, "jac")):
-        order = tuple(p.name for p in _parameters(function) or () if p.name in keys)
+        order = tuple(p.name for p in parameters_of(function) or () if p.name in keys)
         if len(order) == len(keys) and order != tuple(keys):
             raise ValueError(
                 f"p0 has its parameters in the order {tuple(keys)}, {name} takes {order}: in which "

@@ -48,8 +48,10 @@ class Evaluator(Protocol):
         """Their standard errors."""
         ...
 
-    def derived(self, x: np.ndarray, cov: np.ndarray, function: Callable) -> tuple[Any, Any]:
-        """Values of a function of the parameters, and their standard errors."""
+    def derived(
+        self, x: np.ndarray, cov: np.ndarray, function: Callable[..., Any] | None
+    ) -> tuple[Any, Any]:
+        """Values of a function of the parameters, or the model's own, and their errors."""
         ...
 
     def data_of_one(self) -> tuple[Any, np.ndarray, np.ndarray | None, np.ndarray]:

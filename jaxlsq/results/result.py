@@ -1,18 +1,20 @@
 """What a batch of fits returns."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.types import Batch, PyTree
 from jaxlsq.results import report, storage
 from jaxlsq.results.evaluator import Evaluator
 from jaxlsq.results.interrupted import Interrupted
+from jaxlsq.results.kept import Kept
 from jaxlsq.results.plot import Plots
 from jaxlsq.results.uncertainty import Uncertainty
 from jaxlsq.status import Status, converged, describe
@@ -24,7 +26,7 @@ SAME_COST = 1e-4
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class FitResult(Plots, Uncertainty):
+class FitResult(Plots, Uncertainty, Kept):
     r"""The fits of a batch; every array has the batch's shape in front.
 
     Attributes
@@ -58,6 +60,8 @@ class FitResult(Plots, Uncertainty):
         Whether `cov` is not scaled by the reduced chi-squared.
     engine : str
         What did the work: 'compiled lanes', or 'XLA' and why not those.
+    labels : Labels or None
+        What the axes of the batch are called, where the data said so.
     """
 
     x: np.ndarray
@@ -78,6 +82,7 @@ class FitResult(Plots, Uncertainty):
     absolute_sigma: bool = False
     engine: str = ""
     inverse: np.ndarray | None = None  # `inverse_gram`, where it is known
+    labels: Labels | None = None
 
     # --- reading -----------------------------------------------------------------
 
@@ -139,7 +144,8 @@ class FitResult(Plots, Uncertainty):
         if known is not None:
             known = known.reshape(self.status.size, *known.shape[-2:])[places]
         arrays = {k: np.asarray(v) for k, v in arrays.items()}
-        return replace(self, **arrays, problem=problem, inverse=known)
+        labels = self.labels and self.labels.take(places)
+        return replace(self, **arrays, problem=problem, inverse=known, labels=labels)
 
     def _flat(self, name):
         """An array with one axis for the batch."""
@@ -266,53 +272,7 @@ class FitResult(Plots, Uncertainty):
         self.problem.check()
         return self.problem
 
-    # --- keeping -----------------------------------------------------------------
-
-    def to_dict(self) -> dict[str, np.ndarray]:
-        """Parameters by name (with ``_param`` where that is taken), and the other arrays."""
-        columns = dict(zip(self.names, np.moveaxis(self.x, -1, 0), strict=True))
-        per_fit = [name for name in storage.ARRAYS[1:] if getattr(self, name).shape == self.shape]
-        rest = {name: getattr(self, name) for name in (*per_fit, "success")}
-        columns = {f"{k}_param" if k in rest else k: v for k, v in columns.items()}
-        return columns | rest
-
-    def save(self, path: Any) -> None:
-        """Write everything but the data to an ``.npz`` file.
-
-        Parameters that are neither an array nor a dict of arrays are read back as an array.
-
-        Parameters
-        ----------
-        path : str, path or file object
-            A file that is there is replaced when all is written.
-        """
-        storage.written(self, path)
-
-    @classmethod
-    def load(cls, path: Any) -> Self:
-        """Read what `save` wrote; the result has its `cov`, and no data for `refit`, say.
-
-        Raises
-        ------
-        ValueError
-            For a file that `save` of this version did not write, or that is damaged.
-        """
-        return cls(**storage.read(path))
-
-    @classmethod
-    def concat(cls, results: Iterable["FitResult"]) -> Self:
-        """One result from several with the same parameters, along the first axis.
-
-        It has their `cov`, and not their data.
-        """
-        return cls(**storage.joined(list(results)))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For pickles and other processes: everything but the data, as `save` writes it."""
-        return storage.portable(self)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(storage.restored(state))
+    # --- copying ---------------------------------------------------------------------
 
     def __copy__(self) -> "FitResult":
         return replace(self)

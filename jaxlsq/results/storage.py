@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxlsq.problem.labels import Coord, Labels
 from jaxlsq.problem.parameters import Layout
 
 __all__ = ["ARRAYS", "joined", "portable", "read", "restored", "written"]
@@ -68,6 +69,8 @@ def written(result: Any, target: Any) -> None:
     shapes = json.dumps(_shapes(values["layout"]))
     arrays |= {"engine": np.array(result.engine), "names": np.array(result.names)}
     arrays |= {"shapes": shapes, "version": VERSION}
+    if result.labels is not None:
+        arrays |= _labels_written(result.labels.grid())
     if hasattr(target, "write"):
         np.savez(target, **arrays)
         return
@@ -83,6 +86,34 @@ def written(result: Any, target: Any) -> None:
         with suppress(FileNotFoundError):
             os.unlink(beside)
         raise
+
+
+def _labels_written(labels):
+    """Arrays by name; what NumPy has no type for becomes text."""
+    coords = [[name, one.dims, _texts(one.attrs)] for name, one in labels.coords.items()]
+    out: dict[str, Any] = {"labels": json.dumps([labels.dims, coords])}
+    for number, one in enumerate(labels.coords.values()):
+        values = np.asarray(one.values)
+        out[f"label.{number}"] = values.astype(str) if values.dtype == object else values
+    return out
+
+
+def _texts(attrs):
+    return {
+        str(key): value if isinstance(value, str) else str(value) for key, value in attrs.items()
+    }
+
+
+def _labels_read(arrays, batch):
+    """`Labels` as they were written, or None."""
+    if "labels" not in arrays:
+        return None
+    dims, coords = json.loads(str(arrays["labels"]))
+    read = {
+        name: Coord(tuple(of), arrays[f"label.{number}"], attrs)
+        for number, (name, of, attrs) in enumerate(coords)
+    }
+    return Labels(tuple(dims), batch, read)
 
 
 def _shapes(places):
@@ -122,7 +153,7 @@ def read(source: Any) -> dict[str, Any]:
         raise _unreadable(name, f"its format is {arrays['version']}, and this one's {VERSION}")
     try:
         return _fields(arrays)
-    except (ValueError, TypeError, json.JSONDecodeError) as error:
+    except (ValueError, TypeError, KeyError, json.JSONDecodeError) as error:
         raise _unreadable(name, str(error)) from error
 
 
@@ -154,7 +185,8 @@ def _fields(arrays):
             for (key, shape), first, last in zip(shapes, ends[:-1], ends[1:], strict=True)
         }
     flags = {name: bool(arrays[name]) for name in _FLAGS}
-    return values | flags | {"names": names, "layout": _layout(places)}
+    labels = _labels_read(arrays, batch)
+    return values | flags | {"names": names, "layout": _layout(places), "labels": labels}
 
 
 def _with_suffix(path):
@@ -193,7 +225,7 @@ def joined(results: Sequence[Any]) -> dict[str, Any]:
     known = all(inverse is not None for inverse in inverses)
     values["inverse"] = np.concatenate(inverses) if known else None
     same = {name: getattr(first, name) for name in ("names", "layout", *_FLAGS)}
-    return values | same
+    return values | same | {"labels": Labels.joined([result.labels for result in results])}
 
 
 def _kind(result):

@@ -180,14 +180,15 @@ class Uncertainty:
         """
         return self._with_data("band").band(self.x, self.cov, x)
 
-    def derived(self, function: Callable[..., Any]) -> tuple[PyTree, PyTree]:
+    def derived(self, function: Callable[..., Any] | None = None) -> tuple[PyTree, PyTree]:
         r"""What follows from the parameters, and its standard errors by the delta method.
 
         Parameters
         ----------
-        function : callable
+        function : callable, optional
             ``function(params)``, in jax.numpy, of one fit's parameters as `params` has them; it
-            returns an array or a pytree of arrays.  `expand` of `fit` is one.
+            returns an array or a pytree of arrays.  `expand` of `fit` is one.  If it is not
+            given, ``model.derived(params)``, with the parameters as a dict.
 
         Returns
         -------

@@ -1,0 +1,88 @@
+"""What a model says of its own parameters: starting values, a guess, bounds."""
+
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxlsq.problem.containers import by_name
+from jaxlsq.problem.names import POSITIONAL, parameters_of
+from jaxlsq.problem.types import BoundsLike
+
+__all__ = ["Begin", "begin_of", "bounds_of"]
+
+
+class Begin(NamedTuple):
+    """Where fits begin.
+
+    `p0` are numbers, NaN for what is guessed, or None where all is; `guess` is a function of
+    ``(x, y)``, or None where nothing is.
+    """
+
+    p0: Any
+    guess: Any
+
+
+def begin_of(model: Callable[..., Any], p0: Any) -> Begin:
+    """Starting values as the caller gave them, and the model's own in the place of others.
+
+    Parameters
+    ----------
+    model : callable
+        Its own are ``model.guess(x, y)``, if it has that, or else the defaults of its arguments.
+    p0 : None, callable, dict or array_like
+        None for the model's own; a dict for some by name.
+
+    Raises
+    ------
+    TypeError
+        If p0 is None and the model has no guess and not a default for each.
+    """
+    if callable(p0):
+        return Begin(None, p0)
+    guess = getattr(model, "guess", None)
+    if p0 is None:
+        return Begin(None, guess) if guess is not None else Begin(_defaults(model), None)
+    p0 = by_name(p0)
+    if not isinstance(p0, dict):
+        return Begin(p0, None)
+    own = _own(model)
+    missing = [name for name in own if name not in p0]
+    if not missing or guess is None:
+        given = {name: own[name] for name in missing if own[name] is not None}
+        return Begin(p0 | given if p0 or not missing else p0, None)
+    return Begin(p0 | dict.fromkeys(missing, np.nan), guess)
+
+
+def bounds_of(model: Callable[..., Any], bounds: BoundsLike) -> BoundsLike:
+    """Bounds as the caller gave them, and the model's own for parameters that they don't name."""
+    own = getattr(model, "bounds", None)
+    if not isinstance(own, dict) or not own:
+        return bounds
+    if bounds is None:
+        return dict(own)
+    return own | bounds if isinstance(bounds, dict) else bounds
+
+
+def _own(model):
+    """The model's parameters by name, and their defaults that are numbers, or None."""
+    found = [p for p in parameters_of(model) or () if p.kind in POSITIONAL]
+    return {p.name: p.default if _is_number(p.default) else None for p in found}
+
+
+def _defaults(model):
+    """The defaults of all parameters."""
+    own = _own(model)
+    without = [name for name, value in own.items() if value is None]
+    if without or not own:
+        lacks = f"has no default for {without}" if own else "does not name its parameters"
+        raise TypeError(
+            f"p0 is None, and the model {lacks}; pass one starting value per parameter, for "
+            "example [1.0, 1.0]."
+        )
+    return np.array(list(own.values()), float)
+
+
+def _is_number(value):
+    return isinstance(value, (Real, np.number)) and not isinstance(value, (bool, np.bool))

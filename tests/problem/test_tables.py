@@ -1,0 +1,218 @@
+"""Data sets in tables: groups of a column, columns of arrays, starts by name."""
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import xarray as xr
+
+from jaxlsq import fit
+
+T = np.linspace(0.0, 4.0, 40)
+RNG = np.random.default_rng(1)
+COUNT = 300
+K = RNG.uniform(0.5, 2.0, COUNT)
+LONG = pd.DataFrame(
+    {
+        "well": np.repeat(RNG.permutation(COUNT), T.size),
+        "t": np.tile(T, COUNT),
+        "y": (2.5 * np.exp(-K[:, None] * T) + 0.01 * RNG.normal(size=(COUNT, T.size))).ravel(),
+    }
+)
+LONG = LONG[RNG.uniform(size=len(LONG)) > RNG.uniform(0.0, 0.6, COUNT).repeat(T.size)]
+LONG = LONG.sample(frac=1.0, random_state=3)
+
+
+def decay(t, a, k=1.0):
+    return a * jnp.exp(-k * t)
+
+
+@pytest.fixture(scope="module")
+def by_well():
+    wells = LONG.groupby("well")
+    result = fit(decay, wells["t"], wells["y"], [1.0, 1.0])
+    assert result.success.all()
+    assert len(np.unique(result.nfev)) > 1
+    return result
+
+
+def test_groups_are_one_call(by_well):
+    wells = LONG.groupby("well")
+    lists = [[group[name].to_numpy() for _, group in wells] for name in ("t", "y")]
+    expected = fit(decay, *lists, [1.0, 1.0])
+    np.testing.assert_array_equal(by_well.x, expected.x)
+    frame = by_well.to_frame()
+    assert frame.index.name == "well"
+    assert list(frame.index) == list(range(COUNT))
+    one = LONG[LONG.well == 17]
+    alone = fit(decay, one.t, one.y, [1.0, 1.0])
+    np.testing.assert_allclose(frame.loc[17, ["a", "k"]].astype(float), alone.x, rtol=1e-9)
+
+
+def test_groups_by_two_columns():
+    two = LONG.assign(plate=LONG.well % 3)
+    groups = two.groupby(["plate", "well"])
+    frame = fit(decay, groups["t"], groups["y"], [1.0, 1.0]).to_frame()
+    assert frame.index.names == ["plate", "well"]
+    assert (frame.index.get_level_values("plate") == frame.index.get_level_values("well") % 3).all()
+    merged = LONG.groupby("well").size().to_frame("size").join(frame.reset_index("plate"))
+    assert (merged["dof"] == merged["size"] - 2).all()
+
+
+def test_categories_without_rows_are_no_data_sets():
+    some = LONG[LONG.well < 5]
+    kinds = pd.Categorical(some.well, categories=range(10))
+    groups = some.assign(well=kinds).groupby("well", observed=False)
+    result = fit(decay, groups["t"], groups["y"], [1.0, 1.0])
+    assert list(result.to_frame().index) == [0, 1, 2, 3, 4]
+
+
+def test_a_whole_grouped_table_is_refused():
+    groups = LONG.groupby("well")
+    with pytest.raises(TypeError, match=r"ydata is a grouped table with the columns.*choose one"):
+        fit(decay, groups["t"], groups, [1.0, 1.0])
+
+
+def test_columns_of_arrays(by_well):
+    table = pl.from_pandas(LONG).group_by("well", maintain_order=True).agg("t", "y").sort("well")
+    result = fit(decay, table["t"], table["y"], [1.0, 1.0])
+    np.testing.assert_array_equal(result.x, by_well.x)
+    cells = LONG.groupby("well").agg(list)
+    cells = cells.map(np.array)
+    result = fit(decay, cells["t"], cells["y"], [1.0, 1.0])
+    np.testing.assert_array_equal(result.x, by_well.x)
+    assert result.to_frame().index.name == "well"
+
+
+def test_a_cell_that_is_no_array():
+    column = pd.Series([T, None, T], dtype=object)
+    with pytest.raises(TypeError, match="ydata must hold an array in each cell; cell 1 has None"):
+        fit(decay, T, column, [1.0, 1.0])
+
+
+def test_plain_columns_of_polars():
+    one = pl.DataFrame({"t": T, "y": 2.0 * np.exp(-0.7 * T)})
+    result = fit(decay, one["t"], one["y"], [1.0, 1.0])
+    np.testing.assert_allclose(result.x, [2.0, 0.7], rtol=1e-8)
+    result = fit(decay, one["t"], [one["y"], one["y"]], [1.0, 1.0])
+    np.testing.assert_allclose(result.x, [[2.0, 0.7]] * 2, rtol=1e-8)
+
+
+def test_any_index():
+    index = RNG.permutation(T.size) + 1000
+    x, y = pd.Series(T, index), pd.Series(2.0 * np.exp(-0.7 * T), index[::-1])
+    np.testing.assert_allclose(fit(decay, x, y, [1.0, 1.0]).x, [2.0, 0.7], rtol=1e-8)
+
+
+# --- starts by name ---------------------------------------------------------------
+
+Y = np.array([2.0, 3.0])[:, None] * np.exp(-np.array([[0.7], [1.4]]) * T)
+
+
+def test_the_model_has_the_starts_that_are_not_given():
+    for p0 in ({"a": 1.0}, {"a": [1.0, 2.0]}, pd.Series({"a": 1.0}), pd.DataFrame({"a": [1.0, 2]})):
+        result = fit(decay, T, Y, p0)
+        assert result.names == ("a", "k")
+        assert list(result.params) == ["a", "k"]
+        np.testing.assert_allclose(result.x, [[2.0, 0.7], [3.0, 1.4]], rtol=1e-8)
+    same = fit(decay, T, Y, {"a": 1.0, "k": 1.0})
+    np.testing.assert_array_equal(fit(decay, T, Y, {"a": 1.0}).nfev, same.nfev)
+
+
+def test_a_dataset_of_starts():
+    start = xr.Dataset({"a": 1.0, "k": ("pixel", [0.7, 1.4])})
+    y = xr.DataArray(Y, dims=("pixel", "time"))
+    np.testing.assert_allclose(fit(decay, T, y, start).x, [[2.0, 0.7], [3.0, 1.4]], rtol=1e-8)
+    np.testing.assert_allclose(fit(decay, T, Y, start).x, [[2.0, 0.7], [3.0, 1.4]], rtol=1e-8)
+
+
+ONE = np.float64(1.0)
+
+
+def test_no_p0_at_all():
+    def model(t, a=1, k=ONE, *, offset=0.0):
+        return a * jnp.exp(-k * t) + offset
+
+    result = fit(model, T, Y)
+    assert result.names == ("a", "k")
+    np.testing.assert_array_equal(result.nfev, fit(model, T, Y, [1.0, 1.0]).nfev)
+    with pytest.raises(TypeError, match=r"no default for \['a'\]; pass one starting value"):
+        fit(decay, T, Y)
+    with pytest.raises(TypeError, match="does not name its parameters"):
+        fit(lambda t, *p: p[0] * t, T, Y)
+
+
+def test_options_are_no_parameters():
+    def model(t, a, k=1.0, flag=True, kind="exp", *, power=1.0):
+        assert flag is True
+        assert kind == "exp"
+        return a * jnp.exp(-k * t**power)
+
+    assert fit(model, T, Y, {"a": 1.0}).names == ("a", "k")
+    assert fit(model, T, Y, {"a": 1.0, "power": 1.0}).names == ("a", "power", "k")
+
+
+class Guessing:
+    """A model with a guess and bounds of its own."""
+
+    def __init__(self, bounds=None):
+        self.bounds = bounds or {}
+
+    def __call__(self, t, a, k):
+        return a * jnp.exp(-k * t)
+
+    def guess(self, t, y):
+        return {"k": 1.0, "a": y[0]}
+
+
+def test_a_models_own_guess():
+    result = fit(Guessing(), T, Y)
+    np.testing.assert_allclose(result.x, [[0.7, 2.0], [1.4, 3.0]], rtol=1e-8)
+    assert result.names == ("k", "a")
+    some = fit(Guessing(), T, Y, {"k": [0.7, 1.4]})
+    np.testing.assert_allclose(some.x, [[0.7, 2.0], [1.4, 3.0]], rtol=1e-8)
+    assert some.nfev.max() < result.nfev.max()
+    held = fit(Guessing(), T, Y, {"k": [0.7, 1.0]}, fixed=["k"])
+    np.testing.assert_array_equal(held.params["k"], [0.7, 1.0])
+    assert held.success.all()
+    assert held.refit(where=True).success.all()
+
+
+def test_starts_in_float32_with_a_guess_are_polished():
+    y = Y.astype(np.float32)
+    result = fit(Guessing(), T.astype(np.float32), y, {"k": 1.0}, polish="float64")
+    assert result.x.dtype == np.float64
+    np.testing.assert_allclose(result.x, [[0.7, 2.0], [1.4, 3.0]], rtol=1e-6)
+
+
+def test_a_guess_of_other_parameters():
+    class Wrong(Guessing):
+        def guess(self, t, y):
+            return {"k": 1.0, "b": y[0]}
+
+    with pytest.raises(TypeError, match=r"parameters \('k', 'a'\), and the model's guess"):
+        fit(Wrong(), T, Y, {"k": 1.0})
+
+
+def test_a_models_own_bounds():
+    model = Guessing({"k": (0.0, 1.0)})
+    np.testing.assert_allclose(fit(model, T, Y).params["k"], [0.7, 1.0])
+    both = fit(model, T, Y, bounds={"a": (0.0, 2.5)})
+    assert (both.params["k"] <= 1.0).all()
+    assert (both.params["a"] <= 2.5).all()
+    np.testing.assert_allclose(fit(model, T, Y, bounds={"k": (0, 9)}).params["k"], [0.7, 1.4])
+
+
+def test_a_models_own_derived_quantities():
+    class Decay(Guessing):
+        def derived(self, params):
+            return {"half_life": jnp.log(2.0) / params["k"]}
+
+    for p0 in (None, [1.0, 1.0]):
+        result = fit(Decay(), T, Y, p0)
+        values, errors = result.derived()
+        np.testing.assert_allclose(values["half_life"], np.log(2.0) / np.array([0.7, 1.4]))
+        assert errors["half_life"].shape == (2,)
+    with pytest.raises(TypeError, match="derived needs a function"):
+        fit(decay, T, Y, [1.0, 1.0]).derived()
