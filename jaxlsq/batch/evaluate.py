@@ -118,13 +118,13 @@ class Answers:
         self, x: np.ndarray, cov: np.ndarray, function: Callable[..., Any] | None
     ) -> tuple[PyTree, PyTree]:
         """Values of a function of the parameters, and their standard errors, as it returns them."""
-        function = function or self._models_own()
+        of_params: Callable[..., Any] = function or self._models_own()
         example = self.layout.unpack(np.zeros(self.layout.n))
-        tree = jax.eval_shape(function, example)
+        tree = jax.eval_shape(of_params, example)
         layout = Layout.of(jax.tree.map(lambda s: np.zeros(s.shape), tree))
 
         def values(params, _):
-            leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(function(params))]
+            leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(of_params(params))]
             return jnp.concatenate(leaves)
 
         def places(lane, shared):
