@@ -26,6 +26,7 @@ ROOMS = (
     "lowering",
     ("single", "transforms", "batch"),
     "api",
+    "xarray",
     "datasets",
     "__init__",
     "demo",

@@ -31,6 +31,8 @@ MOST_THINGS = 10_000
 OURS = __name__.split(".")[0]
 # Packages whose arrays are in files.
 FILES = ("h5py", "zarr")
+# Set of classes that Python code defines, in their `__flags__`: Py_TPFLAGS_HEAPTYPE.
+HEAP_TYPE = 1 << 9
 JIT: type[Any] = type(jax.jit(len))
 
 
@@ -227,6 +229,7 @@ class Keeper:
             and kind.__module__.split(".")[0] != OURS
             and hasattr(value, "__dict__")
             and kind.__new__ is object.__new__
+            and kind.__flags__ & HEAP_TYPE
             and not hasattr(kind, "__del__")
             and not hasattr(kind, "__slots__")
         )

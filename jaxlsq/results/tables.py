@@ -9,7 +9,7 @@ from jaxlsq.problem.labels import Labels
 from jaxlsq.results import storage
 from jaxlsq.status import Status, describe
 
-__all__ = ["columns", "dataset", "frame"]
+__all__ = ["columns", "dataset", "flags", "frame"]
 
 LIBRARIES = ("pandas", "polars")
 # What is said of each fit, but for its parameters.
@@ -115,7 +115,7 @@ def dataset(result: Any, stderr: bool, cov: bool) -> Any:
         for name, values in _of_parameters(result, stderr, taken).items()
     }
     for name in said:
-        attrs = _flags() if name == "status" else {}
+        attrs = flags() if name == "status" else {}
         variables[name] = (labels.dims, getattr(result, name), attrs)
     if cov:
         pairs = ("param_i", "param_j")
@@ -124,7 +124,7 @@ def dataset(result: Any, stderr: bool, cov: bool) -> Any:
     return xr.Dataset(variables, coords)
 
 
-def _flags():
+def flags() -> dict[str, Any]:
     """What the codes mean, as the CF conventions write it."""
     codes = [code for code in Status if code.name != "RUNNING"]
     values = np.array([int(code) for code in codes], np.int32)

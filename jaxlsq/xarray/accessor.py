@@ -1,0 +1,271 @@
+"""``da.lsq.fit``: fits of a DataArray, with parameters as a Dataset."""
+
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from jaxlsq.problem.fit_data import FitArguments, read
+from jaxlsq.problem.settings import Settings
+from jaxlsq.results.result import FitResult
+from jaxlsq.results.tables import flags
+from jaxlsq.xarray.blocks import Output, Part, fitted
+from jaxlsq.xarray.places import as_dims, check_dims, numbers, over_points
+
+__all__ = ["LeastSquaresAccessor"]
+
+PER_FIT = {
+    "status": np.int32,
+    "cost": np.float64,
+    "redchi": np.float64,
+    "nfev": np.int32,
+    "dof": np.int32,
+}
+OF_MODEL = ("absolute_sigma", "expand", "loss", "f_scale", "jac")
+
+
+@xr.register_dataarray_accessor("lsq")
+class LeastSquaresAccessor:
+    """The accessor ``lsq`` of a DataArray, which ``import jaxlsq.xarray`` registers."""
+
+    def __init__(self, array: xr.DataArray) -> None:
+        self._array = array
+
+    def fit(
+        self,
+        model: Callable[..., Any],
+        dim: Hashable | Sequence[Hashable],
+        p0: Any = None,
+        *,
+        x: Any = None,
+        sigma: Any = None,
+        mask: Any = None,
+        bounds: Any = None,
+        fixed: Any = None,
+        skipna: bool = True,
+        cov: bool = False,
+        **options: Any,
+    ) -> xr.Dataset:
+        """Fit a model along a dim, for every element of all others.
+
+        Arrays of Dask stay lazy: each block is fitted when it is computed, and `dim` must be in
+        one chunk.
+
+        Parameters
+        ----------
+        model : callable
+            ``model(x, *params)`` for one series, as `jaxlsq.fit` takes it.
+        dim : str or sequence of str
+            Of the points.  With several, the model is given ``(x0, x1)``, each of all points.
+        p0 : sequence, dict, Dataset or callable, optional
+            As for `jaxlsq.fit`; values by name may be DataArrays with the other dims.
+        x : DataArray or sequence of DataArrays, optional
+            What the model is given, if not the coordinates of `dim`; may have the other dims too.
+        sigma, mask : DataArray or array, optional
+            With any of the array's dims.
+        bounds, fixed : optional
+            As for `jaxlsq.fit`; values by name may be DataArrays with the other dims.
+        skipna : bool
+            Whether missing points are left out; if not, they end their fit.
+        cov : bool
+            Whether there is the covariance too, with the dims ``param_i`` and ``param_j``.
+        **options
+            Others of `jaxlsq.fit`.
+
+        Returns
+        -------
+        Dataset
+            A variable for each parameter and for its standard error (``<name>_stderr``), and
+            ``status`` (whose attributes say what its codes mean), ``cost``, ``redchi``, ``nfev``
+            and ``dof``.  A fit that failed has its status, and its last good parameters.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For improper input, before anything is computed.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> import xarray as xr
+        >>> import jaxlsq.xarray
+        >>> t = np.linspace(0, 4, 50)
+        >>> k = np.array([0.5, 1.0, 2.0])
+        >>> decays = xr.DataArray(3 * np.exp(-k[:, None] * t), {"t": t}, ("pixel", "t"))
+        >>> out = decays.lsq.fit(lambda t, a, k: a * jnp.exp(-k * t), "t", p0={"a": 1, "k": 1})
+        >>> out.k.values.round(6)
+        array([0.5, 1. , 2. ])
+        """
+        data, dims = self._array, as_dims(dim)
+        for one in dims:
+            if one not in data.dims:
+                raise ValueError(f"dim has {one!r}, and the array's dims are {tuple(data.dims)}.")
+        if not dims:
+            raise ValueError("dim names no dim; the points must be along one at least.")
+        _check_options(options)
+        kept = [one for one in data.dims if one not in dims]
+        variables = _variables(data, dims, x)
+        options |= {"nan_policy": "omit" if skipna else "propagate"}
+        inputs: dict[Part, Any] = {}
+        for number, variable in enumerate(variables):
+            inputs["xdata", number] = over_points(variable, data, dims)
+        for name, value in (("sigma", sigma), ("mask", mask)):
+            if value is not None:
+                inputs[name, None] = _of_points(value, name, data, dims)
+        for name, value in (("p0", p0), ("fixed", fixed)):
+            inputs |= _by_name(name, value, kept)
+        inputs |= _bounds(bounds, kept)
+        several = len(variables) > 1
+        names = _names(model, data.dtype, len(variables), inputs, options)
+        outputs, keys = _outputs(names, cov, {*data.coords, *kept})
+        made = fitted(model, data, dims, inputs, options, outputs, _Read(len(names), cov), several)
+        out = xr.Dataset(dict(zip(keys, made, strict=True)), attrs=data.attrs)
+        if cov:
+            out = out.assign_coords(param_i=list(names), param_j=list(names))
+        out.status.attrs |= flags()
+        _add_units(out, model, names, data, variables[0])
+        return out
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The arrays of a block's result, in the order of `_outputs`."""
+
+    n: int
+    cov: bool
+
+    def __call__(self, result: FitResult) -> tuple[np.ndarray, ...]:
+        cov = result.cov
+        errors = np.sqrt(np.diagonal(cov, axis1=-2, axis2=-1))
+        parts = [a[..., j].astype(float) for j in range(self.n) for a in (result.x, errors)]
+        parts += [getattr(result, name).astype(kind) for name, kind in PER_FIT.items()]
+        return (*parts, cov) if self.cov else tuple(parts)
+
+
+def _check_options(options):
+    """Raise TypeError or ValueError for what is no option of `fit`, or has an improper value."""
+    known = [field.name for field in fields(Settings)]
+    for name in options:
+        if name not in (*known, *OF_MODEL):
+            near = get_close_matches(name, (*known, *OF_MODEL), 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"fit has no option {name!r}.{hint}")
+    Settings.of(**{name: options[name] for name in known if name in options})
+
+
+def _outputs(names, cov, taken):
+    """`Output` of each variable, and its name; ``_param`` where one is taken."""
+    keys, outputs = [], []
+    for name in names:
+        while name in taken or name in PER_FIT or name in keys:
+            name = f"{name}_param"
+        keys += [name, f"{name}_stderr"]
+    keys += PER_FIT
+    kinds = [np.float64] * (2 * len(names)) + list(PER_FIT.values())
+    outputs = [Output((), (), kind) for kind in kinds]
+    if cov:
+        pair = ("param_i", "param_j")
+        outputs.append(Output(pair, (len(names), len(names)), np.float64))
+        keys.append("cov")
+    return outputs, keys
+
+
+def _variables(data, dims, x):
+    """What the model is given: the coordinates of the points, or what is said."""
+    if x is None:
+        return [numbers(data[dim]) for dim in dims]
+    given = x if isinstance(x, (list, tuple)) else [x]
+    variables = [data[one] if isinstance(one, str) else one for one in given]
+    for number, variable in enumerate(variables):
+        if not isinstance(variable, xr.DataArray):
+            shape = np.shape(variable)
+            if len(dims) != 1 or shape != (data.sizes[dims[0]],):
+                raise ValueError(
+                    f"x must be a DataArray, or have the shape {(data.sizes[dims[0]],)} of "
+                    f"{dims[0]!r}; got shape {shape}."
+                )
+            variables[number] = xr.DataArray(variable, dims=dims)
+        check_dims(
+            variables[number], data.dims, "x has the dims {unexpected}, and the data {allowed}."
+        )
+    return [numbers(variable) for variable in variables]
+
+
+def _of_points(value, name, data, dims):
+    if not isinstance(value, xr.DataArray):
+        return value
+    check_dims(value, data.dims, f"{name} has the dims {{unexpected}}, and the data {{allowed}}.")
+    return over_points(value, data, dims)
+
+
+def _by_name(name, value, kept):
+    """Inputs by parameter, where values are given by name; one for all else."""
+    if isinstance(value, xr.Dataset):
+        value = dict(value.data_vars)
+    if not isinstance(value, Mapping):
+        return {} if value is None else {(name, None): value}
+    message = f"{name} for '{{key}}' has the dims {{{{unexpected}}}}, of {{{{allowed}}}} it may."
+    for key, one in value.items():
+        check_dims(one, kept, message.format(key=key))
+    return {(name, key): one for key, one in value.items()}
+
+
+def _bounds(bounds, kept):
+    if not isinstance(bounds, Mapping):
+        return {} if bounds is None else {("bounds", None): bounds}
+    inputs = {}
+    for key, pair in bounds.items():
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ValueError(f"bounds[{key!r}] must be a pair (lower, upper), got {pair!r}.")
+        for side, value, infinite in zip(("lower", "upper"), pair, (-np.inf, np.inf), strict=True):
+            check_dims(
+                value, kept, f"bounds of '{key}' have the dims {{unexpected}}, not of {{allowed}}."
+            )
+            inputs[side, key] = infinite if value is None else value
+    return inputs
+
+
+def _names(model, dtype, variables, inputs, options):
+    """Names of the parameters, of one short series: what is improper is said here."""
+    one = np.float32 if dtype == np.float32 else np.float64
+    x = np.linspace(1.0, 2.0, 4, dtype=one)
+    p0 = {key: 1.0 for name, key in inputs if name == "p0" and key is not None}
+    p0 = p0 or inputs.get(("p0", None))
+    others = {key: options[key] for key in OF_MODEL if key in options and key != "f_scale"}
+    data = read(
+        FitArguments(
+            model=model,
+            xdata=x if variables == 1 else np.stack([x] * variables),
+            ydata=np.ones(4, one),
+            p0=p0,
+            sigma=None,
+            mask=None,
+            nan_policy="omit",
+            bounds=None,
+            fixed=None,
+            **{"absolute_sigma": False, "expand": None, "loss": "linear", "jac": "jacfwd"} | others,
+            f_scale=1.0,
+        )
+    )
+    return data.names
+
+
+def _add_units(out, model, names, data, x):
+    """Units of parameters, where the model says what they are in, and the data have some."""
+    said = getattr(model, "units", None)
+    own = {"x": x.attrs.get("units"), "y": data.attrs.get("units")}
+    if not isinstance(said, dict):
+        return
+    for name in names:
+        words = said.get(name)
+        used = set(re.findall(r"[xy]", words or ""))
+        if words and used and all(own[one] for one in used):
+            text = re.sub(r"[xy]", lambda found: str(own[found[0]]), words)
+            for key in (name, f"{name}_stderr"):
+                if key in out:
+                    out[key].attrs["units"] = text

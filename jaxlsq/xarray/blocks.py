@@ -1,0 +1,183 @@
+"""`fit` on blocks of labelled arrays: in memory at once, and lazily where they are Dask's."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from jaxlsq.api.fit import fit
+from jaxlsq.results.result import FitResult
+
+__all__ = ["Output", "Part", "fitted", "is_lazy"]
+
+# Where an input goes: an argument of `fit`, and which of its parts.
+Part = tuple[str, Any]
+# Arguments whose arrays have the dims of the points.
+OF_POINTS = ("xdata", "sigma", "mask", "f_scale")
+
+
+class Output(NamedTuple):
+    """What is made of a block's result: an array of the batch's shape, with more dims behind."""
+
+    dims: tuple[str, ...]
+    sizes: tuple[int, ...]
+    dtype: type
+
+
+@dataclass(frozen=True)
+class _Block:
+    """`fit` of one block, as a function of arrays alone.
+
+    Attributes
+    ----------
+    model : callable
+    parts : tuple of Part
+        Of all inputs, in their order.
+    constants : dict of Part
+        Values of those that are the same in every block; the arrays are the others'.
+    options : dict
+        Of `fit`.
+    read : callable
+        ``read(result) -> tuple of arrays``.
+    points : int
+        How many axes of the data are those of the points.
+    several : bool
+        Whether x are several variables, one after the other.
+    """
+
+    model: Callable[..., Any]
+    parts: tuple[Part, ...]
+    constants: dict[Part, Any]
+    options: dict[str, Any]
+    read: Callable[[FitResult], tuple[np.ndarray, ...]]
+    points: int
+    several: bool
+
+    def __call__(self, y: np.ndarray, *arrays: np.ndarray) -> Any:
+        y = np.asarray(y)
+        batch = y.shape[: y.ndim - self.points]
+        rest = iter(arrays)
+        arguments: dict[str, Any] = {}
+        for part in self.parts:
+            name, key = part
+            if part in self.constants:
+                value = self.constants[part]
+            else:
+                value = self._of_block(part, np.asarray(next(rest)), batch)
+            if key is None:
+                arguments[name] = value
+            else:
+                arguments.setdefault(name, {})[key] = value
+        x = list(arguments.pop("xdata").values())
+        lower, upper = arguments.pop("lower", {}), arguments.pop("upper", {})
+        if lower:
+            arguments["bounds"] = {name: (lower[name], upper[name]) for name in lower}
+        y = y.reshape(*batch, -1)
+        return self.read(fit(self.model, self._x(x, batch), y, **self.options, **arguments))
+
+    def _of_block(self, part, array, batch):
+        """An array with the block's axes in front, and the points' in one."""
+        points = self.points if part[0] in OF_POINTS else 0
+        front = array.shape[: array.ndim - points]
+        tail = (-1,) if points else ()
+        if all(size == 1 for size in front) and points:  # the same for all
+            return array.reshape(-1)
+        front = (1,) * (len(batch) - len(front)) + front
+        array = array.reshape(*front, *tail)
+        return np.broadcast_to(array, (*batch, *array.shape[len(front) :]))
+
+    def _x(self, variables, batch):
+        """One variable, or several stacked: shared, or with the batch in front."""
+        if not self.several:
+            x = variables[0]
+            return x[(None,) * len(batch)] if x.ndim == 1 else x
+        if all(x.ndim == 1 for x in variables):
+            return np.stack(variables)[(None,) * len(batch)]
+        size = variables[0].shape[-1:]
+        return np.stack([np.broadcast_to(x, (*batch, *size)) for x in variables], axis=-2)
+
+
+def is_lazy(array: xr.DataArray) -> bool:
+    """Whether an array is computed when it is asked for."""
+    return array.chunks is not None
+
+
+def fitted(
+    model: Callable[..., Any],
+    data: xr.DataArray,
+    dims: Sequence[Any],
+    inputs: Mapping[Part, Any],
+    options: Mapping[str, Any],
+    outputs: Sequence[Output],
+    read: Callable[[FitResult], tuple[np.ndarray, ...]],
+    several: bool,
+) -> tuple[xr.DataArray, ...]:
+    """Arrays that are read off the fits of one array, lazily if that is Dask's.
+
+    Parameters
+    ----------
+    model : callable
+    data : DataArray
+    dims : sequence
+        Of the points.
+    inputs : dict
+        By `Part`: x, sigma, starts, bounds; DataArrays, or what is the same for all.
+    options : dict
+        Of `fit`.
+    outputs : sequence of Output
+    read : callable
+        ``read(result)``, an array for each of the outputs.
+    several : bool
+        Whether x are several variables.
+    """
+    dims, options = list(dims), dict(options)
+    arrays, constants = {}, {}
+    for part, value in inputs.items():
+        if isinstance(value, xr.DataArray) and (set(value.dims) - set(dims) or is_lazy(value)):
+            arrays[part] = value
+        else:
+            constants[part] = _constant(part, value, dims)
+    if is_lazy(data):
+        options = {"workers": 1} | options  # a worker of Dask is one thread
+        arrays = {part: _in_chunks_of(data, array) for part, array in arrays.items()}
+    else:
+        arrays = {part: array.compute() for part, array in arrays.items()}
+    block = _Block(model, tuple(inputs), constants, options, read, len(dims), several)
+    core = [dims if part[0] in OF_POINTS else [] for part in arrays]
+    made = xr.apply_ufunc(
+        block,
+        data,
+        *arrays.values(),
+        input_core_dims=[dims, *core],
+        output_core_dims=[list(output.dims) for output in outputs],
+        exclude_dims=set(dims),
+        keep_attrs=False,
+        dask="parallelized",
+        output_dtypes=[output.dtype for output in outputs],
+        dask_gufunc_kwargs={
+            "output_sizes": {
+                dim: size
+                for output in outputs
+                for dim, size in zip(output.dims, output.sizes, strict=True)
+            },
+        },
+    )
+    # Coordinates stay with their attributes; the data's are not those of what was fitted.
+    kept = {k: one for k, one in data.coords.items() if not set(one.dims) & set(dims)}
+    return tuple(array.assign_coords(kept) for array in made)
+
+
+def _in_chunks_of(data, array):
+    """An array with the data's chunks along the dims that both have."""
+    return array.chunk({dim: data.chunksizes[dim] for dim in array.dims if dim in data.dims})
+
+
+def _constant(part, value, dims):
+    """What is the same in every block, as `fit` takes it."""
+    if not isinstance(value, xr.DataArray):
+        return value
+    if part[0] in OF_POINTS:
+        return value.transpose(*dims).to_numpy().reshape(-1)
+    return value.to_numpy()[()]
