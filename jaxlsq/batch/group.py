@@ -23,7 +23,7 @@ from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.multistart import MultiStart
 from jaxlsq.problem.sources import Source, check_open
 from jaxlsq.problem.task import Seen, Task
-from jaxlsq.problem.types import Parts, PyTree
+from jaxlsq.problem.types import Parts
 from jaxlsq.schedule.devices import usable_cores
 from jaxlsq.schedule.queue import Ended
 from jaxlsq.tracing.shapes import shapes_of
@@ -208,7 +208,7 @@ class Group:
         )
         return lambda block: np.asarray(mapped(zeros, block))
 
-    def map(self, function: Callable[..., Any], x: np.ndarray) -> PyTree:
+    def map(self, function: Callable[..., Any], x: np.ndarray) -> Any:
         """``function(x, lane, shared)`` of every problem, in blocks.
 
         Parameters
@@ -219,7 +219,7 @@ class Group:
 
         Returns
         -------
-        pytree of arrays
+        array
             With the problems in front.
         """
         mapped = out = None
@@ -233,20 +233,17 @@ class Group:
                 block = self.block(first, last, size)
                 if mapped is None:
                     mapped = compile_map(function, (params, block), self.shared)
-                values = jax.tree.map(np.asarray, _computed(mapped(params, block)))
+                values = np.asarray(_computed(mapped(params, block)))
                 if out is None:
-                    out = jax.tree.map(
-                        lambda v: np.empty((self.total, *v.shape[1:]), v.dtype), values
-                    )
-                for whole, part in zip(jax.tree.leaves(out), jax.tree.leaves(values), strict=True):
-                    whole[first:last] = part[: last - first]
+                    out = np.empty((self.total, *values.shape[1:]), values.dtype)
+                out[first:last] = values[: last - first]
         return out
 
     def _map_nothing(self, function, x):
         one = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in sorted(self.lanes.items())}
         x = jax.ShapeDtypeStruct(x.shape[1:], self.dtype)
-        shapes = shapes_of(function, x, one, self.shared, wide=self.wide)
-        return jax.tree.map(lambda s: np.empty((0, *s.shape), s.dtype), shapes)
+        shape = shapes_of(function, x, one, self.shared, wide=self.wide)
+        return np.empty((0, *shape.shape), shape.dtype)
 
     def residuals(self, x: np.ndarray) -> np.ndarray:
         """(total, m) residuals as they are minimized."""
@@ -287,9 +284,9 @@ def _gram(task, repair, x, lane, shared):
 
 
 def _computed(values):
-    """JAX arrays that are ready; Ctrl-C ends the wait, which NumPy's own can't be."""
+    """A JAX array that is ready; Ctrl-C ends the wait, which NumPy's own can't be."""
     pause_s = 1e-4
-    while not all(v.is_ready() for v in jax.tree.leaves(values)):
+    while not values.is_ready():
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
     return values

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.stream import Halt, Pace
-from jaxlsq.lowering.engine import LANES, compiled, one_point, target_for
+from jaxlsq.lowering.elementwise import NotLowered
+from jaxlsq.lowering.engine import LANES, compiled, one_point, read_by, target_for
 from jaxlsq.lowering.kernel import ALIGNMENT, TABLE, Kernel, scratch_bytes
 from jaxlsq.numerics.state import Options
 from jaxlsq.problem.task import Seen, Task
@@ -184,18 +185,30 @@ def compile_lanes(
     of_lane = [*[True] * len(leaves), *[False] * len(others)]
     # With a loss there are its parts, and the residual, that only repairs read.
     outputs = 1 + n if task.loss is None else 3 + n + task.repairs
-    point, more = one_point(traced, n, of_lane, outputs)
     wide = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-    kernel = Kernel(
-        point=point,
-        n=n,
-        dtype=dtype,
-        bounded=bounds is not None,
-        evaluations=task.evaluations,
-        repairs=task.repairs and not task.evaluations,
-        wide=wide,
-    )
-    of_all = [*others, *more]
+    made_for = {
+        "n": n,
+        "dtype": dtype,
+        "bounded": bounds is not None,
+        "evaluations": task.evaluations,
+        "repairs": task.repairs and not task.evaluations,
+        "wide": wide,
+    }
+
+    def make():
+        try:
+            kernel = Kernel(point=one_point(traced, n, of_lane, outputs), **made_for)
+            return kernel, compiled(kernel, target)
+        except NotLowered as reason:
+            return str(reason)
+
+    kinds = *made_for.values(), tuple(of_lane), outputs, target
+    key = traced.key and ("lanes of", traced.key, kinds)
+    made = PROGRAMS.get(key, make)
+    if isinstance(made, str):
+        raise NotLowered(made)
+    kernel, call = made
+    point, of_all = kernel.point, [*others, *read_by(traced)]
     prepared, beforehand = _prepared(point, traced, leaves, of_all)
     inputs = [
         _arranged(one, of_all, prepared, len(leaves)) for one in point.inputs if not one.staged
@@ -204,7 +217,7 @@ def compile_lanes(
         prepared, _ = _prepared(point.stage, traced, leaves, of_all)
         inputs += [_arranged(one, of_all, prepared, len(leaves)) for one in point.stage.inputs]
     return Lanes(
-        call=compiled(kernel, target),
+        call=call,
         kernel=kernel,
         task=task,
         shared=jax.tree.map(np.asarray, shared),

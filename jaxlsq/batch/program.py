@@ -26,6 +26,7 @@ from jaxlsq.tracing.cache import PROGRAMS, program_key
 from jaxlsq.tracing.compiler import POOL_OPTIONS
 from jaxlsq.tracing.concrete import check_concrete
 from jaxlsq.tracing.fast import with_fast_functions
+from jaxlsq.tracing.fingerprint import TRACES, trace_key
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.trace import evaluate, trace, with_fixed_literals
 from jaxlsq.tracing.untraceable import JAX_ERRORS, untraceable
@@ -127,7 +128,8 @@ def compile_task(
         return task.summands(*split(leaves))(tuple(xs))
 
     shapes = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in jax.tree.leaves(shared)]
-    traced = _traced(both, *scalars, *jax.tree.leaves(one), *shapes)
+    inputs = (*scalars, *jax.tree.leaves(one), *shapes)
+    traced = _traced(("task", task), (scalars, one, shared), both, *inputs)
     try:
         return compile_lanes(task, traced, examples, shared, (options, starts))
     except NotLowered as reason:
@@ -154,14 +156,21 @@ def compile_task(
     return Program(run, begin, closure, options, shared, queue, pace, engine)
 
 
-def _traced(function, *examples):
-    """`trace` for functions that can't be called in Python instead."""
-    try:
-        traced = with_fixed_literals(trace(function, *examples))
-    except JAX_ERRORS as error:
-        raise untraceable(error, "A function of a batch") from error
-    check_concrete("fit or least_squares_batch", traced.arrays)
-    return traced
+def _traced(what, how, function, *examples):
+    """`trace` for functions that can't be called in Python instead, remembered by `what` they are.
+
+    `how` are arrays, shapes and types, and with `what` decides what the function does.
+    """
+
+    def make():
+        try:
+            traced = trace(function, *examples)
+        except JAX_ERRORS as error:
+            raise untraceable(error, "A function of a batch") from error
+        check_concrete("fit or least_squares_batch", traced.arrays)
+        return traced
+
+    return with_fixed_literals(TRACES.get(trace_key(what, how), make))
 
 
 def _begin(sizes, examples):
@@ -208,7 +217,7 @@ def compile_map(
     Parameters
     ----------
     function : callable
-        ``function(x, lane, shared) -> pytree``, x (n,).
+        ``function(x, lane, shared) -> array``, x (n,).
     examples : (x, lanes)
         Shapes and types of a block.
     shared : pytree of arrays
@@ -221,17 +230,13 @@ def compile_map(
     leaves, tree = jax.tree.flatten((*examples, shared))
     x, lanes = examples
     mapped_leaves = len(jax.tree.leaves((x, lanes)))
-    out_trees = []
 
     def flat(*values):
-        out = function(*jax.tree.unflatten(tree, values))
-        out, out_tree = jax.tree.flatten(out)
-        out_trees.append(out_tree)
-        return tuple(out)
+        return (function(*jax.tree.unflatten(tree, values)),)
 
     one = [jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for v in leaves[:mapped_leaves]]
     whole = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in leaves[mapped_leaves:]]
-    traced = _traced(flat, *one, *whole)
+    traced = _traced(("map", function), (one, whole), flat, *one, *whole)
     arguments = leaves[:mapped_leaves], leaves[mapped_leaves:], traced.data
     key = program_key((traced,), "map", (), arguments)
 
@@ -248,7 +253,6 @@ def compile_map(
     @own_settings()
     def call(x, lanes):
         mapped = jax.tree.leaves((x, lanes))
-        out = compiled(mapped, leaves[mapped_leaves:], traced.data)
-        return jax.tree.unflatten(out_trees[0], out)
+        return compiled(mapped, leaves[mapped_leaves:], traced.data)[0]
 
     return call

@@ -109,10 +109,8 @@ def machine_code(
     return compile_text(text, target, level).function(name, *kinds, result=result)
 
 
-def one_point(
-    traced: Traced, n: int, of_lane: Sequence[bool], outputs: int
-) -> tuple[PointProgram, list[Any]]:
-    """The program of one point of a traced function.
+def one_point(traced: Traced, n: int, of_lane: Sequence[bool], outputs: int) -> PointProgram:
+    """The program of one point of a traced function, whose last inputs are `read_by` it.
 
     Parameters
     ----------
@@ -124,22 +122,20 @@ def one_point(
     outputs : int
         The first so many of its results are wanted.
 
-    Returns
-    -------
-    point : PointProgram
-    more : list of arrays
-        What follows the inputs among those of the program: arrays and numbers that the function
-        reads.
-
     Raises
     ------
     NotLowered
     """
+    arrays = [jax.ShapeDtypeStruct(np.shape(a), a.dtype) for a in traced.arrays]
+    numbers = read_by(traced)[len(arrays) :]
+    return point_of(traced, n, (arrays, numbers), of_lane, outputs)
+
+
+def read_by(traced: Traced) -> list[Any]:
+    """The arrays and the numbers that a function reads beside its inputs."""
     arrays, scalars = traced.data
     wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
-    numbers = [np.float64(s) if wide else np.float32(s) for s in scalars]
-    read = [jax.ShapeDtypeStruct(np.shape(a), a.dtype) for a in arrays], numbers
-    return point_of(traced, n, read, of_lane, outputs), [*arrays, *numbers]
+    return [*arrays, *(np.float64(s) if wide else np.float32(s) for s in scalars)]
 
 
 def point_of(

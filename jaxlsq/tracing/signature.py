@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Signature"]
+__all__ = ["LIBRARIES", "Signature", "names_in"]
 
 # Looked at so many objects, a function is too large to be told from others.
 _LIMIT = 500
@@ -16,7 +16,7 @@ _DEPTH = 40
 _LONG = 32
 
 # Their modules and objects do not change what they are from one call to the next.
-_LIBRARIES = {"builtins", "jax", "jaxlib", "math", "numpy", "pandas", "scipy", "xarray"}
+LIBRARIES = {"builtins", "jax", "jaxlib", "math", "numpy", "pandas", "scipy", "xarray"}
 
 
 class Signature:
@@ -98,7 +98,7 @@ class Signature:
 
     def _function(self, function):
         code = function.__code__
-        names = _names(code)
+        names = names_in(code)
         cells = tuple(self._cell(cell, names) for cell in function.__closure__ or ())
         found = function.__globals__
         used = tuple(self._kind(found[name], names) for name in names if name in found)
@@ -113,7 +113,7 @@ class Signature:
             return "unbound"
 
     def _module(self, module, names):
-        if module.__name__.split(".")[0] in _LIBRARIES:
+        if module.__name__.split(".")[0] in LIBRARIES:
             return module.__name__
         found = vars(module)
         used = [self._kind(found[name], names) for name in names if name in found]
@@ -137,7 +137,7 @@ class Signature:
 
     def _object(self, value, names):
         kind = type(value)
-        if kind.__module__.split(".")[0] in _LIBRARIES:
+        if kind.__module__.split(".")[0] in LIBRARIES:
             name = getattr(value, "__qualname__", getattr(value, "__name__", None))
             return (kind, getattr(value, "__module__", None), name if isinstance(name, str) else "")
         found = {}  # what its class and those above it hold under these names
@@ -150,10 +150,10 @@ class Signature:
         return (weakref.ref(kind), of_class, self._kind(vars(value), names))
 
 
-def _names(code):
+def names_in(code: CodeType) -> tuple[str, ...]:
     """Global names and attributes in a function's code and in the functions inside it."""
     names = dict.fromkeys(code.co_names)
     for const in code.co_consts:
         if isinstance(const, CodeType):
-            names.update(dict.fromkeys(_names(const)))
+            names.update(dict.fromkeys(names_in(const)))
     return tuple(names)

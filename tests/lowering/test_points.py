@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from jaxlsq.lowering.elementwise import NotLowered
-from jaxlsq.lowering.engine import one_point
+from jaxlsq.lowering.engine import one_point, read_by
 from jaxlsq.tracing.trace import trace, with_fixed_literals
 
 M = 12
@@ -94,7 +94,8 @@ def at_point(point, inputs, i, xs=()):
 def test_one_point_at_a_time(name, x64):
     function = POINTWISE[name]
     x, y = RNG.uniform(0.5, 2.0, (2, M)), RNG.uniform(0.5, 2.0, M)
-    point, more = one_point(traced(function), 2, [True, False], 1)
+    of = traced(function)
+    point, more = one_point(of, 2, [True, False], 1), read_by(of)
     inputs = [y, x, *more]
     found = [at_point(point, inputs, i, XS)[0] for i in range(M)]
     np.testing.assert_allclose(found, function(*XS, jnp.asarray(x), jnp.asarray(y)), rtol=1e-12)
@@ -111,7 +112,8 @@ def test_reasons(name, x64):
 def test_a_few_points_as_one(name, x64):
     function, _ = NOT_POINTWISE[name]
     x, y = RNG.uniform(0.5, 2.0, (2, M)), RNG.uniform(0.5, 2.0, M)
-    point, more = one_point(traced(function), 2, [True, False], 1)
+    of = traced(function)
+    point, more = one_point(of, 2, [True, False], 1), read_by(of)
     assert (point.points, point.rows) == (1, M)
     (found,) = at_point(point, [y, x, *more], 0, XS)
     np.testing.assert_allclose(found, function(*XS, jnp.asarray(x), jnp.asarray(y)), rtol=1e-12)
@@ -122,7 +124,7 @@ def test_the_number_of_points_is_not_in_the_program(x64):
         y = jax.ShapeDtypeStruct((m,), np.float64)
         scalar = jax.ShapeDtypeStruct((), np.float64)
         of = trace(lambda a, y, x: (a * jnp.exp(x) - y,), scalar, y, y)
-        point, _ = one_point(with_fixed_literals(of), 1, [True, False], 1)
+        point = one_point(with_fixed_literals(of), 1, [True, False], 1)
         return str(point.jaxpr), [one.key for one in point.inputs]
 
     assert keys(5) == keys(70)

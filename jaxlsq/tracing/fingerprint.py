@@ -1,0 +1,195 @@
+"""What decides, with every number in its data, what a Python function does."""
+
+import sys
+import weakref
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlsq.tracing.cache import ProgramCache, remembering
+from jaxlsq.tracing.signature import LIBRARIES, Signature, names_in
+
+__all__ = ["TRACES", "Fingerprint", "trace_key"]
+
+# Arrays of so many bytes are compared; a function that reads larger ones is traced again.
+MOST_BYTES = 1 << 16
+MOST_VALUES = 1000
+OURS = __name__.split(".")[0]
+
+# What code may reach, by these names, that is not in it: other names, files, clocks, chance.
+_OUTSIDE = {
+    *("getattr", "globals", "locals", "vars", "eval", "exec", "open", "input", "next"),
+    *("__import__", "import_module", "environ", "random", "time", "perf_counter", "now"),
+    *("load", "loadtxt", "genfromtxt", "fromfile", "read_csv", "read", "readline"),
+    *("pure_callback", "io_callback", "callback"),
+}
+_BY_VALUE = (np.dtype, jax.tree_util.PyTreeDef, jax.ShapeDtypeStruct)
+# Of a class, what is not code or data of its own.
+_NOT_ITS_OWN = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__"}
+
+# Settings of JAX that a trace depends on.
+_SETTINGS = (
+    *("jax_enable_x64", "jax_numpy_dtype_promotion", "jax_numpy_rank_promotion"),
+    *("jax_default_matmul_precision", "jax_disable_jit", "jax_debug_nans", "jax_debug_infs"),
+    *("jax_default_device", "jax_threefry_partitionable", "jax_default_prng_impl"),
+    *("jax_default_dtype_bits", "jax_softmax_custom_jvp", "jax_check_tracer_leaks"),
+)
+
+# Functions by fingerprint, as they were traced.
+TRACES = remembering(ProgramCache(size=128))
+
+
+def trace_key(function: Any, examples: Any) -> tuple[Any, ...] | None:
+    """A key for the trace of a function at some shapes and types; None if it must be made again.
+
+    Parameters
+    ----------
+    function : callable, or a pytree of what holds some
+    examples : pytree of arrays, or of their shapes and types
+    """
+    mark = Fingerprint(function)
+    if not mark.complete:
+        return None
+    leaves, tree = jax.tree.flatten(examples)
+    shapes = tuple((tuple(np.shape(v)), v.dtype, getattr(v, "weak_type", False)) for v in leaves)
+    return mark.key, tree, shapes, tuple(getattr(jax.config, n, None) for n in _SETTINGS)
+
+
+class _Same:
+    """An object that is equal to itself alone, and lives as long as what it is a key of."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __eq__(self, other):
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self):
+        return id(self.value)
+
+
+class Fingerprint(Signature):
+    """Of some functions: two with equal keys do the same on the same arguments.
+
+    Code, defaults, and all that closures, globals, objects and partials hold, by value; of
+    libraries' functions, and of JAX's arrays, which do not change, that they are the same.  It is
+    not `complete` where more could decide: large arrays, clocks, objects that are not known.
+    """
+
+    def __init__(self, *values: Any) -> None:
+        self._alive = []  # what is told from other objects by its address
+        super().__init__(*values)
+
+    def _kind(self, value: Any, names: Any) -> Any:
+        if value is None or isinstance(value, (bool, str, bytes, Enum)):
+            return (type(value), value)
+        if isinstance(value, (int, float, complex, np.generic)):
+            return self._number(value)
+        if isinstance(value, _BY_VALUE):
+            return (type(value), value)
+        if isinstance(value, np.ndarray):
+            return self._array(value)
+        if isinstance(value, jax.Array):
+            self.complete &= not isinstance(value, jax.core.Tracer)
+            return _Same(value)
+        is_code = isinstance(value, (FunctionType, MethodType, ModuleType, type))
+        if not is_code and hasattr(value, "dtype") and hasattr(value, "ndim"):
+            return self._unknown()  # an array of another library
+        self._alive.append(value)
+        return super()._kind(value, names)
+
+    def _number(self, value):
+        if isinstance(value, np.generic):
+            return (value.dtype, value.tobytes()) if value.dtype != object else self._unknown()
+        if isinstance(value, int):
+            return (type(value), int(value))
+        return (type(value), value.real.hex(), value.imag.hex())
+
+    def _array(self, value):
+        if type(value) is not np.ndarray or value.dtype == object or value.nbytes > MOST_BYTES:
+            return self._unknown()
+        return ("array", value.dtype, value.shape, value.tobytes())
+
+    def _unknown(self):
+        self.complete = False
+        return None
+
+    def _compound(self, value: Any, names: Any) -> Any:
+        if not self.complete:
+            return None
+        if _is_of_library(value):
+            return _Same(value)
+        if isinstance(value, property):
+            return ("property", self._kind(value.fget, names))
+        if isinstance(value, type):
+            return self._class(value)
+        if is_dataclass(value) and type(value).__module__.split(".")[0] == OURS:
+            parts = (getattr(value, field.name) for field in fields(value))
+            return (type(value), *(self._kind(part, names) for part in parts))
+        if hasattr(value, "__wrapped__") and not isinstance(value, FunctionType):
+            more = vars(value) if hasattr(value, "__dict__") else {}
+            return (type(value), self._kind(value.__wrapped__, names), self._kind(more, names))
+        return super()._compound(value, names)
+
+    def _function(self, function: Any) -> Any:
+        names = names_in(function.__code__)
+        if not _OUTSIDE.isdisjoint(names):
+            return self._unknown()
+        # Modules that are imported inside of it.
+        found = function.__globals__
+        inside = [sys.modules[n] for n in names if n not in found and n in sys.modules]
+        return (super()._function(function), *(self._kind(one, names) for one in inside))
+
+    def _collection(self, values: Any, names: Any) -> Any:
+        if len(values) > MOST_VALUES or isinstance(values, (set, frozenset)):
+            return self._unknown()
+        items = values.items() if isinstance(values, dict) else values
+        return (type(values), *(self._pair(item, names) for item in items))
+
+    def _pair(self, item, names):
+        """A value, or a key and its value."""
+        if type(item) is tuple:
+            return tuple(self._kind(part, names) for part in item)
+        return self._kind(item, names)
+
+    def _class(self, kind):
+        """A class of the caller's own, with those above it."""
+        parts = []
+        for one in kind.__mro__:
+            if one.__module__.split(".")[0] not in (*LIBRARIES, OURS):
+                own = {k: v for k, v in vars(one).items() if k not in _NOT_ITS_OWN}
+                parts.append(self._kind(own, ()))
+        return (weakref.ref(kind), *parts)
+
+    def _object(self, value: Any, names: Any) -> Any:
+        kind = type(value)
+        known = kind.__module__.split(".")[0] in (*LIBRARIES, OURS)
+        if known or not hasattr(value, "__dict__"):
+            return self._unknown()
+        return (self._kind(kind, names), self._kind(vars(value), names))
+
+
+def _is_of_library(value):
+    """Whether it is a library's own function, class or ufunc, which stay as they are."""
+    if isinstance(value, BuiltinFunctionType):
+        return isinstance(value.__self__, (ModuleType, type(None)))
+    if isinstance(value, np.ufunc):
+        return True
+    if isinstance(value, (MethodType, partial, ModuleType)):
+        return False
+    module = getattr(value, "__module__", None)
+    name = getattr(value, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
+        return False
+    if module.split(".")[0] not in (*LIBRARIES, OURS):
+        return False
+    # The one of that name in its module, not one that a function of the library made.
+    found = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is value or (isinstance(value, FunctionType) and not value.__closure__)

@@ -1,0 +1,335 @@
+"""A trace is remembered only as long as nothing changes that could change it."""
+
+import functools
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlsq import clear_cache, fit
+from jaxlsq.batch import program
+from jaxlsq.tracing.fingerprint import Fingerprint
+
+T = np.linspace(0.0, 2.0, 12)
+Y = np.exp(-np.array([0.5, 1.0, 2.0])[:, None] * T)
+SCALE = 1.0
+HELPER = types.ModuleType("helper_of_the_test")
+HELPER.scale = 1.0
+exec("scale = 1.0\ndef scaled(k):\n    return k * scale", HELPER.__dict__)
+
+
+def scaled(k):
+    return k * SCALE
+
+
+def change_a_global():
+    global SCALE
+
+    def change():
+        global SCALE
+        SCALE = 2.0
+
+    SCALE = 1.0
+    return lambda t, k: jnp.exp(-k * SCALE * t), change
+
+
+def change_what_a_function_reads():
+    _model, change = change_a_global()
+    return lambda t, k: jnp.exp(-scaled(k) * t), change
+
+
+def redefine_a_function():
+    global scaled
+
+    def change():
+        global scaled
+        old = scaled
+
+        def scaled(k):
+            return 2.0 * k
+
+        return lambda: globals().update(scaled=old)
+
+    return lambda t, k: jnp.exp(-scaled(k) * t), change
+
+
+def change_a_closure():
+    scale = 1.0
+
+    def change():
+        nonlocal scale
+        scale = 2.0
+
+    return lambda t, k: jnp.exp(-k * scale * t), change
+
+
+def change_an_array():
+    scale = np.ones(3)
+    return lambda t, k: jnp.exp(-k * scale[0] * t), lambda: scale.fill(2.0)
+
+
+def change_a_large_array():
+    scale = np.ones(100_000)
+    return lambda t, k: jnp.exp(-k * jnp.mean(scale) * t), lambda: scale.fill(2.0)
+
+
+def change_an_array_that_chooses():
+    scale = np.ones(1)
+    return lambda t, k: jnp.exp(-(k if scale[0] < 1.5 else 2 * k) * t), lambda: scale.fill(2.0)
+
+
+def change_a_list():
+    scales = [[1.0], 3]
+    return lambda t, k: jnp.exp(-k * scales[0][0] * t), lambda: scales[0].__setitem__(0, 2.0)
+
+
+def change_a_dict():
+    scales = {1: 1.0}
+    return lambda t, k: jnp.exp(-k * scales[1] * t), lambda: scales.update({1: 2.0})
+
+
+def change_a_set():
+    some = {"a"}
+    return lambda t, k: jnp.exp(-k * len(some) * t), lambda: some.add("b")
+
+
+def change_a_default():
+    def model(t, k, *, scale=1.0):
+        return jnp.exp(-k * scale * t)
+
+    return model, lambda: model.__kwdefaults__.update(scale=2.0)
+
+
+def change_an_attribute():
+    class Holder:
+        factor = 1.0
+
+    holder = Holder()
+    return lambda t, k: jnp.exp(-k * holder.factor * t), lambda: setattr(holder, "factor", 2.0)
+
+
+def change_a_class():
+    class Holder:
+        factor = 1.0
+
+    return lambda t, k: jnp.exp(-k * Holder.factor * t), lambda: setattr(Holder, "factor", 2.0)
+
+
+def change_what_an_operator_does():
+    class Factor:
+        value = 1.0
+
+        def __rmul__(self, other):
+            return other * self.value
+
+    factor = Factor()
+    return lambda t, k: jnp.exp(-(k * factor) * t), lambda: setattr(Factor, "value", 2.0)
+
+
+def change_a_property():
+    state = [1.0]
+
+    class Holder:
+        @property
+        def factor(self):
+            return state[0]
+
+    holder = Holder()
+    return lambda t, k: jnp.exp(-k * holder.factor * t), lambda: state.__setitem__(0, 2.0)
+
+
+def change_a_model():
+    class Model:
+        def __init__(self):
+            self.scale = 1.0
+
+        def __call__(self, t, k):
+            return jnp.exp(-k * self.scale * t)
+
+    model = Model()
+    return model, lambda: setattr(model, "scale", 2.0)
+
+
+def change_a_method():
+    model, change = change_a_model()
+    return model.__call__, change
+
+
+def change_a_partial():
+    scale = [1.0]
+    return functools.partial(
+        lambda s, t, k: jnp.exp(-k * s[0] * t), scale
+    ), lambda: scale.__setitem__(0, 2.0)
+
+
+def change_a_module():
+    HELPER.scale = 1.0
+    return lambda t, k: jnp.exp(-HELPER.scaled(k) * t), lambda: setattr(HELPER, "scale", 2.0)
+
+
+def change_a_module_that_is_imported_inside():
+    HELPER.scale = 1.0
+    sys.modules["helper_of_the_test"] = HELPER
+
+    def model(t, k):
+        import helper_of_the_test
+
+        return jnp.exp(-k * helper_of_the_test.scale * t)
+
+    return model, lambda: setattr(HELPER, "scale", 2.0)
+
+
+def change_a_module_by_getattr():
+    HELPER.scale = 1.0
+    return lambda t, k: jnp.exp(-k * getattr(HELPER, "sc" + "ale") * t), lambda: setattr(
+        HELPER, "scale", 2.0
+    )
+
+
+def change_inside_of_jit():
+    scale = [1.0]
+    inner = jax.jit(lambda k: k)  # JAX itself remembers what is under jit: not what is outside
+    return lambda t, k: jnp.exp(-inner(k) * scale[0] * t), lambda: scale.__setitem__(0, 2.0)
+
+
+def change_in_a_nested_function():
+    scale = [1.0]
+
+    def model(t, k):
+        def inner(k):
+            return k * scale[0]
+
+        return jnp.exp(-inner(k) * t)
+
+    return model, lambda: scale.__setitem__(0, 2.0)
+
+
+CHANGES = [value for name, value in list(globals().items()) if name.startswith(("change_", "rede"))]
+
+
+@pytest.mark.parametrize("make", CHANGES, ids=lambda f: f.__name__)
+def test_what_changes_is_seen(make, monkeypatch):
+    monkeypatch.setitem(globals(), "SCALE", 1.0)
+    monkeypatch.setitem(globals(), "scaled", scaled)
+    model, change = make()
+    before = fit(model, T, Y, [1.0])
+    np.testing.assert_allclose(before.x[:, 0], [0.5, 1.0, 2.0], rtol=1e-6)
+    change()
+    after = fit(model, T, Y, [1.0])
+    np.testing.assert_allclose(after.x[:, 0], [0.25, 0.5, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(after.predict(), Y, rtol=1e-5)
+    clear_cache()
+    np.testing.assert_array_equal(fit(model, T, Y, [1.0]).x, after.x)
+
+
+def test_a_derivative_rule_is_seen():
+    def of(sign):
+        @jax.custom_jvp
+        def rate(k):
+            return k
+
+        rate.defjvp(lambda primals, tangents: (primals[0], sign * tangents[0]))
+        return lambda t, k: jnp.exp(-rate(k) * t)
+
+    right, wrong = (fit(of(sign), T, Y, [1.0]) for sign in (1.0, -1.0))
+    assert right.success.all()
+    assert not wrong.success[[0, 2]].any() or not np.allclose(wrong.x, right.x)
+    assert Fingerprint(of(1.0)).key != Fingerprint(of(-1.0)).key
+
+
+@pytest.fixture
+def traces(monkeypatch):
+    clear_cache()
+    made = []
+    real = program.trace
+    monkeypatch.setattr(program, "trace", lambda *a: made.append(1) or real(*a))
+    return made
+
+
+def test_what_does_not_change_is_traced_once(traces):
+    def model(scale):
+        return lambda t, k: jnp.exp(-scaled(k) * scale * t)
+
+    for _ in range(3):
+        fit(model(1.0), T, Y, [1.0])
+    assert len(traces) == 1
+    fit(model(2.0), T, Y, [1.0])
+    assert len(traces) == 2
+    fit(model(1.0), T, 2 * Y, [0.5])
+    fit(model(1.0), T, Y[:2], [0.5], max_nfev=3)
+    assert len(traces) == 2
+    fit(model(1.0), T[:9], Y[:, :9], [0.5])
+    fit(model(1.0), T.astype(np.float32), Y.astype(np.float32), [0.5], polish=None)
+    assert len(traces) == 4
+
+
+def test_covariances_are_traced_once(traces):
+    def model(t, k):
+        return jnp.exp(-k * t)
+
+    for _ in range(3):
+        fit(model, T, Y, [1.0]).cov  # noqa: B018
+    assert len(traces) == 2
+
+
+def test_models_that_numpy_writes(traces):
+    for _ in range(3):
+        fit(lambda t, k: np.exp(-k * t), T, Y, [1.0])
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.ones(10_000), np.ma.ones(3), np.array([None]), {1, 2}, np.random.default_rng(0),
+        iter([1]), list(range(2000)), (i for i in range(3)),
+    ],
+    ids=lambda v: type(v).__name__,
+)  # fmt: skip
+def test_what_is_not_known_is_not_complete(value):
+    assert not Fingerprint(lambda x: value).complete
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, 1.0), (1, True), (0.0, -0.0), (1.0, np.float64(1.0)), (np.float32(1), np.float64(1)),
+        (np.ones(2), np.ones(2, np.float32)), (np.ones((2, 1)), np.ones((1, 2))),
+        ([1, 2], (1, 2)), ({"a": 1}, {"b": 1}), ({"a": 1, "b": 2}, {"b": 2, "a": 1}), ("1", 1),
+        (jnp.exp, jnp.sin), (np.exp, np.sin), (len, max), (1 + 2j, 1 - 2j),
+        ((1, (2, 3)), (1, 2, 3)),
+        ([[1], [2]], [[1, 2], []]), (jnp.ones(2), jnp.ones(2)),
+    ],
+)  # fmt: skip
+def test_values_that_differ(one, other):
+    def of(value):
+        return Fingerprint(lambda x: value)
+
+    assert of(one).complete
+    assert of(other).complete
+    assert of(one).key == of(one).key
+    assert of(one).key != of(other).key
+
+
+def test_equal_values_are_equal():
+    def of(value):
+        return Fingerprint(lambda x: value).key
+
+    for make in (lambda: np.arange(3.0), lambda: [1, {"a": (2.0, "b")}], lambda: jnp.exp):
+        assert of(make()) == of(make())
+    assert of(float("nan")) == of(float("nan"))
+
+
+def test_jaxs_settings_are_part_of_it():
+    def model(t, k):
+        return jnp.exp(-k * t) * np.float32(1.0)
+
+    assert fit(model, T, Y, [1.0]).success.all()
+    with (
+        jax.numpy_dtype_promotion("strict"),
+        pytest.raises(Exception, match="no available implicit dtype promotion path"),
+    ):
+        fit(model, T, Y, [1.0])
