@@ -5,18 +5,22 @@ from jaxlsq.api.fit import fit
 from jaxlsq.api.least_squares import least_squares
 from jaxlsq.api.least_squares_batch import least_squares_batch
 from jaxlsq.api.leastsq import leastsq
+from jaxlsq.results.distribution import Distribution
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import FitResult
 from jaxlsq.results.solution import LeastSquaresResult
+from jaxlsq.results.stored import StoredResult
 from jaxlsq.status import Status
 from jaxlsq.tracing.cache import clear_cache
 
 __all__ = [
+    "Distribution",
     "FitResult",
     "Interrupted",
     "LeastSquaresResult",
     "OptimizeWarning",
     "Status",
+    "StoredResult",
     "clear_cache",
     "curve_fit",
     "fit",

@@ -89,16 +89,18 @@ def test_tests_are_in_folders_of_the_same_names():
 # Every public name, and the arguments of those that are functions, in their order.
 COMMON = "ftol xtol gtol x_scale max_nfev starts polish progress workers"
 PUBLIC = {
+    "Distribution": None,
     "FitResult": None,
     "Interrupted": None,
     "LeastSquaresResult": None,
     "OptimizeWarning": None,
     "Status": None,
+    "StoredResult": None,
     "clear_cache": "",
     "curve_fit": "f xdata ydata p0 sigma absolute_sigma check_finite bounds method jac full_output "
     "nan_policy kwargs",
     "fit": "model xdata ydata p0 sigma absolute_sigma mask axis nan_policy bounds fixed expand "
-    f"loss f_scale jac {COMMON}",
+    f"loss f_scale jac {COMMON} out",
     "least_squares": "fun x0 jac bounds ftol xtol gtol x_scale loss f_scale max_nfev args kwargs "
     "hessian on_singular return_history",
     "least_squares_batch": f"fun x0 data bounds fixed loss f_scale jac {COMMON}",

@@ -5,11 +5,11 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from jaxlsq.batch.portions import check_out, solved_in_portions
 from jaxlsq.batch.run import Problem
 from jaxlsq.problem.fit_data import FitArguments, read
 from jaxlsq.problem.settings import Settings
 from jaxlsq.problem.types import BoundsLike, PyTree
-from jaxlsq.results.result import FitResult
 
 __all__ = ["fit"]
 
@@ -40,7 +40,8 @@ def fit(
     polish: str | None = "auto",
     progress: bool | Callable[..., Any] = False,
     workers: int | None = None,
-) -> FitResult:
+    out: Any = None,
+) -> Any:
     r"""Fit one model to many data sets.
 
     .. math:: \min_{p_i} \tfrac12 \sum_j \left(\frac{f(x_j, p_i) - y_{ij}}{\sigma_{ij}}\right)^2
@@ -120,12 +121,18 @@ def fit(
         Show a bar, or call ``progress(done, total)``.
     workers : int, optional
         Threads, each with lanes of its own; None for the cores that this process may use.
+    out : path or object, optional
+        Where results go when portions of the batch end, so that neither they nor the data need
+        fit in memory: ``'name.zarr'``, or a folder for ``.npz`` files.  A run that was killed goes
+        on with the same call; another one at the same path is an error.  Or an object with a
+        method ``add(result)``, such as `jaxlsq.Distribution`, which is given each portion's
+        `FitResult`.
 
     Returns
     -------
     FitResult
         Arrays with the batch's shape in front.  A failed fit has its own `status`, and its
-        last good parameters.
+        last good parameters.  With a path for `out` a `StoredResult`; else `out`.
 
     Raises
     ------
@@ -152,6 +159,7 @@ def fit(
     >>> result.success
     array([ True,  True,  True])
     """
+    out = None if out is None else check_out(out)
     settings = Settings.of(
         ftol=ftol,
         xtol=xtol,
@@ -182,4 +190,5 @@ def fit(
             jac=jac,
         )
     )
-    return Problem.of_fit(data, settings).solve()
+    problem = Problem.of_fit(data, settings)
+    return problem.solve() if out is None else solved_in_portions(problem, out)

@@ -13,8 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlsq.problem.containers import View
+from jaxlsq.problem.chunks import Chunked
 from jaxlsq.problem.sources import Source, check_open
+from jaxlsq.problem.views import View
 
 __all__ = ["Keeper"]
 
@@ -130,7 +131,9 @@ class Keeper:
             batch = tuple(array.array.shape[: len(source.batch)])
             inner = self.source(name, Source(array.array, batch, source.dtype))
             if not isinstance(inner, Recorded):
-                return replace(source, array=replace(array, array=inner.array))
+                is_read = isinstance(array, Chunked)
+                view = inner.array if is_read else replace(array, array=inner.array)
+                return replace(source, array=view)
             self.watched.pop()
         if isinstance(array, jax.Array):
             # It does not change, unless it was made of a NumPy array without a copy.

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxlsq.problem.containers import View, as_array_like
+from jaxlsq.problem.chunks import Chunked, rows_of_chunks
+from jaxlsq.problem.containers import as_array_like
+from jaxlsq.problem.views import View
 
 __all__ = ["axis_of", "points_last"]
 
@@ -27,6 +29,14 @@ class _Moved(View):
         """With the axis last."""
         shape = super().shape
         return (*shape[: self.axis], *shape[self.axis + 1 :], shape[self.axis])
+
+    @property
+    def chunks(self) -> Any:
+        """Those of the array, with the axis last, or None."""
+        chunks: Any = getattr(self.array, "chunks", None)
+        if rows_of_chunks(self.array) is None:
+            return None
+        return (*chunks[: self.axis], *chunks[self.axis + 1 :], chunks[self.axis])
 
     def __getitem__(self, index: Any) -> Any:
         index = index if isinstance(index, tuple) else (index,)
@@ -90,7 +100,10 @@ def points_last(value: Any, axis: int, name: str, like: tuple[int, ...] | None =
         return value.transpose(*dims[:axis], *dims[axis + 1 :], dims[axis])
     if axis == len(array.shape) - 1:
         return array
-    return np.moveaxis(array, axis, -1) if isinstance(array, np.ndarray) else _Moved(array, axis)
+    if isinstance(array, np.ndarray):
+        return np.moveaxis(array, axis, -1)
+    inner = array.array if isinstance(array, Chunked) else array
+    return Chunked.of(_Moved(inner, axis))
 
 
 def _broadcasts(shape, like):

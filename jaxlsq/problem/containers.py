@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.problem.chunks import Chunked
 from jaxlsq.problem.sources import check_open
+from jaxlsq.problem.views import View
 
 __all__ = [
-    "View",
     "as_array_like",
     "by_name",
     "is_masked",
@@ -43,7 +44,7 @@ def as_array_like(value: Any, name: str) -> Any:
     if not _reads_by_position(value):
         value = _in_memory(value, name)
     elif not isinstance(value, (np.ndarray, jax.Array)) and value.shape and value.shape[0]:
-        value = MaskedView(value) if _is_ma(value[0:1]) else value
+        value = MaskedView(value) if _is_ma(value[0:1]) else Chunked.of(value)
     if not is_real(value.dtype):
         raise TypeError(f"{name} must be an array of real numbers, got dtype {value.dtype}.")
     return value
@@ -81,23 +82,6 @@ def _in_memory(value, name):
 
 
 # --- masks -------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class View:
-    """An array-like that is computed from another, block by block, as that is read."""
-
-    array: Any
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the array."""
-        return tuple(self.array.shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Of the array."""
-        return np.dtype(self.array.dtype)
 
 
 class MaskedView(View):

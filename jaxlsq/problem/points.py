@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlsq.problem.containers import View
+from jaxlsq.problem.views import View
 
 __all__ = ["Filled", "Known", "Unmasked", "filled", "known", "unmasked"]
 

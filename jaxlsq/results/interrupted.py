@@ -16,8 +16,9 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes
     ----------
-    result : FitResult
-        Of all fits; those that are not done have the status INTERRUPTED.
+    result : FitResult or StoredResult
+        Of all fits; those that are not done have the status INTERRUPTED.  Where results were
+        written to a path, what is there.
     """
 
     def __init__(self, result: Any) -> None:
@@ -25,7 +26,9 @@ class Interrupted(KeyboardInterrupt):
         self.result = result
 
     def __str__(self) -> str:
-        status = self.result.status
+        status = getattr(self.result, "status", None)
+        if status is None:
+            return f"what is done is in {self.result.path!r}; the same call goes on after it."
         left = int(np.count_nonzero(status == Status.INTERRUPTED))
         text = (
             f"{status.size - left:,} of {status.size:,} fits are done: they are in this "

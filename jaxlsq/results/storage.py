@@ -16,8 +16,21 @@ import numpy as np
 
 from jaxlsq.problem.labels import Coord, Labels
 from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.types import Batch
 
-__all__ = ["ARRAYS", "joined", "portable", "read", "restored", "written"]
+__all__ = [
+    "ARRAYS",
+    "described",
+    "from_arrays",
+    "joined",
+    "labels_read",
+    "labels_written",
+    "portable",
+    "read",
+    "replaced",
+    "restored",
+    "written",
+]
 
 VERSION = 1
 ARRAYS = (
@@ -70,11 +83,15 @@ def written(result: Any, target: Any) -> None:
     arrays |= {"engine": np.array(result.engine), "names": np.array(result.names)}
     arrays |= {"shapes": shapes, "version": VERSION}
     if result.labels is not None:
-        arrays |= _labels_written(result.labels.grid())
+        arrays |= labels_written(result.labels.grid())
     if hasattr(target, "write"):
         np.savez(target, **arrays)
         return
-    path = os.path.realpath(_with_suffix(target))
+    replaced(os.path.realpath(_with_suffix(target)), arrays)
+
+
+def replaced(path: Any, arrays: dict[str, Any]) -> None:
+    """Write an ``.npz`` file; what was there stays until all of it is written."""
     beside = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
         with open(beside, "xb") as file:
@@ -88,7 +105,36 @@ def written(result: Any, target: Any) -> None:
         raise
 
 
-def _labels_written(labels):
+def _places(shapes, n):
+    """A pytree of parameters' places in the vector, from what `_shapes` gave."""
+    if shapes is None:
+        return np.arange(n)
+    ends = np.cumsum([0] + [int(np.prod(shape)) for _, shape in shapes])
+    if ends[-1] != n:
+        raise ValueError(f"it has {n} names of {ends[-1]} parameters")
+    return {
+        key: np.arange(first, last).reshape(shape)
+        for (key, shape), first, last in zip(shapes, ends[:-1], ends[1:], strict=True)
+    }
+
+
+def described(result: Any) -> dict[str, Any]:
+    """What of a result is not in its arrays, as JSON has it."""
+    places = result.layout.unpack(np.arange(len(result.names)))
+    flags = {name: bool(getattr(result, name)) for name in _FLAGS}
+    return flags | {"names": list(result.names), "shapes": _shapes(places)}
+
+
+def from_arrays(arrays: dict[str, np.ndarray], description: dict[str, Any]) -> dict[str, Any]:
+    """Fields by name, from arrays and what `described` gave."""
+    names = tuple(description["names"])
+    values = {name: arrays[name] for name in (*ARRAYS, "inverse")}
+    flags = {name: description[name] for name in _FLAGS}
+    layout = _layout(_places(description["shapes"], len(names)))
+    return values | flags | {"names": names, "layout": layout, "engine": description["engine"]}
+
+
+def labels_written(labels: Labels) -> dict[str, Any]:
     """Arrays by name; what NumPy has no type for becomes text."""
     coords = [[name, one.dims, _texts(one.attrs)] for name, one in labels.coords.items()]
     out: dict[str, Any] = {"labels": json.dumps([labels.dims, coords])}
@@ -104,7 +150,7 @@ def _texts(attrs):
     }
 
 
-def _labels_read(arrays, batch):
+def labels_read(arrays: Any, batch: Batch) -> Labels | None:
     """`Labels` as they were written, or None."""
     if "labels" not in arrays:
         return None
@@ -173,19 +219,9 @@ def _fields(arrays):
     for name, shape in expected.items():
         if values[name].shape != shape:
             raise ValueError(f"{name} has the shape {values[name].shape} and not {shape}")
-    shapes = json.loads(str(arrays["shapes"]))
-    if shapes is None:
-        places = np.arange(n)
-    else:
-        ends = np.cumsum([0] + [int(np.prod(shape)) for _, shape in shapes])
-        if ends[-1] != n:
-            raise ValueError(f"it has {n} names of {ends[-1]} parameters")
-        places = {
-            key: np.arange(first, last).reshape(shape)
-            for (key, shape), first, last in zip(shapes, ends[:-1], ends[1:], strict=True)
-        }
+    places = _places(json.loads(str(arrays["shapes"])), n)
     flags = {name: bool(arrays[name]) for name in _FLAGS}
-    labels = _labels_read(arrays, batch)
+    labels = labels_read(arrays, batch)
     return values | flags | {"names": names, "layout": _layout(places), "labels": labels}
 
 

@@ -1,6 +1,7 @@
 """Results as tables: columns, DataFrames of pandas and polars, Datasets of xarray."""
 
 import importlib.util
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from jaxlsq.problem.labels import Labels
 from jaxlsq.results import storage
 from jaxlsq.status import Status, describe
 
-__all__ = ["columns", "dataset", "flags", "frame"]
+__all__ = ["columns", "dataset", "flags", "frame", "free_name"]
 
 LIBRARIES = ("pandas", "polars")
 # What is said of each fit, but for its parameters.
@@ -31,13 +32,18 @@ def _of_parameters(result, stderr, taken):
         errors = np.moveaxis(np.sqrt(np.diagonal(result.cov, axis1=-2, axis2=-1)), -1, 0)
     out = {}
     for name, value, error in zip(result.names, values, errors, strict=True):
-        own = name
-        while own in taken or own in out:
-            own = f"{own}_param"
+        own = free_name(name, {*taken, *out})
         out[own] = value
         if error is not None:
             out[f"{own}_stderr"] = error
     return out
+
+
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """A parameter's name for a column: with ``_param`` where that is taken."""
+    while name in taken:
+        name = f"{name}_param"
+    return name
 
 
 def frame(result: Any, library: str | None, stderr: bool) -> Any:

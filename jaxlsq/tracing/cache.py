@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -57,6 +57,9 @@ def program_key(
         (jax.default_backend(), settings),
         tuple(sorted((options or {}).items())),
     )
+
+
+AnyMemory = TypeVar("AnyMemory", bound="Memory")
 
 
 class Memory:
@@ -137,7 +140,7 @@ PROGRAMS = ProgramCache(size=128)
 _MEMORIES: list[Memory] = [PROGRAMS]
 
 
-def remembering(memory: Memory) -> Memory:
+def remembering(memory: AnyMemory) -> AnyMemory:
     """A memory that `clear_cache` empties too."""
     _MEMORIES.append(memory)
     return memory

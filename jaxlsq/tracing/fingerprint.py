@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from jaxlsq.tracing.cache import ProgramCache, remembering
 from jaxlsq.tracing.signature import LIBRARIES, Signature, names_in
@@ -95,7 +96,7 @@ class Fingerprint(Signature):
         if isinstance(value, np.ndarray):
             return self._array(value)
         if isinstance(value, jax.Array):
-            self.complete &= not isinstance(value, jax.core.Tracer)
+            self.complete &= not isinstance(value, Tracer)
             return _Same(value)
         is_code = isinstance(value, (FunctionType, MethodType, ModuleType, type))
         if not is_code and hasattr(value, "dtype") and hasattr(value, "ndim"):
@@ -131,9 +132,10 @@ class Fingerprint(Signature):
         if is_dataclass(value) and type(value).__module__.split(".")[0] == OURS:
             parts = (getattr(value, field.name) for field in fields(value))
             return (type(value), *(self._kind(part, names) for part in parts))
-        if hasattr(value, "__wrapped__") and not isinstance(value, FunctionType):
+        inner = getattr(value, "__wrapped__", None)
+        if inner is not None and not isinstance(value, FunctionType):
             more = vars(value) if hasattr(value, "__dict__") else {}
-            return (type(value), self._kind(value.__wrapped__, names), self._kind(more, names))
+            return (type(value), self._kind(inner, names), self._kind(more, names))
         return super()._compound(value, names)
 
     def _function(self, function: Any) -> Any:

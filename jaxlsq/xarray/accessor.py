@@ -12,7 +12,7 @@ import xarray as xr
 from jaxlsq.problem.fit_data import FitArguments, read
 from jaxlsq.problem.settings import Settings
 from jaxlsq.results.result import FitResult
-from jaxlsq.results.tables import flags
+from jaxlsq.results.tables import flags, free_name
 from jaxlsq.xarray.blocks import Output, Part, fitted
 from jaxlsq.xarray.places import as_dims, check_dims, numbers, over_points
 
@@ -162,8 +162,7 @@ def _outputs(names, cov, taken):
     """`Output` of each variable, and its name; ``_param`` where one is taken."""
     keys, outputs = [], []
     for name in names:
-        while name in taken or name in PER_FIT or name in keys:
-            name = f"{name}_param"
+        name = free_name(name, {*taken, *PER_FIT, *keys})
         keys += [name, f"{name}_stderr"]
     keys += PER_FIT
     kinds = [np.float64] * (2 * len(names)) + list(PER_FIT.values())

@@ -1,0 +1,292 @@
+"""Results on disk, block by block: a zarr group, or a folder of ``.npz`` files."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxlsq.problem.labels import Coord, Labels
+from jaxlsq.results import storage
+from jaxlsq.results.grid import Box, Grid
+from jaxlsq.results.tables import free_name
+from jaxlsq.status import Status
+
+__all__ = ["Store", "check_target", "open_store"]
+
+DESCRIPTION = "run.json"
+LABELS = "labels.npz"
+ENCODED = "jaxlsq_dtype"
+KEY = "jaxlsq"
+# Arrays with one value for each fit, their types, and what is there before it is done.
+_PER_FIT = {
+    "cost": (np.float64, np.nan),
+    "status": (np.int32, int(Status.INTERRUPTED)),
+    "nfev": (np.int32, 0),
+    "njev": (np.int32, 0),
+    "nit": (np.int32, 0),
+    "optimality": (np.float64, np.nan),
+    "dof": (np.int32, 0),
+    "agreed": (np.int32, 0),
+}
+_PER_PARAMETER = {"active_mask": (np.int8, 0), "fixed": (np.bool_, False)}
+
+
+class Store(Protocol):
+    """Where blocks of results are written and read.
+
+    Attributes
+    ----------
+    description : dict
+        Of what is in it: the batch, the block, the run.
+    """
+
+    description: dict[str, Any]
+
+    def done(self) -> dict[int, int]:
+        """Blocks that are written, and the checksums of the data that they were fitted to."""
+        ...
+
+    def write(self, box: Box, arrays: dict[str, np.ndarray], checksum: int) -> None:
+        """Write a block; it counts as done after all of it is written."""
+        ...
+
+    def read(self, box: Box) -> dict[str, np.ndarray]:
+        """The arrays of a block."""
+        ...
+
+    def labels(self) -> Labels | None:
+        """Of the batch."""
+        ...
+
+
+def check_target(path: Any) -> Path:
+    """The path of a store; raise where it is none, or zarr is not installed."""
+    path = Path(os.fspath(path))
+    if path.suffix == ".npz" or path.is_file():
+        raise ValueError(
+            f"out={str(path)!r} must be a folder, which may be there, or end with .zarr; for one "
+            "file save what fit returns with result.save(path)."
+        )
+    if path.suffix == ".zarr":
+        try:
+            import zarr  # noqa: F401
+        except ImportError:
+            raise ImportError("out='....zarr' needs zarr 3: pip install zarr.") from None
+    return path
+
+
+def open_store(path: Any, description: dict[str, Any] | None = None, labels: Any = None) -> Store:
+    """A store: one that is there, or a new one where a description of its content is given.
+
+    Parameters
+    ----------
+    path : path
+    description : dict, optional
+    labels : Labels, optional
+        Of the batch, for a new one.
+
+    Raises
+    ------
+    ValueError
+        For a folder that holds something else.
+    FileNotFoundError
+        If nothing is there, and nothing is described.
+    """
+    path = Path(os.fspath(path))
+    kind = _Zarr if path.suffix == ".zarr" else _Folder
+    if path.is_dir() and any(path.iterdir()):
+        return kind(path)
+    if description is None:
+        raise FileNotFoundError(f"there are no results in {str(path)!r}.")
+    return kind.new(path, description, labels)
+
+
+def _not_ours(path, why):
+    return ValueError(f"out={str(path)!r} holds no results of fit ({why}); give another folder.")
+
+
+class _Folder:
+    """A folder of ``.npz`` files, one for each block."""
+
+    def __init__(self, path):
+        self.path = path
+        try:
+            self.description = json.loads((path / DESCRIPTION).read_text())
+        except (FileNotFoundError, json.JSONDecodeError) as error:
+            raise _not_ours(path, f"{DESCRIPTION}: {error}") from None
+
+    @classmethod
+    def new(cls, path, description, labels):
+        """An empty one."""
+        path.mkdir(parents=True, exist_ok=True)
+        if labels is not None:
+            storage.replaced(path / LABELS, storage.labels_written(labels))
+        beside = path / f"{DESCRIPTION}.tmp"
+        beside.write_text(json.dumps(description))
+        os.replace(beside, path / DESCRIPTION)
+        return cls(path)
+
+    def _file(self, number):
+        return self.path / f"block-{number:06d}.npz"
+
+    def done(self):
+        """As a `Store`."""
+        found = {}
+        for file in self.path.glob("block-*.npz"):
+            with np.load(file) as arrays:
+                found[int(file.stem.split("-")[1])] = int(arrays["checksum"])
+        return found
+
+    def write(self, box, arrays, checksum):
+        """As a `Store`."""
+        storage.replaced(self._file(box.number), arrays | {"checksum": np.uint64(checksum)})
+
+    def read(self, box):
+        """As a `Store`."""
+        with np.load(self._file(box.number)) as arrays:
+            return {name: arrays[name] for name in arrays.files if name != "checksum"}
+
+    def labels(self):
+        """As a `Store`."""
+        if not (self.path / LABELS).exists():
+            return None
+        with np.load(self.path / LABELS) as arrays:
+            return storage.labels_read(arrays, tuple(self.description["batch"]))
+
+
+class _Zarr:
+    """A zarr group, which xarray opens: an array for each parameter, in chunks of a block."""
+
+    def __init__(self, path):
+        import zarr
+
+        self.path = path
+        try:
+            self.group: Any = zarr.open_group(path, mode="r+", use_consolidated=False)
+            self.description: dict[str, Any] = dict(self.group.attrs)[KEY]
+        except (FileNotFoundError, KeyError) as error:
+            raise _not_ours(path, f"{type(error).__name__}: {error}") from None
+        self.marks = self.group["run/checksum"]
+
+    @classmethod
+    def new(cls, path, description, labels):
+        """An empty one; it is in its place when its description is complete."""
+        import zarr
+
+        batch = tuple(description["batch"])
+        more = {"labelled": labels is not None}
+        labels = labels or Labels.numbered(batch)
+        more |= {"coords": list(labels.coords)}
+        names = description["names"]
+        taken = {*_PER_FIT, *_PER_PARAMETER, "inverse", *labels.dims, *labels.coords, "param"}
+        variables: list[str] = []
+        for name in names:
+            variables.append(free_name(name, {*taken, *variables}))
+        beside = path.with_name(f"{path.name}.tmp")
+        shutil.rmtree(beside, ignore_errors=True)
+        group: Any = zarr.create_group(beside, overwrite=True)
+        grid = Grid(batch, tuple(description["block"]))
+
+        def create(name, dtype, fill, tail=(), dims=()):
+            group.create_array(
+                name,
+                shape=(*batch, *tail),
+                chunks=(*grid.block, *tail),
+                dtype=np.dtype(dtype),
+                fill_value=fill,
+                dimension_names=(*labels.dims, *dims),
+            )
+
+        for name in variables:
+            create(name, np.float64, np.nan)
+            create(f"{name}_stderr", np.float64, np.nan)
+        for name, (dtype, fill) in _PER_FIT.items():
+            create(name, dtype, fill)
+        n = len(names)
+        for name, (dtype, fill) in _PER_PARAMETER.items():
+            create(name, dtype, fill, (n,), ("param",))
+        create("inverse", np.float64, np.nan, (n, n), ("param", "param_j"))
+        _write_coords(group, labels, names)
+        run = group.create_group("run")
+        run.create_array("checksum", shape=(len(grid),), chunks=(1,), dtype=np.uint64, fill_value=0)
+        group.attrs.update({KEY: description | more | {"variables": variables}})
+        os.replace(beside, path)
+        return cls(path)
+
+    def done(self):
+        """As a `Store`."""
+        marks = np.asarray(self.marks[:])
+        return {int(number): int(marks[number]) for number in np.flatnonzero(marks)}
+
+    def write(self, box, arrays, checksum):
+        """As a `Store`."""
+        rest = dict(arrays)
+        x, stderr = rest.pop("x"), rest.pop("stderr")
+        for j, name in enumerate(self.description["variables"]):
+            self.group[name][box.slices] = x[..., j]
+            self.group[f"{name}_stderr"][box.slices] = stderr[..., j]
+        for name, values in rest.items():
+            self.group[name][box.slices] = values
+        self.marks[box.number] = np.uint64(checksum)
+
+    def read(self, box):
+        """As a `Store`."""
+        variables = self.description["variables"]
+        names = (*_PER_FIT, *_PER_PARAMETER, "inverse")
+        arrays = {name: np.asarray(self.group[name][box.slices]) for name in names}
+        columns = [np.asarray(self.group[name][box.slices]) for name in variables]
+        return arrays | {"x": np.stack(columns, axis=-1)}
+
+    def labels(self):
+        """As a `Store`."""
+        if not self.description["labelled"]:
+            return None
+        dims = self.group["cost"].metadata.dimension_names
+        coords = {}
+        for name in self.description["coords"]:
+            array = self.group[name]
+            attrs, values = dict(array.attrs), np.asarray(array[...])
+            kind = attrs.pop(ENCODED, None)
+            values = np.array(values.tolist()) if values.dtype.kind in "OT" else values
+            values = values.astype(kind) if kind else values
+            attrs = {k: v for k, v in attrs.items() if not (kind and k == "units")}
+            coords[name] = Coord(tuple(array.metadata.dimension_names), values, attrs)
+        return Labels(tuple(dims), tuple(self.description["batch"]), coords)
+
+
+def _write_coords(group, labels, names):
+    """Coordinates of the batch, as xarray reads them; what zarr has no type for becomes text."""
+    coords = {name: (one.dims, one.values, one.attrs) for name, one in labels.coords.items()}
+    coords |= {name: ((name,), np.array(names), {}) for name in ("param", "param_j")}
+    for name, (dims, values, attrs) in coords.items():
+        values = np.asarray(values)
+        kind = str if values.dtype.kind in "OUT" else None
+        if kind is str:
+            values = values.astype(str).astype(object)
+        elif values.dtype.kind in "mM":
+            values, attrs = _encoded(values, attrs)
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype=kind or values.dtype,
+            dimension_names=dims,
+            chunks="auto",
+        )
+        array[...] = values
+        array.attrs.update({str(k): v for k, v in attrs.items() if _is_plain(v)})
+    group.attrs["coordinates"] = " ".join(coords)
+
+
+def _encoded(values, attrs):
+    """Dates and spans of time as whole nanoseconds, as the CF conventions write them."""
+    units = "nanoseconds since 1970-01-01" if values.dtype.kind == "M" else "nanoseconds"
+    kind = "datetime64[ns]" if values.dtype.kind == "M" else "timedelta64[ns]"
+    more = {"units": units, ENCODED: kind}
+    return values.astype(kind).astype(np.int64), {**attrs, **more}
+
+
+def _is_plain(value):
+    return isinstance(value, (str, int, float, bool))
