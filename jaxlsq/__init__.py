@@ -5,6 +5,7 @@ from jaxlsq.api.fit import fit
 from jaxlsq.api.least_squares import least_squares
 from jaxlsq.api.least_squares_batch import least_squares_batch
 from jaxlsq.api.leastsq import leastsq
+from jaxlsq.lowering.engine import using
 from jaxlsq.results.distribution import Distribution
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import FitResult
@@ -27,5 +28,6 @@ __all__ = [
     "least_squares",
     "least_squares_batch",
     "leastsq",
+    "using",
 ]
 __version__ = "0.1.0"

@@ -87,7 +87,7 @@ def test_tests_are_in_folders_of_the_same_names():
 
 
 # Every public name, and the arguments of those that are functions, in their order.
-COMMON = "ftol xtol gtol x_scale max_nfev starts polish progress workers"
+COMMON = "ftol xtol gtol x_scale max_nfev starts polish progress workers devices"
 PUBLIC = {
     "Distribution": None,
     "FitResult": None,
@@ -106,6 +106,7 @@ PUBLIC = {
     "least_squares_batch": f"fun x0 data bounds fixed loss f_scale jac {COMMON}",
     "leastsq": "func x0 args Dfun full_output col_deriv ftol xtol gtol maxfev epsfcn factor diag "
     "warning unknown",
+    "using": "engine",
 }
 
 

@@ -40,6 +40,7 @@ def fit(
     polish: str | None = "auto",
     progress: bool | Callable[..., Any] = False,
     workers: int | None = None,
+    devices: Any = None,
     out: Any = None,
 ) -> Any:
     r"""Fit one model to many data sets.
@@ -121,6 +122,9 @@ def fit(
         Show a bar, or call ``progress(done, total)``.
     workers : int, optional
         Threads, each with lanes of its own; None for the cores that this process may use.
+    devices : 'all' or sequence of jax.Device, optional
+        Over which XLA's pools are dealt, each with lanes and blocks of its own; JAX's default
+        device if not given.  Compiled lanes are the host's, and use its cores.
     out : path or object, optional
         Where results go when portions of the batch end, so that neither they nor the data need
         fit in memory: ``'name.zarr'``, or a folder for ``.npz`` files.  A run that was killed goes
@@ -170,6 +174,7 @@ def fit(
         polish=polish,
         progress=progress,
         workers=workers,
+        devices=devices,
     )
     data = read(
         FitArguments(

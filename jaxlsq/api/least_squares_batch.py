@@ -47,6 +47,7 @@ def least_squares_batch(
     polish: str | None = "auto",
     progress: bool | Callable[..., Any] = False,
     workers: int | None = None,
+    devices: Any = None,
 ) -> FitResult:
     r"""Solve many least-squares problems with one residual function.
 
@@ -68,7 +69,8 @@ def least_squares_batch(
         As for `fit`, but for 'poisson'; `f_scale` is a number, (m,), or (B, 1) or (B, m).
     jac : str or callable
         As for `fit`, or ``jac(params, data_of_one) -> (m, n)``.
-    ftol, xtol, gtol, x_scale, max_nfev, starts, polish, progress, workers
+    ftol, xtol, gtol, x_scale, max_nfev, starts, polish, progress, workers,
+    devices
         As for `fit`.
 
     Returns
@@ -106,6 +108,7 @@ def least_squares_batch(
         polish=polish,
         progress=progress,
         workers=workers,
+        devices=devices,
     )
     leaves, structure = jax.tree.flatten(data)
     leaves = [no_mask(as_array_like(leaf, "data"), "data") for leaf in leaves]

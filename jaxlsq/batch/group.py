@@ -24,7 +24,7 @@ from jaxlsq.problem.multistart import MultiStart
 from jaxlsq.problem.sources import Source, check_open
 from jaxlsq.problem.task import Seen, Task
 from jaxlsq.problem.types import Parts
-from jaxlsq.schedule.devices import usable_cores
+from jaxlsq.schedule.devices import workers_of
 from jaxlsq.schedule.queue import Ended
 from jaxlsq.tracing.shapes import shapes_of
 
@@ -151,7 +151,7 @@ class Group:
             When it is interrupted before any fit has begun.
         """
         (start, guess), starts, n = begin, spread.starts, self.task.layout.n
-        workers = control.workers or (usable_cores() if jax.default_backend() == "cpu" else 2)
+        workers = control.workers or workers_of(control.devices)
         size = self._block_size(workers, starts)
         with jax.enable_x64(self.wide), control.interrupts.at_once():
             guess = guess and self._guesses(guess, size)
@@ -165,7 +165,8 @@ class Group:
             if inside:
                 lanes["bounds"] = Bounds(bound, bound)
             examples = example, lanes, limits and Bounds(bound, bound)
-            program = compile_task(self.task, examples, self.shared, options, starts)
+            how = options, starts, control.devices
+            program = compile_task(self.task, examples, self.shared, *how)
 
         def read(first, last):
             block = self.block(first, last, size)

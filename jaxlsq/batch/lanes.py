@@ -70,6 +70,10 @@ class Lanes:
         """The begin of a block."""
         return Place(np.int32(0), np.int32(0))
 
+    def of_worker(self, _: int) -> "Lanes":
+        """The same: cores are not told apart."""
+        return self
+
     def empty(self) -> _NoPool:
         """Lanes without problems."""
         return _NoPool()

@@ -1,7 +1,7 @@
 """The compiled program of a batch: one function, any data of the same shapes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,32 +34,45 @@ from jaxlsq.tracing.untraceable import JAX_ERRORS, untraceable
 __all__ = ["Program", "compile_map", "compile_task"]
 
 
+class _Compiled(NamedTuple):
+    """What was compiled for one device, and the pace of its calls."""
+
+    run: Callable[..., Any]
+    begin: Callable[..., Any]
+    pace: Pace
+
+
 @dataclass(frozen=True)
 class Program:
     """A compiled block of fits, and the data that its functions close over.
 
     Attributes
     ----------
-    run, begin : callable
-        Compiled.
+    compiled : tuple of _Compiled
+        On each device; a worker's own is the first.
     queue : Queue
         Shapes and types of a block's.
-    pace : Pace
-        Of this program, in all of its runs.
     closure : tuple
         What the user's functions close over, hoisted.
     engine : str
         How it is computed, and why not otherwise.
     """
 
-    run: Callable[..., Any]
-    begin: Callable[..., Any]
+    compiled: tuple[_Compiled, ...]
     closure: tuple[Any, ...]
     options: Options
     shared: PyTree
     queue: Queue
-    pace: Pace
     engine: str = XLA
+
+    @property
+    def pace(self) -> Pace:
+        """Of this program, in all of its runs."""
+        return self.compiled[0].pace
+
+    def of_worker(self, number: int) -> "Program":
+        """The program on the device of one of the workers."""
+        return replace(self, compiled=(self.compiled[number % len(self.compiled)],))
 
     def place(self) -> Place:
         """The begin of a block."""
@@ -67,7 +80,7 @@ class Program:
 
     def empty(self) -> Pool:
         """A pool without problems."""
-        return self.begin()
+        return self.compiled[0].begin()
 
     def __call__(
         self, pool: Pool, arguments: tuple[Any, ...], count: int, drain: bool, place: Place,
@@ -78,7 +91,8 @@ class Program:
         A call takes so few rounds that it need not look at `halt`.
         """
         control = np.int32(count), np.bool_(drain), place
-        return self.run(pool, *arguments, self.shared, self.options, *control, *self.closure)
+        run = self.compiled[0].run
+        return run(pool, *arguments, self.shared, self.options, *control, *self.closure)
 
 
 class _Sizes(NamedTuple):
@@ -91,7 +105,12 @@ class _Sizes(NamedTuple):
 
 
 def compile_task(
-    task: Task, examples: tuple[Any, Any, Any], shared: PyTree, options: Options, starts: int
+    task: Task,
+    examples: tuple[Any, Any, Any],
+    shared: PyTree,
+    options: Options,
+    starts: int,
+    devices: tuple[Any, ...] = (),
 ) -> Program | Lanes:
     """The program of a task, from the cache where one of the same structure has been compiled.
 
@@ -106,6 +125,8 @@ def compile_task(
     options : Options
     starts : int
         Problems of each data set.
+    devices : tuple of devices
+        That XLA's program is compiled for; () for JAX's own choice.
 
     Returns
     -------
@@ -138,22 +159,25 @@ def compile_task(
     width = choose_width(task.layout.n, m, one, x0.dtype)
     width = min(width, x0.shape[0])
     sizes = _Sizes(starts, width, task.evaluations, task.repairs)
-    closure, queue = (traced.data,), _block_queue(examples, starts)
+    data = jax.tree.map(np.asarray, traced.data) if devices else traced.data
+    closure, queue = (data,), _block_queue(examples, starts)
     control = np.int32(0), np.bool_(False), Place.first(queue)
     arguments = (*examples, shared, options, *control, *closure)
     statics = (task.check, lane_tree, sizes)
-    key = program_key((traced,), "pool", statics, arguments, POOL_OPTIONS["compiler_options"])
 
     def compile_():
         program = partial(_advance, traced, task.check, sizes, m)
         make = partial(_begin, sizes, examples)
         begin, pool = jax.jit(make, **POOL_OPTIONS).lower(), jax.eval_shape(make)
         run = jax.jit(program, **POOL_OPTIONS).lower(pool, *arguments)
-        return answered(run.compile), answered(begin.compile), Pace()
+        return _Compiled(answered(run.compile), answered(begin.compile), Pace())
 
-    with own_settings():
-        run, begin, pace = PROGRAMS.get(key, compile_)
-    return Program(run, begin, closure, options, shared, queue, pace, engine)
+    compiled = []
+    for device in devices or (jax.config.jax_default_device,):  # pyright: ignore[reportAttributeAccessIssue]
+        with own_settings(), jax.default_device(device):
+            how = statics, arguments, POOL_OPTIONS["compiler_options"]
+            compiled.append(PROGRAMS.get(program_key((traced,), "pool", *how), compile_))
+    return Program(tuple(compiled), closure, options, shared, queue, engine)
 
 
 def _traced(what, how, function, *examples):

@@ -28,6 +28,7 @@ from jaxlsq.problem.tolerances import batch_options
 from jaxlsq.problem.types import Batch
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import SAME_COST, FitResult
+from jaxlsq.schedule.devices import checked_devices
 from jaxlsq.schedule.queue import Ended
 from jaxlsq.status import Status, converged
 from jaxlsq.tracing.untraceable import Untraceable
@@ -140,6 +141,7 @@ class Problem(Answers):
 
     def _solve(self):
         n, settings = self.layout.n, self.settings
+        devices = checked_devices(settings.devices)
         spread = MultiStart.of(settings.starts, n, self.batch)
         kept = self.kept()
         with Interruption() as interrupts:
@@ -147,7 +149,8 @@ class Problem(Answers):
             with reporter(settings.progress, self.total) as report:
                 for (index, group), (_, given) in zip(kept.groups, self.groups, strict=True):
                     group = replace(group, task=given.task)  # one that was traced before
-                    control = Control(interrupts, _offset(report, before), settings.workers)
+                    watched = _offset(report, before)
+                    control = Control(interrupts, watched, settings.workers, devices)
                     what = index, group, spread, control
                     part = _unless_asked(interrupts, self._solve_group, *what)
                     part = part or (_not_begun(len(index), n, group.dtype), "")

@@ -46,11 +46,14 @@ class Control:
         ``report(done)`` with the data sets done so far, from the calling thread.
     workers : int, optional
         None for the cores that the process may use.
+    devices : tuple of devices
+        Over which workers are dealt; () for JAX's own choice.
     """
 
     interrupts: Interruption
     report: Callable[..., Any] | None = None
     workers: int | None = None
+    devices: tuple[Any, ...] = ()
 
 
 class Halt:
@@ -106,7 +109,8 @@ def stream(
     program : Program
         ``program.empty()`` gives a pool and ``program.place()`` the begin of a block;
         ``program(pool, arguments, count, drain, place, halt)`` gives the pool, `Ended`, `Seen`
-        of the data sets, and the place it has come to.  ``program.pace`` is a `Pace`.
+        of the data sets, and the place it has come to.  ``program.pace`` is a `Pace`, and
+        ``program.of_worker(number)`` the program on the device of one of the workers.
     read : callable
         ``read(first, last) -> arguments``.
     shape : BlockShape
@@ -123,7 +127,7 @@ def stream(
     executor = ThreadPoolExecutor(workers, thread_name_prefix="jaxlsq")
     waiting = []
     try:
-        waiting = [executor.submit(run.work) for _ in range(workers)]
+        waiting = [executor.submit(run.work, number) for number in range(workers)]
         while waiting and not interrupts.asked:
             ended, waiting = wait(waiting, timeout=POLL_S, return_when=FIRST_EXCEPTION)
             for future in ended:
@@ -167,17 +171,18 @@ class _Run:
                 if block.rows:
                     self.sink.write(block.first, block.last, block.rows)
 
-    def work(self):
+    def work(self, number):
         """Take blocks until there are none, a few rounds at a time."""
+        program = self.program.of_worker(number)
         with own_settings(), jax.enable_x64(self.wide):
-            pool, block = self.program.empty(), None
+            pool, block = program.empty(), None
             held = None  # numbers of the problems in the lanes
             while not self.stop.is_set():
                 if block is None or block.is_issued:
                     block = self._following(block)
                 if block is None or (not block.size and (held is None or np.all(held < 0))):
                     return
-                pool, held = self._advance(pool, held, block)
+                pool, held = self._advance(program, pool, held, block)
 
     def _following(self, block):
         """The next block; an empty one after the last, and None where there was none."""
@@ -197,15 +202,15 @@ class _Run:
                     self._begun[first // self.shape.block] = block
         return block
 
-    def _advance(self, pool, held, block):
+    def _advance(self, program, pool, held, block):
         """Work some rounds; returns the pool, and the numbers of the problems in its lanes."""
-        pace, count = self.program.pace, block.size * self.shape.starts
+        pace, count = program.pace, block.size * self.shape.starts
         # When there are no more blocks, the lanes are worked to their end.
         drain = self._next >= self.shape.total
         begin_s, rounds = time.perf_counter(), pace.rounds
         place = replace(block.place, rounds=np.int32(rounds))
         how = count, drain, place, self.stop
-        pool, results, seen, place = self.program(pool, block.arguments, *how)
+        pool, results, seen, place = program(pool, block.arguments, *how)
         place = replace(place, issued=np.asarray(place.issued), rounds=np.asarray(place.rounds))
         problem, results, seen = jax.tree.map(np.asarray, (pool.problem, results, seen))
         pace.measure(rounds - int(place.rounds), time.perf_counter() - begin_s)

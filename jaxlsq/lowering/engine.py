@@ -46,9 +46,30 @@ MOST_PARAMETERS = 16
 
 @contextmanager
 def using(engine: str) -> Iterator[None]:
-    """Take one engine for all, as far as it can: 'lanes' or 'xla'; for tests and bug reports.
+    """Take one engine for all, as far as it can: 'lanes' or 'xla'.
 
-    The environment variable ``JAXLSQ_ENGINE`` does the same for a process.
+    Programs that `jax.export` writes for other machines must be traced with 'xla', under a `jit`
+    of their own: compiled lanes are machine code of this one.  The environment variable
+    ``JAXLSQ_ENGINE`` does the same for a process.
+
+    Parameters
+    ----------
+    engine : {'lanes', 'xla'}
+
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from jaxlsq import least_squares, using
+    >>> def rate(y):
+    ...     t = jnp.arange(y.size)
+    ...     return least_squares(lambda p: p[0] * jnp.exp(-p[1] * t) - y, jnp.ones(2)).x[1]
+    >>> (b,) = jax.export.symbolic_shape("b")
+    >>> shape = jax.ShapeDtypeStruct((b, 20), jnp.float32)
+    >>> with using("xla"):
+    ...     program = jax.export.export(jax.jit(jax.vmap(rate)), platforms=["cpu", "cuda"])(shape)
+    >>> program.platforms
+    ('cpu', 'cuda')
     """
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {sorted(ENGINES)}, got {engine!r}.")

@@ -28,6 +28,7 @@ class Settings:
     polish: str | None = "auto"
     progress: bool | Callable[..., Any] = False
     workers: int | None = None
+    devices: Any = None
 
     @classmethod
     def of(cls, **values: Any) -> Self:

@@ -216,7 +216,7 @@ class FitResult(Plots, Uncertainty, Kept):
             where they ended if not given (or at the first start, if that is not finite).
         **changes
             Settings of `fit` that change: ``ftol xtol gtol max_nfev x_scale starts polish
-            progress workers``.
+            progress workers devices``.
 
         Returns
         -------

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxlsq.problem.types import PyTree
 
-__all__ = ["choose_width", "quota", "usable_cores"]
+__all__ = ["checked_devices", "choose_width", "quota", "usable_cores", "workers_of"]
 
 
 def choose_width(n: int, m: int, data: PyTree, dtype: Any) -> int:
@@ -35,6 +35,44 @@ def choose_width(n: int, m: int, data: PyTree, dtype: Any) -> int:
     budget_bytes, least, most = (7 << 18, 32, 384) if on_cpu else (1 << 30, 1 << 10, 1 << 17)
     width = int(np.clip(budget_bytes // max(lane_bytes, 1), least, most))
     return width - width % 32
+
+
+def checked_devices(devices: Any) -> tuple[Any, ...]:
+    """Devices of this process, from None, 'all' or some of JAX's.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For none, for one that is another process', and for what is no device.
+    """
+    if devices is None:
+        return ()
+    if isinstance(devices, str):
+        if devices != "all":
+            raise ValueError(f"devices must be 'all', None or some of JAX's, got {devices!r}.")
+        return tuple(jax.local_devices())
+    devices = tuple(devices) if isinstance(devices, (list, tuple, np.ndarray)) else (devices,)
+    if not devices:
+        raise ValueError("devices is empty; pass None for JAX's default device.")
+    for device in devices:
+        if not isinstance(device, jax.Device):
+            raise TypeError(f"devices must be some of jax.local_devices(), got {device!r}.")
+        if device.process_index != jax.process_index():
+            raise ValueError(
+                f"devices has {device}, which is another process'; each fits data of its own on "
+                "its jax.local_devices()."
+            )
+    if len({device.platform for device in devices}) > 1:
+        raise ValueError(f"devices must be of one platform, got {devices}.")
+    return devices
+
+
+def workers_of(devices: tuple[Any, ...]) -> int:
+    """How many threads work on some devices, or on the default one for none."""
+    platform = devices[0].platform if devices else jax.default_backend()
+    if platform == "cpu":
+        return max(usable_cores(), len(devices))
+    return 2 * max(len(devices), 1)  # while one waits for its device, the other has read a block
 
 
 def usable_cores() -> int:

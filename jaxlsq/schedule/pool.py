@@ -114,7 +114,7 @@ def run_pool(
     A lane's arithmetic does not depend on its neighbours.
     """
     size = queue.x0.shape[0]
-    pool = empty_pool(queue, min(width, size))
+    pool = empty_pool(queue, min(width, size) if isinstance(size, int) else width)
     place = Place.first(queue)
     _, results, _, known = advance(lane, pool, queue, options, True, place, observer)
     return jax.tree.map(lambda v: v[:size], results), known

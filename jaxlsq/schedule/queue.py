@@ -77,8 +77,9 @@ class Place:
     def first(cls, queue: Queue, rounds: int = ALL_ROUNDS) -> Self:
         """The begin of a queue, of which only shapes and types are read."""
         (size, n), dtype = queue.x0.shape, queue.x0.dtype
+        xp = np if isinstance(size, int) else jnp  # a batch of any size, in an export
         units = (
-            None if squares_are_safe(dtype) else (np.ones(size, dtype), np.ones((size, n), dtype))
+            None if squares_are_safe(dtype) else (xp.ones(size, dtype), xp.ones((size, n), dtype))
         )
         return cls(np.int32(0), np.int32(rounds), units)
 

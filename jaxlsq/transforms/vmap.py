@@ -24,6 +24,7 @@ from jaxlsq.tracing.compiler import POOL_OPTIONS, in_many_kernels
 from jaxlsq.tracing.concrete import are_concrete
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.trace import Traced, evaluate
+from jaxlsq.transforms.partition import by_shards
 
 __all__ = ["counts_of", "lane_of", "queue_of", "solver"]
 
@@ -145,7 +146,7 @@ def _run(traced, per_lane, evaluations, arguments):
             mine = iter(mine)
             return [next(mine) if own else v for v, own in zip(data, per_lane, strict=True)]
 
-        lane = lane_of(traced, evaluations, all_data, alone=len(x0) == 1)
+        lane = lane_of(traced, evaluations, all_data, alone=x0.shape[0] == 1)
         one = [jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for v in own]
         width = choose_width(x0.shape[1], traced.outputs[0].shape[0], one, x0.dtype)
         ended, _ = run_pool(lane, queue_of(x0, own, bounds), options, width)
@@ -157,7 +158,7 @@ def _run(traced, per_lane, evaluations, arguments):
         return jax.lax.platform_dependent(*arguments, cpu=lanes, default=pool)
 
     if not are_concrete(arguments):
-        return program(*arguments)
+        return _in_shards(program, per_lane, arguments)
     # Under `grad` by a Python number that is a number without a shape.
     arguments = jax.tree.map(lambda v: v if hasattr(v, "shape") else np.asarray(v), arguments)
     statics, options = (per_lane, evaluations, lanes is None), POOL_OPTIONS["compiler_options"]
@@ -167,6 +168,28 @@ def _run(traced, per_lane, evaluations, arguments):
         return jax.jit(program, **POOL_OPTIONS).lower(*arguments).compile()
 
     return PROGRAMS.get(key, compile_)(*arguments)
+
+
+def _in_shards(program, per_lane, arguments):
+    """``program(*arguments)``, whose lanes may be sharded over devices."""
+    x0, _, bounds, options = arguments
+    if x0.shape[0] == 1 or jax.device_count() == 1:
+        return program(*arguments)
+    leaves, tree = jax.tree.flatten(arguments)
+    of_lane = (
+        True,
+        per_lane,
+        jax.tree.map(lambda _: True, bounds),
+        jax.tree.map(lambda _: False, options),
+    )
+    shapes = jax.eval_shape(program, *arguments)
+    results, out_tree = jax.tree.flatten(shapes)
+
+    def flat(*leaves):
+        return tuple(jax.tree.leaves(program(*jax.tree.unflatten(tree, leaves))))
+
+    out = by_shards(flat, jax.tree.leaves(of_lane), leaves, results)(*leaves)
+    return jax.tree.unflatten(out_tree, out)
 
 
 def _beforehand(part, per_lane, data):

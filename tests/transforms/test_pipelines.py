@@ -12,7 +12,7 @@ import optax
 import optimistix
 import pytest
 
-from jaxlsq import least_squares
+from jaxlsq import least_squares, using
 from tests.decays import T, Y
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -127,7 +127,7 @@ def test_in_scan_and_checkpoint():
 SHARDED = """
 import jax, numpy as np, jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jaxlsq import least_squares
+from jaxlsq import least_squares, using
 jax.config.update("jax_enable_x64", True)
 from tests.decays import T, Y
 def rate(y):
@@ -258,3 +258,24 @@ def test_the_same_derivatives_as_optimistix():
     for y, tolerance in ((smooth, 1e-8), (smooth + 0.2 * jnp.cos(7.0 * T), 1e-5)):
         ours = jax.jacrev(lambda y: decay_of(y).x)(y)
         np.testing.assert_allclose(ours, jax.jacrev(other)(y), rtol=tolerance, atol=tolerance)
+
+
+def test_an_export_with_a_batch_of_any_size():
+    t = np.linspace(0.0, 4.0, 40, dtype=np.float32)
+
+    def rates(y):
+        def fun(p):
+            return p[0] * jnp.exp(-p[1] * t) - y
+
+        return least_squares(fun, jnp.ones(2, jnp.float32)).x[1]
+
+    (b,) = jax.export.symbolic_shape("b")
+    shape = jax.ShapeDtypeStruct((b, 40), jnp.float32)
+    with using("xla"):
+        program = jax.export.export(jax.jit(jax.vmap(rates)), platforms=["cpu", "cuda", "tpu"])
+        data = program(shape).serialize()
+    loaded = jax.export.deserialize(data)
+    k = np.random.default_rng(0).uniform(0.5, 2.0, 700).astype(np.float32)
+    y = 2.5 * np.exp(-k[:, None] * t)
+    for size in (1, 7, 700):
+        np.testing.assert_allclose(loaded.call(y[:size]), k[:size], rtol=1e-4)
