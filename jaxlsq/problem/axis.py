@@ -51,14 +51,14 @@ class _Moved(View):
 def axis_of(axis: Any, ydata: Any) -> int:
     """The axis of the points, from zero on, of a number or of the name of a dim.
 
-    Of a list, whose arrays have one axis each, it is -1.
+    The last one, which is the default, is -1.
 
     Raises
     ------
     ValueError, TypeError
         For an axis that `ydata` does not have.
     """
-    if axis == -1 and isinstance(ydata, (list, tuple)):
+    if isinstance(axis, int) and axis == -1:
         return -1
     shape = tuple(ydata.shape) if hasattr(ydata, "shape") else np.shape(ydata)
     dims = tuple(getattr(ydata, "dims", ()))

@@ -27,7 +27,7 @@ __all__ = ["is_replaced", "replacement"]
 
 def _unusual(x):
     """Zero, negative, subnormal or not finite."""
-    return ~((x >= jnp.finfo(x.dtype).tiny) & (x < jnp.inf))
+    return jnp.logical_not((x >= jnp.finfo(x.dtype).tiny) & (x < jnp.inf))
 
 
 def _fast(exact, moderate, special):

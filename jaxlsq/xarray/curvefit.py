@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -225,7 +226,7 @@ def _parameters(func, param_names):
     names = list(param_names)
     if not names:
         raise ValueError("`func` has no parameters after its first argument.")
-    given = {p.name: p.default for p in found or () if p.default is not p.empty}
+    given = {p.name: p.default for p in found or () if isinstance(p.default, Real)}
     return names, given
 
 

@@ -131,7 +131,7 @@ FIT = [
     ({"xdata": {"t": T, "z": T + 1j}}, TypeError, "xdata must be an array of real numbers"),
     ({"xdata": T[:-1]}, ValueError, r"one value per point.*xdata and ydata"),
     # p0
-    ({"p0": None}, TypeError, "p0 is None; pass one starting value"),
+    ({"p0": None}, TypeError, "p0 is None.*pass one starting value"),
     ({"p0": [[1.0, 2.0], [1.0]]}, ValueError, "p0 must be an array"),
     ({"p0": {"a": 1.0, 2: 1.0}}, TypeError, r"p0's keys must be .*names, got \['a', 2\]"),
     ({"p0": []}, TypeError, "p0 is empty"),
