@@ -1,0 +1,115 @@
+"""Data sets of files, and what the user said of them."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from jaxlsq.cli.text import Style
+from jaxlsq.problem.containers import View
+
+__all__ = ["Data", "Wanted"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was said of the data; what is None was not.
+
+    Attributes
+    ----------
+    x, y, sigma : str, optional
+        Names in the file or, but for y, values from elsewhere.
+    group : tuple of str, optional
+        Columns with the labels of data sets below each other.
+    rows : bool, optional
+        Whether rows are data sets, or columns.
+    style : Style
+        Of text files.
+    """
+
+    x: str | None = None
+    y: str | None = None
+    sigma: str | None = None
+    group: tuple[str, ...] | None = None
+    rows: bool | None = None
+    style: Style = Style()
+
+
+@dataclass(frozen=True)
+class Data:
+    """Data sets as `jaxlsq.fit` takes them, and their labels.
+
+    Attributes
+    ----------
+    name : str
+        Of the file.
+    x : array, or list of arrays
+    y : array-like (..., m), or list of arrays
+    sigma : float, array, list of arrays or None
+    labels : dict
+        Columns of labels, one for each data set; a number of them stands for 0, 1, ...
+    said : tuple of str
+        How the file was understood.
+    """
+
+    name: str
+    x: Any
+    y: Any
+    sigma: Any
+    labels: dict[str, Any]
+    said: tuple[str, ...]
+
+    def __str__(self) -> str:
+        sizes = {len(part) for part in self.y} if self.ragged else {self.y.shape[-1]}
+        count = len(self.y) if self.ragged else int(np.prod(self.y.shape[:-1]))
+        low, high = min(sizes), max(sizes)
+        points = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        sets = "data set" if count == 1 else "data sets"
+        return f"{self.name}: {count:,} {sets} of {points} points, {', '.join(self.said)}"
+
+    @property
+    def ragged(self) -> bool:
+        """Whether the data sets have different lengths."""
+        return isinstance(self.y, list)
+
+    def checked(self) -> Self:
+        """The same, if x has as many points as the data.
+
+        Raises
+        ------
+        ValueError
+        """
+        if self.ragged:
+            return self
+        m, shape = self.y.shape[-1], np.shape(self.x)
+        if not self.y.size:
+            raise ValueError(f"{self.name} has no data in it, of the shape {self.y.shape}.")
+        if shape[-1:] != (m,):
+            other = " The other way round? --rows and --columns say which are the data sets."
+            hint = other if self.y.ndim == 2 and shape[-1:] == self.y.shape[:1] else ""
+            raise ValueError(f"{self}; but x has the shape {shape}, not {m:,} points.{hint}")
+        return self
+
+    def in_float32(self) -> Self:
+        """The same in single precision."""
+        return replace(self, x=_narrow(self.x), y=_narrow(self.y), sigma=_narrow(self.sigma))
+
+
+class _Narrow(View):
+    """An array in a file, in single precision."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.float32)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.asarray(self.array[index], np.float32)
+
+
+def _narrow(values):
+    if values is None or isinstance(values, float):
+        return values
+    if isinstance(values, list):
+        return [part.astype(np.float32) for part in values]
+    in_memory = isinstance(values, np.ndarray) and not isinstance(values, np.memmap)
+    return values.astype(np.float32) if in_memory else _Narrow(values)

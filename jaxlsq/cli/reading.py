@@ -1,0 +1,92 @@
+"""Files as data sets."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+import numpy as np
+
+from jaxlsq.cli.arrays import ArrayFile
+from jaxlsq.cli.data import Data, Wanted
+from jaxlsq.cli.places import Elsewhere, in_name, opened
+from jaxlsq.cli.tables import in_columns, in_groups, in_rows
+
+__all__ = ["read"]
+
+
+def read(path: str, wanted: Wanted, files: ExitStack) -> tuple[Data, list[str]]:
+    """Data sets of a file.
+
+    Parameters
+    ----------
+    path : str
+        Of a table or of arrays; ``file.h5::/group/y`` is an array in a file, and "-" is a text from
+        standard input.
+    wanted : Wanted
+    files : ExitStack
+        Which closes what is opened; arrays in HDF5 and zarr are read when they are fitted.
+
+    Returns
+    -------
+    data : Data
+    notes : list of str
+        What has to be said of the files.
+
+    Raises
+    ------
+    ValueError, OSError, ImportError
+        For what can't be read, or not in this way; in one to three lines that name the file.
+    """
+    file, name = in_name(path)
+    source = opened(file, wanted.style, files)
+    elsewhere = Elsewhere(wanted.style, files)
+    if isinstance(source, ArrayFile):
+        if wanted.group:
+            raise ValueError(f"--group is for tables, and {file} has arrays.")
+        wanted = wanted if name is None else replace(wanted, y=name)
+        data = _of_arrays(source, wanted, elsewhere)
+    elif wanted.group:
+        if wanted.rows is not None:
+            raise ValueError("--group goes with neither --rows nor --columns.")
+        data = in_groups(source, wanted, elsewhere)
+    else:
+        wanted = wanted if name is None else replace(wanted, y=name)
+        data = (in_rows if wanted.rows else in_columns)(source, wanted, elsewhere)
+    return data.checked(), source.notes + elsewhere.notes
+
+
+def _of_arrays(source, wanted, elsewhere):
+    """Arrays (..., m), as `jaxlsq.fit` takes them; (m, N) with ``--columns``."""
+    name = source.only(("x", wanted.x, wanted.sigma)) if wanted.y is None else wanted.y
+    y, known = source.array(name), source.names()
+    if not y.shape:
+        raise ValueError(f"{source.name}: the array {name!r} is one number; expected (..., m).")
+    if wanted.rows is False:
+        if y.ndim != 2:
+            raise ValueError(f"--columns needs an array (m, N); {source.name} has {y.shape}.")
+        y = np.asarray(y[...]).T
+    y = y[...][None] if y.ndim == 1 else y
+    said, found = [], {}
+    given = {"x": wanted.x, "sigma": wanted.sigma}
+    if wanted.x is None:
+        given["x"] = "x" if source.has("x") and name != "x" else "index"
+    for key, text in given.items():
+        if text is None:
+            continue
+        if source.has(text) and text:
+            found[key] = np.asarray(source.array(text)[...])
+            said.append(f"{key} is {text!r}")
+        else:
+            values = elsewhere.find(f"--{key}", text, known)
+            found[key] = values.of(y.shape[-1])
+            said.append(values.said)
+    sigma = found.get("sigma")
+    if wanted.rows is False and np.ndim(sigma) == 2:
+        sigma = sigma.T
+    batch = y.shape[:-1]
+    labels = {"data_set": batch[0]}
+    if len(batch) > 1:
+        places = np.indices(batch).reshape(len(batch), -1)
+        labels = {f"index_{axis}": place for axis, place in enumerate(places)}
+    how = "one a column" if wanted.rows is False else "along the last axis"
+    name = f"{source.name}::{name}" if name else source.name
+    return Data(name, found["x"], y, sigma, labels, (f"{how} of {y.shape}", *said))
