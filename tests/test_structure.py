@@ -29,6 +29,7 @@ ROOMS = (
     "xarray",
     "datasets",
     "__init__",
+    "cli",
     "demo",
     "__main__",
 )

@@ -31,6 +31,7 @@ class ArrayFile:
 
     def __init__(self, path: str, files: ExitStack) -> None:
         self.name, self.notes = path, []
+        self._arrays: Any
         suffix = Path(path).suffix.lower()
         if not Path(path).exists():
             raise FileNotFoundError(2, "No such file", path)
@@ -68,14 +69,14 @@ class ArrayFile:
             known = ", ".join(self.names()[:20]) or "none"
             raise ValueError(f"{self.name} has no array {name!r}; it has: {known}.")
         try:
-            array = self._arrays if not name and hasattr(self._arrays, "shape") else None
-            array = self._arrays[name] if array is None else array
+            one = not name and hasattr(self._arrays, "shape")
+            array: Any = self._arrays if one else self._arrays[name]
         except (zipfile.BadZipFile, ValueError, EOFError) as error:
             raise ValueError(f"{self.name} is damaged or cut off: {error}") from None
         missing = getattr(array, "nchunks", 0) - getattr(array, "nchunks_initialized", 0)
         if missing > 0:
             self.notes.append(
-                f"{self.name}: {missing:,} of the {array.nchunks:,} chunks of {name or 'the array'} "
+                f"{self.name}: {missing:,} of {array.nchunks:,} chunks of {name or 'the array'} "
                 f"are not there, and read as {array.fill_value}."
             )
         return array

@@ -1,14 +1,17 @@
 """Data sets of files, and what the user said of them."""
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
 from jaxlsq.cli.text import Style
 from jaxlsq.problem.containers import View
+from jaxlsq.problem.labels import Coord, Labels
 
-__all__ = ["Data", "Wanted"]
+__all__ = ["Data", "Wanted", "labelled"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Wanted:
     sigma: str | None = None
     group: tuple[str, ...] | None = None
     rows: bool | None = None
-    style: Style = Style()
+    style: Style = field(default_factory=Style)
 
 
 @dataclass(frozen=True)
@@ -46,26 +49,29 @@ class Data:
     x : array, or list of arrays
     y : array-like (..., m), or list of arrays
     sigma : float, array, list of arrays or None
-    labels : dict
-        Columns of labels, one for each data set; a number of them stands for 0, 1, ...
+    labels : Labels, optional
+        What the data sets are called.
     said : tuple of str
         How the file was understood.
+    axis : int
+        The axis of the points.
     """
 
     name: str
     x: Any
     y: Any
     sigma: Any
-    labels: dict[str, Any]
+    labels: Labels | None
     said: tuple[str, ...]
+    axis: int = -1
 
     def __str__(self) -> str:
-        sizes = {len(part) for part in self.y} if self.ragged else {self.y.shape[-1]}
-        count = len(self.y) if self.ragged else int(np.prod(self.y.shape[:-1]))
+        sizes = {len(part) for part in self.y} if self.ragged else {self.y.shape[self.axis]}
+        count = len(self.y) if self.ragged else math.prod(self.y.shape) // max(*sizes, 1)
         low, high = min(sizes), max(sizes)
         points = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         sets = "data set" if count == 1 else "data sets"
-        return f"{self.name}: {count:,} {sets} of {points} points, {', '.join(self.said)}"
+        return f"{self.name}: {count:,} {sets} of {points} points, {'; '.join(self.said)}"
 
     @property
     def ragged(self) -> bool:
@@ -81,18 +87,25 @@ class Data:
         """
         if self.ragged:
             return self
-        m, shape = self.y.shape[-1], np.shape(self.x)
-        if not self.y.size:
+        m, shape = self.y.shape[self.axis], np.shape(self.x)
+        if not math.prod(self.y.shape):
             raise ValueError(f"{self.name} has no data in it, of the shape {self.y.shape}.")
-        if shape[-1:] != (m,):
+        if shape[-1:] != (m,) and shape != self.y.shape:
             other = " The other way round? --rows and --columns say which are the data sets."
-            hint = other if self.y.ndim == 2 and shape[-1:] == self.y.shape[:1] else ""
+            hint = other if shape[-1:] in (self.y.shape[:1], self.y.shape[-1:]) else ""
             raise ValueError(f"{self}; but x has the shape {shape}, not {m:,} points.{hint}")
         return self
 
     def in_float32(self) -> Self:
         """The same in single precision."""
         return replace(self, x=_narrow(self.x), y=_narrow(self.y), sigma=_narrow(self.sigma))
+
+
+def labelled(columns: dict[str, Sequence[str]]) -> Labels:
+    """Labels along one axis, of one column or more."""
+    dim = next(iter(columns)) if len(columns) == 1 else "fit"
+    coords = {name: Coord((dim,), np.array(values), {}) for name, values in columns.items()}
+    return Labels((dim,), (len(next(iter(columns.values()))),), coords)
 
 
 class _Narrow(View):

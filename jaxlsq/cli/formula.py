@@ -9,6 +9,7 @@ import ast
 import math
 import operator
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -17,67 +18,16 @@ from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
-from jax.scipy import special
 
+from jaxlsq.cli.grammar import COMPARISONS, CONSTANTS, FUNCTIONS, ONE, OPERATORS, TWO, WORDS
 from jaxlsq.cli.spelling import GREEK, normal_name
 
-__all__ = ["CONSTANTS", "FUNCTIONS", "Formula", "parse"]
+__all__ = ["Formula", "parse"]
 
 # Beyond these a text is no formula that anyone has written; they bound time and memory.
 MOST_CHARACTERS, MOST_NODES, MOST_LEVELS = 10_000, 2_000, 100
 # Exponents up to which a power is one of products.
 MOST_PRODUCTS = 64
-
-CONSTANTS = {"pi": math.pi, "π": math.pi}
-_ONE = {
-    **{name: getattr(jnp, name) for name in ("exp", "expm1", "log", "log1p", "log2", "log10")},
-    **{name: getattr(jnp, name) for name in ("sqrt", "cbrt", "abs", "sign", "sin", "cos", "tan")},
-    **{name: getattr(jnp, name) for name in ("sinh", "cosh", "tanh")},
-    **{"ln": jnp.log, "erf": special.erf, "erfc": special.erfc},
-    **{f"arc{name}": getattr(jnp, f"arc{name}") for name in ("sin", "cos", "tan")},
-    **{f"a{name}": getattr(jnp, f"arc{name}") for name in ("sin", "cos", "tan")},
-    **{f"arc{name}": getattr(jnp, f"arc{name}") for name in ("sinh", "cosh", "tanh")},
-    **{f"a{name}": getattr(jnp, f"arc{name}") for name in ("sinh", "cosh", "tanh")},
-}
-_TWO = {
-    **{"arctan2": jnp.arctan2, "atan2": jnp.arctan2, "hypot": jnp.hypot},
-    **{"minimum": jnp.minimum, "min": jnp.minimum, "maximum": jnp.maximum, "max": jnp.maximum},
-}
-# Names of functions, and how many arguments they take.
-FUNCTIONS = {**dict.fromkeys(_ONE, 1), **dict.fromkeys(_TWO, 2), "where": 3}
-
-_OPERATORS = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.Mod: operator.mod,
-}
-_COMPARISONS = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-}
-# What is not in the grammar, in words.
-_WORDS = {
-    ast.Attribute: "an attribute (a dot)",
-    ast.Subscript: "an index in brackets",
-    ast.Lambda: "a lambda",
-    ast.NamedExpr: "an assignment (:=)",
-    ast.JoinedStr: "a string",
-    ast.Starred: "a star before an argument",
-    ast.List: "a list",
-    ast.Tuple: "a comma outside of a function's parentheses",
-    ast.Dict: "a dict",
-    ast.Set: "a set",
-    ast.Await: "await",
-    ast.Yield: "yield",
-    ast.YieldFrom: "yield",
-    **dict.fromkeys((ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp), "a loop"),
-}
 
 
 @dataclass(frozen=True)
@@ -150,7 +100,7 @@ def parse(text: str, variable: str = "x") -> Formula:
     if variable not in walk.seen:
         raise ValueError(
             f"the formula {_short(text)} does not have the variable {variable} in it; its names "
-            f"are {', '.join(walk.seen) or 'none'}. For a constant write for example c + 0*{variable}."
+            f"are {', '.join(walk.seen) or 'none'}. A constant is for example c + 0*{variable}."
         )
     names = tuple(name for name in sorted(walk.seen, key=walk.seen.__getitem__) if name != variable)
     if not names:
@@ -168,11 +118,14 @@ def _tree(text):
     if "#" in text:
         raise ValueError(f"the formula {_short(text)} has a #: there are no comments in formulas.")
     try:
-        return ast.parse(" ".join(text.split()).replace("^", "**"), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of a number that goes on as a name, such as 2if
+            return ast.parse(" ".join(text.split()).replace("^", "**"), mode="eval").body
     except SyntaxError as error:
         why = re.split(r"[.;] ", error.msg)[0]
         raise ValueError(
-            f"the formula {_short(text)} can't be read: {why}. Products need a star: 2*x, a*(x - b)."
+            f"the formula {_short(text)} can't be read: {why}. Products have a star: 2*x, "
+            "a*(x - b)."
         ) from None
     except (ValueError, RecursionError, MemoryError):  # a NUL; the parser's limits of nesting
         raise ValueError(
@@ -218,7 +171,7 @@ class _Walk:
             )
         read = getattr(self, f"_{type(tree).__name__}", None)
         if read is None:
-            self.refuse(tree, f"{_WORDS.get(type(tree), 'this')} is not allowed in a formula")
+            self.refuse(tree, f"{WORDS.get(type(tree), 'this')} is not allowed in a formula")
         return read(tree, level + 1)
 
     def refuse(self, tree: ast.AST, why: str, hint: str = "") -> NoReturn:
@@ -256,19 +209,18 @@ class _Walk:
 
     # --- one method for each kind of node that is allowed -------------------------
 
-    def _Constant(self, tree, level):
-        value = tree.value
-        if type(value) not in (int, float):
+    def _Constant(self, tree: ast.Constant, level: int) -> _Node:
+        if type(tree.value) not in (int, float):
             self.refuse(tree, "this is no real number")
         try:
-            value = float(value)
+            value = float(tree.value)  # pyright: ignore[reportArgumentType]
         except OverflowError:
             value = math.inf
         if not math.isfinite(value):
             self.refuse(tree, "this number is beyond 1.8e308")
         return _number(value)
 
-    def _Name(self, tree, level):
+    def _Name(self, tree: ast.Name, level: int) -> _Node:
         name = tree.id
         if name in CONSTANTS:
             return _number(CONSTANTS[name])
@@ -277,13 +229,13 @@ class _Walk:
         if normal_name(name) != name:
             self.refuse(
                 tree,
-                "a name begins with a letter, and has Latin letters, digits, _ and "
-                f"{GREEK[:6]}... in it",
+                f"a name begins with a letter, and has Latin letters, digits, _ and {GREEK[:6]}... "
+                "in it",
             )
         self.seen[name] = min(self.seen.get(name, tree.col_offset), tree.col_offset)
         return _Node(lambda names: names[name])
 
-    def _UnaryOp(self, tree, level):
+    def _UnaryOp(self, tree: ast.UnaryOp, level: int) -> _Node:
         if isinstance(tree.op, ast.Not):
             node = self.condition(tree.operand, level)
             return _Node(lambda names: jnp.logical_not(node.value(names)), is_condition=True)
@@ -293,19 +245,19 @@ class _Walk:
         minus = isinstance(tree.op, ast.USub)
         return self.folded(tree, operator.neg, [node]) if minus else node
 
-    def _BinOp(self, tree, level):
+    def _BinOp(self, tree: ast.BinOp, level: int) -> _Node:
         left, right = self.number(tree.left, level), self.number(tree.right, level)
         if isinstance(tree.op, ast.Pow):
             return self.folded(tree, _power(right.constant), [left, right])
-        function = _OPERATORS.get(type(tree.op))
+        function = OPERATORS.get(type(tree.op))
         if function is None:
             self.refuse(tree, "this operator is not allowed in a formula")
         return self.folded(tree, function, [left, right])
 
-    def _Compare(self, tree, level):
+    def _Compare(self, tree: ast.Compare, level: int) -> _Node:
         nodes = [self.number(part, level) for part in (tree.left, *tree.comparators)]
-        tests = [_COMPARISONS.get(type(op)) for op in tree.ops]
-        if None in tests:
+        tests = [COMPARISONS[type(op)] for op in tree.ops if type(op) in COMPARISONS]
+        if len(tests) < len(tree.ops):
             self.refuse(tree, "only < <= > >= == != compare numbers")
         values = [node.value for node in nodes]
 
@@ -316,14 +268,14 @@ class _Walk:
 
         return _Node(value, is_condition=True)
 
-    def _BoolOp(self, tree, level):
+    def _BoolOp(self, tree: ast.BoolOp, level: int) -> _Node:
         nodes = [self.condition(part, level) for part in tree.values]
         join = jnp.logical_and if isinstance(tree.op, ast.And) else jnp.logical_or
         return _Node(
             lambda names: _all(join, [node.value(names) for node in nodes]), is_condition=True
         )
 
-    def _IfExp(self, tree, level):
+    def _IfExp(self, tree: ast.IfExp, level: int) -> _Node:
         return self.choice(tree.test, tree.body, tree.orelse, level)
 
     def choice(self, test: ast.AST, one: ast.AST, other: ast.AST, level: int) -> _Node:
@@ -334,7 +286,7 @@ class _Walk:
             lambda names: jnp.where(holds.value(names), first.value(names), second.value(names))
         )
 
-    def _Call(self, tree, level):
+    def _Call(self, tree: ast.Call, level: int) -> _Node:
         name = tree.func.id if isinstance(tree.func, ast.Name) else None
         if name is None and isinstance(tree.func, ast.Attribute):
             self.node(tree.func, level)  # raises
@@ -348,9 +300,10 @@ class _Walk:
             count = f"{FUNCTIONS[name]} argument{'s' * (FUNCTIONS[name] > 1)}"
             self.refuse(tree, f"{name} takes {count}, without names")
         if name == "where":
-            return self.choice(*tree.args, level)
+            test, one, other = tree.args
+            return self.choice(test, one, other, level)
         nodes = [self.number(argument, level) for argument in tree.args]
-        values, function = [node.value for node in nodes], {**_ONE, **_TWO}[name]
+        values, function = [node.value for node in nodes], {**ONE, **TWO}[name]
         return _Node(lambda names: function(*(value(names) for value in values)))
 
 

@@ -111,10 +111,14 @@ class Elsewhere:
         source = opened(file, self.style, self.files)
         if isinstance(source, ArrayFile):
             return source.array(source.only(()) if name is None else name)
-        which = range(len(source.names)) if name is None else [column(source.names, name)]
-        if None in which:
-            raise ValueError(f"{option}: {file} has no column {name!r}; it has {source.names[:20]}.")
-        values, _ = source.read(list(which))
+        which = list(range(len(source.names)))
+        if name is not None:
+            place = column(source.names, name, option)
+            if place is None:
+                has = source.names[:20]
+                raise ValueError(f"{option}: {file} has no column {name!r}; it has {has}.")
+            which = [place]
+        values, _ = source.read(which)
         self.notes += source.notes
         return values.ravel() if 1 in values.shape else values
 

@@ -55,16 +55,13 @@ def read(path: str, wanted: Wanted, files: ExitStack) -> tuple[Data, list[str]]:
 
 
 def _of_arrays(source, wanted, elsewhere):
-    """Arrays (..., m), as `jaxlsq.fit` takes them; (m, N) with ``--columns``."""
+    """Arrays (..., m), as `jaxlsq.fit` takes them; (m, ...) with ``--columns``."""
     name = source.only(("x", wanted.x, wanted.sigma)) if wanted.y is None else wanted.y
     y, known = source.array(name), source.names()
     if not y.shape:
         raise ValueError(f"{source.name}: the array {name!r} is one number; expected (..., m).")
-    if wanted.rows is False:
-        if y.ndim != 2:
-            raise ValueError(f"--columns needs an array (m, N); {source.name} has {y.shape}.")
-        y = np.asarray(y[...]).T
-    y = y[...][None] if y.ndim == 1 else y
+    y = y[...][None] if len(y.shape) == 1 else y
+    axis = 0 if wanted.rows is False and y.shape[0] > 1 else -1
     said, found = [], {}
     given = {"x": wanted.x, "sigma": wanted.sigma}
     if wanted.x is None:
@@ -77,16 +74,8 @@ def _of_arrays(source, wanted, elsewhere):
             said.append(f"{key} is {text!r}")
         else:
             values = elsewhere.find(f"--{key}", text, known)
-            found[key] = values.of(y.shape[-1])
+            found[key] = values.of(y.shape[axis])
             said.append(values.said)
-    sigma = found.get("sigma")
-    if wanted.rows is False and np.ndim(sigma) == 2:
-        sigma = sigma.T
-    batch = y.shape[:-1]
-    labels = {"data_set": batch[0]}
-    if len(batch) > 1:
-        places = np.indices(batch).reshape(len(batch), -1)
-        labels = {f"index_{axis}": place for axis, place in enumerate(places)}
-    how = "one a column" if wanted.rows is False else "along the last axis"
+    said.insert(0, f"along the {'first' if axis == 0 else 'last'} axis of {tuple(y.shape)}")
     name = f"{source.name}::{name}" if name else source.name
-    return Data(name, found["x"], y, sigma, labels, (f"{how} of {y.shape}", *said))
+    return Data(name, found["x"], y, found.get("sigma"), None, tuple(said), axis)

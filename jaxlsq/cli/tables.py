@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlsq.cli.data import Data, Wanted
+from jaxlsq.cli.data import Data, Wanted, labelled
 from jaxlsq.cli.frames import FrameTable
 from jaxlsq.cli.places import Elsewhere, column
 from jaxlsq.cli.text import TextTable
@@ -37,7 +37,7 @@ def in_columns(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
     said += [values.said for values in others.values()]
     if not table.named:
         said.append("no names in the first line")
-    labels = {"data_set": [names[i] for i in signals]}
+    labels = labelled({"fit": [names[i] for i in signals]})
     return Data(table.name, found["x"], y, found.get("sigma"), labels, tuple(said))
 
 
@@ -48,19 +48,19 @@ def in_rows(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
     names = table.names
     numeric = all(map(table.is_number, names[1:]))
     first = table.named and not table.is_number(names[0]) and numeric
-    labelled = table.begins_with_text() or first or (not table.named and table.head[0] == "")
+    has_labels = table.begins_with_text() or first or (not table.named and table.head[0] == "")
     others = _others(wanted, {}, names, elsewhere)
-    matrix, texts = table.read(range(labelled, len(names)), [0] if labelled else [])
+    matrix, texts = table.read(range(has_labels, len(names)), [0] if has_labels else [])
     if "x" in others:
         x, said = others["x"].of(matrix.shape[1]), others["x"].said
     elif not table.named:
         x, matrix, said = matrix[0], matrix[1:], "x is the first one"
         texts = [text[1:] for text in texts]
     elif numeric:
-        x, said = np.array(names[labelled:], float), "x is in the first line"
+        x, said = np.array(names[has_labels:], float), "x is in the first line"
     else:
         raise ValueError(f"{table.name}: the first line has names that are no numbers; give --x.")
-    labels = {(names[0] if first else "") or "data_set": texts[0] if labelled else len(matrix)}
+    labels = labelled({(names[0] if first else "") or "fit": texts[0]}) if has_labels else None
     sigma = others["sigma"].of(matrix.shape[1]) if "sigma" in others else None
     more = [values.said for name, values in others.items() if name != "x"]
     return Data(table.name, x, matrix, sigma, labels, ("one a row", said, *more))
@@ -70,7 +70,7 @@ def in_groups(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
     """Rows with the same label are a data set; they may be of different lengths."""
     names = table.names
     groups = [_known(table, "--group", name) for name in wanted.group or ()]
-    at: dict[str, int | None] = {"sigma": _place(table, "--sigma", wanted.sigma)}
+    at = {"sigma": _place(table, "--sigma", wanted.sigma)}
     free = [i for i in range(len(names)) if i not in (*groups, at["sigma"])]
     at["x"] = free[0] if wanted.x is None and free else _known(table, "--x", wanted.x)
     signals = chosen(names, wanted.y, [*groups, *(i for i in at.values() if i is not None)])
@@ -92,8 +92,8 @@ def in_groups(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
         if not isinstance(value, float):
             raise ValueError("--sigma of groups must be a column or a number.")
         rest = [[np.full(len(part), value) for part in y] if isinstance(y, list) else value]
-    labels = {names[i]: [key[k] for key in codes] for k, i in enumerate(groups)}
-    said = ["below each other", _said("x", names[numbers[0]]), f"the data are {names[signals[0]]!r}"]
+    labels = labelled({names[i]: [key[k] for key in codes] for k, i in enumerate(groups)})
+    said = ["below each other", _said("x", names[at["x"]]), _said("y", names[signals[0]])]
     return Data(table.name, x, y, rest[0] if rest else None, labels, tuple(said))
 
 
@@ -115,10 +115,10 @@ def chosen(names: list[str], patterns: str | None, besides: list[int]) -> list[i
         For a pattern that no column has.
     """
     if patterns is None:
-        found = [i for i in range(len(names)) if i not in besides]
-        if not found:
+        others = [i for i in range(len(names)) if i not in besides]
+        if not others:
             raise ValueError("there is no column of data beside those of x, sigma and labels.")
-        return found
+        return others
     found: dict[int, None] = {}
     for pattern in [patterns] if patterns in names else patterns.split(","):
         pattern = pattern.strip()

@@ -101,7 +101,9 @@ class TextTable:
         for line, cells in self._rest:
             if len(cells) != width:
                 raise ValueError(self._wrong_width(line, cells, width))
-            flat.extend(self._values(line, cells if every else [cells[i] for i in numbers], numbers))
+            flat.extend(
+                self._values(line, cells if every else [cells[i] for i in numbers], numbers)
+            )
             for column, i in zip(lists, texts, strict=True):
                 column.append(cells[i].strip())
         if not self._ended:
@@ -138,8 +140,7 @@ class TextTable:
     def _wrong_width(self, line, cells, width):
         cut = "" if self._ended else " It is the last line: is the file cut off?"
         return (
-            f"{self.name}, line {line}: {len(cells)} cells, where the first line has "
-            f"{width}.{cut}"
+            f"{self.name}, line {line}: {len(cells)} cells, where the first line has {width}.{cut}"
         )
 
     # --- lines ------------------------------------------------------------------
