@@ -115,7 +115,7 @@ def _finish(given: Namespace, result: FitResult, interrupted: bool) -> int:
     elif size > MOST_LINES:
         _say(given, "  --out fits.csv writes a row for each of them.")
     if given.plot:
-        _say(given, f"Wrote {given.plot}: {drawing.draw(result, given.plot_which, given.plot)}.")
+        _say(given, drawing.draw(result, given.plot_which, given.plot))
     return SOME_FAILED if result.failed.any() else CONVERGED
 
 

@@ -24,7 +24,7 @@ def check_matplotlib() -> None:
 
 
 def draw(result: FitResult, which: str, path: str) -> str:
-    """Draw fits, or the distribution of their parameters, to a file; returns what is drawn.
+    """Draw fits, or the distribution of their parameters, to a file; returns what was done.
 
     Parameters
     ----------
@@ -42,6 +42,8 @@ def draw(result: FitResult, which: str, path: str) -> str:
     from matplotlib.figure import Figure
 
     n, size = len(result.names), result.status.size
+    if which == "failed" and not result.failed.any():
+        return f"No fit failed: {path} is not written."
     if which == "params":
         figure = Figure(figsize=(2.2 * n + 0.6, 2.0 * n + 0.4), layout="constrained")
         FigureCanvasAgg(figure)
@@ -72,7 +74,7 @@ def draw(result: FitResult, which: str, path: str) -> str:
         put(path, write)
     except OSError as error:
         raise Lost(f"{path} could not be written: {error.strerror or error}.") from error
-    return said
+    return f"Wrote {path}: {said}."
 
 
 def _how_many(result, which):
