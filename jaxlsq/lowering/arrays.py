@@ -68,6 +68,8 @@ class Lowering:
         name, params = eqn.primitive.name, eqn.params
         if name in LOOPS:
             return LOOPS[name](self, params, arguments)
+        if not eqn.outvars:  # the rows of an array that has none
+            return []
         out = eqn.outvars[0].aval
         if name in STRUCTURAL:
             results = STRUCTURAL[name](self, eqn, arguments)

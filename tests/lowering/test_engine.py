@@ -250,6 +250,25 @@ def test_derivatives_that_are_not_finite_of_points_as_one():
     np.testing.assert_array_equal(lanes.status, pool.status)
 
 
+def test_one_parameter():
+    """Whose matrices are numbers, and a loop over the rest of their rows is over nothing."""
+    rates = TRUE[:40, 1]
+
+    def rate(x, k):
+        return jnp.exp(-k * x)
+
+    def both(**options):
+        y = np.exp(-rates[:, None] * X)
+        return fit(rate, X, y, [1.0], **options)
+
+    for options in ({}, {"bounds": (0.0, 5.0)}, {"loss": "soft_l1"}):
+        result = both(**options)
+        assert result.engine == LANES
+        np.testing.assert_allclose(result.x[:, 0], rates, rtol=1e-7)
+        with using("xla"):
+            np.testing.assert_allclose(result.x, both(**options).x, rtol=1e-7)
+
+
 def test_many_parameters():
     y = np.polyval(RNG.normal(size=20), X / 4.0)[None]
     result = fit(lambda x, *c: jnp.polyval(jnp.stack(c), x / 4.0), X, y, np.zeros(20), max_nfev=5)
