@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.types import Batch
 from jaxlsq.status import Status
 
@@ -20,6 +21,7 @@ class Plots:
     x: np.ndarray
     status: np.ndarray
     names: tuple[str, ...]
+    labels: Labels | None
 
     if TYPE_CHECKING:  # what the rest of a `FitResult` has
 
@@ -94,8 +96,7 @@ class Plots:
             place = tuple(int(k) for k in np.unravel_index(flat, self.shape))
             one = self[place] if self.shape else self
             _draw_fit(one, ax)
-            label = ", ".join(map(str, place))
-            ax.set_title(f"[{label}] {_title(one)}", fontsize="small", loc="left")
+            ax.set_title(f"[{self._label(flat)}] {_title(one)}", fontsize="small", loc="left")
         return axes
 
     def plot_failed(self, count: int = 9, axes: Any = None) -> np.ndarray:
@@ -155,6 +156,11 @@ class Plots:
         ax.set_facecolor(FAINT)
         ax.figure.colorbar(image, ax=ax, label=f"standard error of {name}" if error else name)
         return ax
+
+    def _label(self, flat):
+        """What a fit is called in the data, or its place in the batch."""
+        index, _ = (self.labels or Labels.numbered(self.shape)).of_each()
+        return ", ".join(str(values[flat]) for values in index.values())
 
     def _named(self, name, error):
         if name in self.names:

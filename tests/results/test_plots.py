@@ -6,6 +6,7 @@ import sys
 import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
+import pandas
 import pytest
 
 from jaxlsq import fit
@@ -79,6 +80,10 @@ def test_grids(result):
     assert len(result.plot_grid("random", 3)) == 3
     with pytest.raises(ValueError, match=r"which must be .*'last'"):
         result.plot_grid("last")
+    table = pandas.DataFrame(Y[:3].T, columns=["one", "two", "three"])
+    axes = fit(decay, T, table, P0, axis=0).plot_grid("random")
+    names = [ax.get_title(loc="left").split()[0] for ax in axes]
+    assert names == ["[one]", "[two]", "[three]"]
 
 
 def test_parameters(result):
