@@ -4,9 +4,10 @@ import argparse
 import math
 import textwrap
 from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction
+from pathlib import Path
 from typing import Any
 
-import jaxlsq
+from jaxlsq import __version__
 from jaxlsq.cli.drawing import WHICH
 from jaxlsq.cli.formula import FUNCTIONS
 from jaxlsq.cli.spelling import normal_name
@@ -44,13 +45,14 @@ exit codes:
 def parser() -> ArgumentParser:
     """The parser of all that follows ``jaxlsq``."""
     top = ArgumentParser("jaxlsq", description="Least-squares fits of many data sets.")
-    top.add_argument("--version", action="version", version=f"jaxlsq {jaxlsq.__version__}")
+    top.add_argument("--version", action="version", version=f"jaxlsq {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="{fit,info}")
     info = commands.add_parser("info", help="versions, devices and engine, for bug reports")
     info.add_argument("--json", action="store_true", help="as JSON")
     fit = commands.add_parser(
         "fit",
         help="fit the data sets of a file",
+        usage="jaxlsq fit DATA --model MODEL [--p0 NAME=VALUE ...] [options]",
         description="Fit one model to every data set of a file.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -179,7 +181,10 @@ def _name(text):
 def _pair(text, example):
     name, equals, value = text.partition("=")
     if not equals or "," in value:
-        raise ArgumentTypeError(f"expected {example}, with spaces between several, got {text!r}")
+        file = "; the file goes before the options" if Path(text).exists() else ""
+        raise ArgumentTypeError(
+            f"expected {example}, with spaces between several, got {text!r}{file}"
+        )
     return _name(name.strip()), value.strip()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-import jaxlsq
+from jaxlsq import __version__
 from jaxlsq.lowering import engine
 from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.schedule.devices import usable_cores
@@ -30,7 +30,7 @@ def facts() -> dict[str, Any]:
     ['cores', 'devices', 'engine', 'environment', 'jax_cache', 'packages', 'platform', 'python']
     """
     return {
-        "packages": {"jaxlsq": jaxlsq.__version__} | {name: _version(name) for name in PACKAGES},
+        "packages": {"jaxlsq": __version__} | {name: _version(name) for name in PACKAGES},
         "python": sys.version.split()[0],
         "platform": f"{platform.platform()}, {platform.machine()}",
         "cores": usable_cores(),

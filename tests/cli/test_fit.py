@@ -225,8 +225,10 @@ def test_a_table_on_the_screen_for_a_few_fits(expected, capsys):
     for value, error in zip(expected.x[3], errors, strict=True):
         assert f"{value:.6g} +- {error:.2g}" in line
     assert line.endswith(jaxlsq.Status(int(expected.status[3])).name)
-    run(*BEGIN, "--quiet")
-    assert capsys.readouterr().out == ""
+    assert run(*BEGIN, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert run(*BEGIN, "--quiet", "--progress") == 0
+    assert "6.00/6.00" in capsys.readouterr().err
 
 
 # --- models --------------------------------------------------------------------------
