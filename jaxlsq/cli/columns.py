@@ -55,15 +55,24 @@ def table(result: FitResult) -> str:
     names = list(_labels(result))
     labels = list(zip(*(map(str, v.tolist()) for v in _labels(result).values()), strict=True))
     n = len(result.names)
-    x, errors = result.x.reshape(-1, n), np.sqrt(np.diagonal(result.cov, axis1=-2, axis2=-1))
+    arrays = result.x, np.sqrt(np.diagonal(result.cov, axis1=-2, axis2=-1)), _held(result)
     rows = [[*names, *result.names, "status"]]
-    for i, (values, error) in enumerate(zip(x, errors.reshape(-1, n), strict=True)):
-        cells = [f"{v:.6g} +- {e:.2g}" for v, e in zip(values, error, strict=True)]
+    for i, one in enumerate(zip(*(v.reshape(-1, n) for v in arrays), strict=True)):
+        cells = [
+            f"{value:.6g} {held or f'+- {error:.2g}'}"
+            for value, error, held in zip(*one, strict=True)
+        ]
         code = Status(int(result.status.reshape(-1)[i])).name
         rows.append([*labels[i], *cells, code])
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(f"  {line.rstrip()}" for line in lines)
+
+
+def _held(result):
+    """Why a parameter has no error of its own, (..., n) texts."""
+    at_bound = np.array(["", "(at upper bound)", "(at lower bound)"])[result.active_mask]
+    return np.where(result.fixed, "(fixed)", at_bound)
 
 
 def failures(result: FitResult, most: int) -> list[str]:

@@ -46,6 +46,7 @@ class Job:
             For a formula that is none, a name that is no parameter's, a missing start.
         """
         model, p0 = chosen(given.model), dict(given.p0)
+        p0 = {name: p0[name] for name in model.names if name in p0} | p0
         bounds, fixed = dict(given.bounds), list(given.fixed)
         for option, names in (("--p0", p0), ("--bounds", bounds), ("--fixed", fixed)):
             model.check_names(option, names)

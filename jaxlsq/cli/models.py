@@ -122,14 +122,12 @@ def _ready_models() -> dict[str, Callable[..., Any]]:
 
 def _ready(make, argument):
     """A model, with a prefix or a number in its parentheses."""
-    if not argument:
-        try:
-            return make()
-        except TypeError:
-            raise ValueError(
-                f"--model {make.__name__.lower()} needs a number: {make.__name__.lower()}(2)."
-            ) from None
-    return make(int(argument)) if argument.isdecimal() else make(prefix=argument)
+    if argument:
+        return make(int(argument)) if argument.isdecimal() else make(prefix=argument)
+    if any(p.default is p.empty for p in inspect.signature(make).parameters.values()):
+        name = make.__name__.lower()
+        raise ValueError(f"--model {name} needs a number in parentheses: {name}(2).")
+    return make()
 
 
 def _near(name, ready):

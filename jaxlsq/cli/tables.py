@@ -29,9 +29,9 @@ def in_columns(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
     signals = chosen(names, wanted.y, [i for i in at.values() if i is not None])
     used = sorted({*signals, *(i for i in at.values() if i is not None)})
     matrix, _ = table.read(used)
-    place = {name: used.index(i) for name, i in at.items() if i is not None}
+    place = {name: np.searchsorted(used, i) for name, i in at.items() if i is not None}
     found = {name: matrix[:, i].copy() for name, i in place.items()}
-    y = np.ascontiguousarray(matrix[:, [used.index(i) for i in signals]].T)
+    y = np.ascontiguousarray(matrix[:, np.searchsorted(used, signals)].T)
     found |= {name: values.of(y.shape[1]) for name, values in others.items()}
     said = ["one a column", *(_said(name, names[i]) for name, i in at.items() if i is not None)]
     said += [values.said for values in others.values()]

@@ -225,6 +225,11 @@ def test_a_table_on_the_screen_for_a_few_fits(expected, capsys):
     for value, error in zip(expected.x[3], errors, strict=True):
         assert f"{value:.6g} +- {error:.2g}" in line
     assert line.endswith(jaxlsq.Status(int(expected.status[3])).name)
+    limits = ["--fixed", "c", "--bounds", "a=:1.5"]
+    assert run(*BEGIN, *limits) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("  d3 "))
+    assert "1.5 (at upper bound)" in line
+    assert "0 (fixed)" in line
     assert run(*BEGIN, "--quiet") == 0
     assert capsys.readouterr() == ("", "")
     assert run(*BEGIN, "--quiet", "--progress") == 0
@@ -317,7 +322,7 @@ def test_ready_models_that_are_not_known(capsys):
     for model, words in {
         "gausian": "Did you mean gaussian",
         "gaussian + lineer": "lineer is no model's name. Did you mean linear",
-        "polynomial": "polynomial needs a number",
+        "polynomial": "polynomial needs a number in parentheses: polynomial(2)",
     }.items():
         assert main(["fit", "data.csv", "--model", model]) == 2
         assert words in capsys.readouterr().err
@@ -351,3 +356,7 @@ def test_ten_thousand_columns_in_one_line(tmp_path):
         np.testing.assert_allclose([float(result[i][k]) for k in "abc"], params, rtol=1e-5)
         errors = [float(result[i][f"{k}_stderr"]) for k in "abc"]
         np.testing.assert_allclose(errors, np.sqrt(np.diag(cov)), rtol=1e-3)
+
+
+def test_parameters_are_in_the_models_order(expected):
+    assert_same(found("--p0", "c=0", "b=1", "a=1"), expected)

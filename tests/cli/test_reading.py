@@ -185,6 +185,11 @@ def test_groups_of_different_lengths(load):
         load("a.csv", group=("id",))
     with pytest.raises(ValueError, match="--group name: no such column"):
         load("a.csv", group=("name",))
+    with pytest.raises(ValueError, match="--group goes with neither --rows nor --columns"):
+        load("a.csv", group=("id",), rows=True)
+    np.save("y.npy", Y)
+    with pytest.raises(ValueError, match=r"--group is for tables, and y\.npy has arrays"):
+        load("y.npy", group=("id",))
 
 
 def test_groups_of_two_columns_and_one_length(load):
