@@ -160,7 +160,7 @@ def _output(fit):
         action=BooleanOptionalAction,
         help="a progress bar; there is one if standard error is a terminal",
     )
-    group.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
+    group.add_argument("-q", "--quiet", action="store_true", help="print errors and notes alone")
     group.add_argument("--debug", action="store_true", help="show where an error comes from")
 
 

@@ -50,7 +50,14 @@ class Job:
         bounds, fixed = dict(given.bounds), list(given.fixed)
         for option, names in (("--p0", p0), ("--bounds", bounds), ("--fixed", fixed)):
             model.check_names(option, names)
+        for option, pairs in (("--p0", given.p0), ("--bounds", given.bounds)):
+            names = [name for name, _ in pairs]
+            twice = [name for name in names if names.count(name) > 1]
+            if twice:
+                raise ValueError(f"{option} {twice[0]} is given twice.")
         model.check_start(p0, given.guess is not None)
+        if given.f_scale is not None and given.loss in (None, "linear", "poisson"):
+            raise ValueError("--f-scale is of a --loss such as soft_l1; give one, or leave it.")
         options = {name: getattr(given, name) for name in SAME if getattr(given, name) is not None}
         if bounds:
             options["bounds"] = bounds

@@ -1,11 +1,12 @@
 """Tables in Parquet files, read by whichever of polars and pandas is there."""
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["FrameTable", "to_parquet"]
+__all__ = ["FrameTable", "check_parquet", "to_parquet"]
 
 
 class FrameTable:
@@ -30,6 +31,10 @@ class FrameTable:
         except ValueError:
             return False
         return True
+
+    def places(self, first: int) -> np.ndarray:
+        """The names from the first on, which are numbers, as an array."""
+        return np.array(self.head[first:], float)
 
     def begins_with_text(self) -> bool:
         """Whether the first column has texts."""
@@ -115,6 +120,4 @@ def to_parquet(columns: dict[str, Any], file: Any) -> None:
 
 def check_parquet() -> None:
     """Raise ImportError where Parquet can't be written."""
-    import io
-
     to_parquet({"a": np.zeros(1)}, io.BytesIO())

@@ -57,7 +57,7 @@ def in_rows(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
         x, matrix, said = matrix[0], matrix[1:], "x is the first one"
         texts = [text[1:] for text in texts]
     elif numeric:
-        x, said = np.array(names[has_labels:], float), "x is in the first line"
+        x, said = table.places(int(has_labels)), "x is in the first line"
     else:
         raise ValueError(f"{table.name}: the first line has names that are no numbers; give --x.")
     labels = labelled({(names[0] if first else "") or "fit": texts[0]}) if has_labels else None

@@ -82,6 +82,11 @@ class TextTable:
         """Whether a cell is a number of this file."""
         return is_number(cell, self.style.decimal)
 
+    def places(self, first: int) -> np.ndarray:
+        """The names from the first on, which are numbers, as an array."""
+        numbers = range(first, len(self.head))
+        return np.array(self._values(1, self.head[first:], numbers))
+
     def begins_with_text(self) -> bool:
         """Whether the first cell of the first row below the names is text."""
         return bool(self._second) and not self.is_number(self._second[0])
@@ -190,7 +195,7 @@ class TextTable:
     def _split(self, line: str) -> list[str]:
         """The words of a comment, as cells."""
         delimiter: Any = DELIMITERS[self._delimiter or "space"]
-        return [word.strip() for word in line.strip().split(delimiter)] if line else []
+        return [word.strip(" ,") for word in line.strip().split(delimiter)] if line else []
 
 
 def is_number(cell: str, decimal: str = ".") -> bool:

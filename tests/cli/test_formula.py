@@ -232,6 +232,12 @@ def test_a_long_sum_is_read_to_its_limit(x64):
     assert np.isfinite(parse(text)(X, *np.linspace(1, 2, 90))).all()
 
 
+def test_the_longest_chain_is_fitted():
+    model = parse("a*x" + " + b*x**2" * 95)
+    y = np.outer([1.0, 2.0], X) + 95 * X**2
+    np.testing.assert_allclose(fit(model, X, y, [1.0, 0.0]).x, [[1.0, 1.0], [2.0, 1.0]])
+
+
 def test_any_text_is_a_formula_or_an_error():
     """Texts made of pieces of formulas and of Python's grammar."""
     parts = ["x", "a", "b_1", "μ", "2", "1.5", "pi", "exp(x)", "(a-x)", "max(a,x)"]

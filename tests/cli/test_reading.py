@@ -61,6 +61,7 @@ TEXTS = {
     "semicolon.csv": lines([HEAD, *COLUMNS], ";"),
     "a.dat": lines([HEAD, *COLUMNS], "  "),
     "savetxt.txt": "# a comment\n# " + lines([HEAD, *COLUMNS], " "),
+    "commas.txt": "# " + ", ".join(HEAD) + "\n" + lines(COLUMNS, " "),
 }
 
 
@@ -151,6 +152,9 @@ def test_rows(load):
         np.testing.assert_array_equal(data.y, Y)
         assert labels(data) == expected
     data = load("a.csv", lines(Y), rows=True, x="0:1.5:4")
+    np.testing.assert_array_equal(data.x, X)
+    np.testing.assert_array_equal(data.y, Y)
+    data = load("a.csv", named.replace(",", ";").replace(".", ","), rows=True, decimal=",")
     np.testing.assert_array_equal(data.x, X)
     np.testing.assert_array_equal(data.y, Y)
     with pytest.raises(ValueError, match="names that are no numbers; give --x"):
