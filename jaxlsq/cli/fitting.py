@@ -48,13 +48,12 @@ class Job:
         model, p0 = chosen(given.model), dict(given.p0)
         p0 = {name: p0[name] for name in model.names if name in p0} | p0
         bounds, fixed = dict(given.bounds), list(given.fixed)
-        for option, names in (("--p0", p0), ("--bounds", bounds), ("--fixed", fixed)):
+        for option, names in (
+            ("--p0", [name for name, _ in given.p0]),
+            ("--bounds", [name for name, _ in given.bounds]),
+            ("--fixed", fixed),
+        ):
             model.check_names(option, names)
-        for option, pairs in (("--p0", given.p0), ("--bounds", given.bounds)):
-            names = [name for name, _ in pairs]
-            twice = [name for name in names if names.count(name) > 1]
-            if twice:
-                raise ValueError(f"{option} {twice[0]} is given twice.")
         model.check_start(p0, given.guess is not None)
         if given.f_scale is not None and given.loss in (None, "linear", "poisson"):
             raise ValueError("--f-scale is of a --loss such as soft_l1; give one, or leave it.")

@@ -5,7 +5,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import reduce
@@ -58,9 +58,11 @@ class Chosen:
             f"{values}.{hint}"
         )
 
-    def check_names(self, option: str, given: Any) -> None:
-        """Raise ValueError for names that are none of the parameters'."""
+    def check_names(self, option: str, given: Sequence[str]) -> None:
+        """Raise ValueError for names that are none of the parameters', or that are there twice."""
         for name in given:
+            if given.count(name) > 1:
+                raise ValueError(f"{option} {name} is given twice.")
             if self.names and name not in self.names:
                 near = get_close_matches(name, self.names, 1)
                 hint = f" Did you mean {near[0]}?" if near else ""

@@ -53,6 +53,15 @@ def test_info_without_llvmlite(capsys, monkeypatch):
     assert "XLA: llvmlite is not installed" in capsys.readouterr().out
 
 
+def test_optional_packages_are_loaded_where_they_are_used():
+    names = {"scipy", "matplotlib", "tqdm", "pandas", "polars", "pyarrow", "h5py", "zarr"}
+    code = f"import sys, jaxlsq.cli.__main__; print({names} & set(sys.modules))"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    assert set(done.stdout.strip("{}\n").replace("'", "").split(", ")) <= {"scipy", "set()"}
+
+
 def test_help_has_examples_that_run(capsys, tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         main(["fit", "--help"])
