@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from jaxlsq.api.fit import fit
+from jaxlsq.problem.readings import EACH, SHARED, Leaf
 from jaxlsq.results.result import FitResult
 
 __all__ = ["Output", "Part", "fitted", "is_lazy"]
@@ -90,13 +91,14 @@ class _Block:
 
     def _x(self, variables, batch):
         """One variable, or several stacked: shared, or with the batch in front."""
+        shared = all(x.ndim == 1 for x in variables)
+        reading = SHARED if shared else EACH
         if not self.several:
-            x = variables[0]
-            return x[(None,) * len(batch)] if x.ndim == 1 else x
-        if all(x.ndim == 1 for x in variables):
-            return np.stack(variables)[(None,) * len(batch)]
-        size = variables[0].shape[-1:]
-        return np.stack([np.broadcast_to(x, (*batch, *size)) for x in variables], axis=-2)
+            return Leaf(variables[0], reading)
+        if shared:
+            return Leaf(np.stack(variables), reading)
+        shape = (*batch, variables[0].shape[-1])
+        return Leaf(np.stack([np.broadcast_to(x, shape) for x in variables], axis=-2), reading)
 
 
 def is_lazy(array: xr.DataArray) -> bool:
