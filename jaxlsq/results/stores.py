@@ -198,6 +198,8 @@ class _Zarr:
                 dtype=np.dtype(dtype),
                 fill_value=fill,
                 dimension_names=(*labels.dims, *dims),
+                # The last digits of real numbers do not compress: trying takes as long as a fit.
+                compressors=None if np.dtype(dtype).kind == "f" else "auto",
             )
 
         for name in variables:
