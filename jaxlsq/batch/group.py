@@ -1,5 +1,6 @@
 """Problems of one shape, solved or evaluated block by block."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -73,7 +74,7 @@ class Group:
     @classmethod
     def of(cls, pieces: Pieces, task: Task) -> Self:
         """A task for the data of `Pieces`."""
-        total = int(np.prod(pieces.batch))
+        total = math.prod(pieces.batch)
         return cls(task, pieces.lanes, pieces.shared, total, pieces.dtype)
 
     @property
@@ -195,7 +196,7 @@ class Group:
         return np.where(np.isfinite(given), given, guessed)
 
     def _block_size(self, workers, starts):
-        bytes_each = sum(int(np.prod(s.tail)) * s.dtype.itemsize for s in self.lanes.values())
+        bytes_each = sum(math.prod(s.tail) * s.dtype.itemsize for s in self.lanes.values())
         fair = max(self.total // (6 * workers), LEAST_PROBLEMS // starts)
         most = min(BLOCK_PROBLEMS // starts, BLOCK_BYTES // max(bytes_each, 1), fair)
         return min(_power_of_two_below(max(most, 1)), _power_of_two_above(self.total))

@@ -5,6 +5,7 @@ question to the result raises where they have changed.
 """
 
 import builtins
+import math
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType
@@ -126,7 +127,7 @@ class Keeper:
         inside = getattr(array, "data", None)
         if not isinstance(array, np.ndarray) and isinstance(inside, np.ndarray):
             array = inside  # of a DataArray in memory
-        small = np.prod(array.shape) * np.dtype(array.dtype).itemsize <= COPIED_BYTES
+        small = math.prod(array.shape) * np.dtype(array.dtype).itemsize <= COPIED_BYTES
         if isinstance(array, View):
             batch = tuple(array.array.shape[: len(source.batch)])
             inner = self.source(name, Source(array.array, batch, source.dtype))
@@ -142,7 +143,7 @@ class Keeper:
             return replace(source, array=self.array(name, array))
         if small and type(array).__module__.split(".")[0] in FILES:
             raw = Source(array, source.batch, np.dtype(array.dtype))
-            whole = raw.read(0, int(np.prod(source.batch))).reshape(array.shape)
+            whole = raw.read(0, math.prod(source.batch)).reshape(array.shape)
             return replace(source, array=whole)
         source = Recorded(**vars(source), name=name)
         self.watched.append(source)

@@ -74,6 +74,11 @@ class Lanes:
         """The same: cores are not told apart."""
         return self
 
+    def most_work(self, count: int) -> float:
+        """Values at points that so many problems may ask for."""
+        point, n = self.kernel.point, self.kernel.n
+        return count * float(self.options.max_nfev) * point.points * point.rows * (n + 1)
+
     def empty(self) -> _NoPool:
         """Lanes without problems."""
         return _NoPool()

@@ -1,5 +1,6 @@
 """Fits of a batch portion by portion, each of which is written, or reduced, when it ends."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -85,7 +86,7 @@ def solved_in_portions(problem: Problem, out: Any) -> Any:
 
 def _most_fits(problem):
     sources = [group.lanes.values() for _, group in problem.groups]
-    each = max(sum(int(np.prod(s.tail)) * s.dtype.itemsize for s in of) for of in sources)
+    each = max(sum(math.prod(s.tail) * s.dtype.itemsize for s in of) for of in sources)
     return max(1, min(MOST_FITS, MOST_BYTES // max(each, 1)))
 
 

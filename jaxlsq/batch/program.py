@@ -74,6 +74,10 @@ class Program:
         """The program on the device of one of the workers."""
         return replace(self, compiled=(self.compiled[number % len(self.compiled)],))
 
+    def most_work(self, _: int) -> float:
+        """Not known."""
+        return np.inf
+
     def place(self) -> Place:
         """The begin of a block."""
         return Place.first(self.queue)

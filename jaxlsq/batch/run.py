@@ -1,5 +1,6 @@
 """A batch of problems: groups of one shape each, and how they are solved together."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -115,7 +116,7 @@ class Problem(Answers):
     @property
     def total(self) -> int:
         """Number of problems."""
-        return int(np.prod(self.batch))
+        return math.prod(self.batch)
 
     def solve(self) -> FitResult:
         """Fit all.

@@ -24,6 +24,9 @@ FIRST_ROUNDS = 32
 MOST_ROUNDS = 1 << 30
 # How long a run that is to stop waits for the calls that are under way.
 GRACE_S = 0.3
+# Values of the model at points and their derivatives, at most, of a run that takes less than an
+# interrupt may wait: a thread of its own would take as long.
+AT_ONCE = 5e7
 
 
 class BlockShape(NamedTuple):
@@ -110,7 +113,8 @@ def stream(
         ``program.empty()`` gives a pool and ``program.place()`` the begin of a block;
         ``program(pool, arguments, count, drain, place, halt)`` gives the pool, `Ended`, `Seen`
         of the data sets, and the place it has come to.  ``program.pace`` is a `Pace`, and
-        ``program.of_worker(number)`` the program on the device of one of the workers.
+        ``program.of_worker(number)`` the program on the device of one of the workers;
+        ``program.most_work(count)`` bounds what so many problems may take, as `AT_ONCE` is.
     read : callable
         ``read(first, last) -> arguments``.
     shape : BlockShape
@@ -124,6 +128,13 @@ def stream(
     """
     run = _Run(program, read, shape, sink, wide)
     interrupts, workers = control.interrupts, control.workers or 1
+    if workers == 1 and program.most_work(shape.total * shape.starts) <= AT_ONCE:
+        try:
+            run.work(0)
+            _tell(control.report, run.done // shape.starts, interrupts)
+        finally:
+            run.close()
+        return
     executor = ThreadPoolExecutor(workers, thread_name_prefix="jaxlsq")
     waiting = []
     try:

@@ -1,5 +1,6 @@
 """Loops and branches on registers: a loop goes on while any lane is in it."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -143,7 +144,7 @@ class _Rows:
         self._slot = emitter.slot(emitter.vector(aval.dtype), length * max(aval.size, 1))
 
     def _places(self, k):
-        e, size = self._emitter, int(np.prod(self._shape))
+        e, size = self._emitter, math.prod(self._shape)
         for j, index in enumerate(np.ndindex(*self._shape)):
             place = e.sum(e.product(k, size), j) if isinstance(k, str) else k * size + j
             yield index, e.address(self._slot, e.vector(self._dtype), place)

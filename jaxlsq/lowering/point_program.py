@@ -1,5 +1,6 @@
 """What a program of one point is, and what it reads."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -52,7 +53,7 @@ class Input:
     @property
     def size(self) -> int:
         """Numbers that a point reads."""
-        return int(np.prod(self.part))
+        return math.prod(self.part)
 
     @property
     def key(self) -> tuple[Any, ...]:

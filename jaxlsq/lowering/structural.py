@@ -1,5 +1,6 @@
 """Primitives that move elements, and those that reduce them, on arrays of values."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -111,7 +112,7 @@ def _fronted(x, batch, summed):
     x = x.transpose(*batch, *rest, *summed)
     sizes = x.shape
     k, r = len(batch), len(batch) + len(rest)
-    return x.reshape(*sizes[:k], int(np.prod(sizes[k:r])), int(np.prod(sizes[r:])))
+    return x.reshape(*sizes[:k], math.prod(sizes[k:r]), math.prod(sizes[r:]))
 
 
 def _barrier(lowering, eqn, arguments):

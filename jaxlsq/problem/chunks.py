@@ -1,5 +1,6 @@
 """Arrays that are stored in chunks: read so that few chunks are read twice."""
 
+import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class Chunked(View):
         rows = rows_of_chunks(array)
         if rows is None or not all(array.shape):
             return array
-        row_bytes = int(np.prod(array.shape[1:])) * np.dtype(array.dtype).itemsize
+        row_bytes = math.prod(array.shape[1:]) * np.dtype(array.dtype).itemsize
         rows = min(rows, max(SLAB_BYTES // max(row_bytes, 1), 1))
         return cls(array, rows) if rows > 1 else array
 

@@ -1,5 +1,6 @@
 """Data of `fit`: the arrays of problems of one shape, their starts, and lists of arrays."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -289,5 +290,5 @@ def _blocks(array):
     """Slices of the first axis, of some tens of kilobytes."""
     if len(array.shape) <= 1:
         return [slice(None)] if array.shape else [...]
-    step = max(1, 8192 * array.shape[0] // max(int(np.prod(array.shape)), 1))
+    step = max(1, 8192 * array.shape[0] // max(math.prod(array.shape), 1))
     return [slice(first, first + step) for first in range(0, array.shape[0], step)]

@@ -1,5 +1,6 @@
 """What `fit` and `least_squares_batch` are given, as parts of one number of points each."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -78,7 +79,7 @@ def parts_of(
                 "a covariance matrix as sigma goes with neither mask nor nan_policy='omit': leave "
                 "the points out of xdata, ydata and sigma, or give them a large variance."
             )
-        index = np.arange(int(np.prod(batch)))
+        index = np.arange(math.prod(batch))
         parts = [(index, (leaves, structure), data, sigma, mask)]
     if nan_policy == "raise":
         check_nan(parts)

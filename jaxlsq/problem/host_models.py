@@ -7,6 +7,7 @@ number among its data, so that another model compiles nothing.
 """
 
 import itertools
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -229,7 +230,7 @@ class _Lanes:
         self.form, self.number = form, number
         fronts = [v.shape[: v.ndim - k] for v, k in zip(leaves, form.axes, strict=True)]
         self.front = np.broadcast_shapes(*fronts)
-        self.size = int(np.prod(self.front))
+        self.size = math.prod(self.front)
         self._leaves = leaves
         # Of each argument (lanes, ...), or (1, ...) where all have the same.
         self._rows = [self._row(v, k) for v, k in zip(leaves, form.axes, strict=True)]

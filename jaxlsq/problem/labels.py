@@ -1,5 +1,6 @@
 """What the axes of a batch, and the data sets along them, are called."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
@@ -114,7 +115,7 @@ class Labels:
 
         An axis without coordinates is counted.
         """
-        every = np.arange(int(np.prod(self.sizes))) if self.places is None else self.places
+        every = np.arange(math.prod(self.sizes)) if self.places is None else self.places
         where = self._where(every.reshape(-1))
         keys = {}
         for dim in self.dims:

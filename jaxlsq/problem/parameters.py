@@ -1,7 +1,9 @@
 """Parameters as the user wrote them, and as the vector that the numerics see."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 from typing import Any, Self
 
@@ -48,14 +50,14 @@ class Layout:
         leaves, tree = jax.tree.flatten(_without_dicts(params, order))
         return cls(tree, tuple(np.shape(leaf) for leaf in leaves), order)
 
-    @property
+    @cached_property
     def n(self) -> int:
         """Number of parameters."""
         return sum(self._sizes)
 
-    @property
+    @cached_property
     def _sizes(self):
-        return [int(np.prod(shape)) for shape in self.shapes]
+        return tuple(math.prod(shape) for shape in self.shapes)
 
     @property
     def keys(self) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """Arrays of many problems that are read a block at a time."""
 
+import math
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def rectangles(shape: tuple[int, ...], first: int, last: int) -> list[tuple[slic
     """
     if len(shape) == 1:
         return [(slice(first, last),)]
-    inner = int(np.prod(shape[1:]))
+    inner = math.prod(shape[1:])
     (low, skipped), (high, begun) = divmod(first, inner), divmod(last, inner)
 
     def inside(row, first, last):

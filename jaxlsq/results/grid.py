@@ -1,5 +1,6 @@
 """The blocks of a batch: boxes whose fits follow each other in C order."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -60,7 +61,7 @@ class Grid:
         """
         block = [1] * len(batch)
         for axis, size in enumerate(batch):
-            inner = int(np.prod(batch[axis + 1 :]))
+            inner = math.prod(batch[axis + 1 :])
             if inner <= most or axis == len(batch) - 1:
                 block[axis] = max(min(size, most // max(inner, 1)), 1)
                 block[axis + 1 :] = batch[axis + 1 :]
@@ -73,7 +74,7 @@ class Grid:
         return tuple(-(-n // max(k, 1)) for n, k in zip(self.batch, self.block, strict=True))
 
     def __len__(self) -> int:
-        return int(np.prod(self.counts))
+        return math.prod(self.counts)
 
     def __iter__(self) -> Iterator[Box]:
         first = 0
@@ -82,6 +83,6 @@ class Grid:
                 slice(i * k, min((i + 1) * k, n))
                 for i, k, n in zip(place, self.block, self.batch, strict=True)
             )
-            last = first + int(np.prod([s.stop - s.start for s in slices]))
+            last = first + math.prod([s.stop - s.start for s in slices])
             yield Box(number, first, last, slices)
             first = last

@@ -1,6 +1,7 @@
 """Results in files, in pickles, and joined: everything but the data."""
 
 import json
+import math
 import os
 import shutil
 import uuid
@@ -109,7 +110,7 @@ def _places(shapes, n):
     """A pytree of parameters' places in the vector, from what `_shapes` gave."""
     if shapes is None:
         return np.arange(n)
-    ends = np.cumsum([0] + [int(np.prod(shape)) for _, shape in shapes])
+    ends = np.cumsum([0] + [math.prod(shape) for _, shape in shapes])
     if ends[-1] != n:
         raise ValueError(f"it has {n} names of {ends[-1]} parameters")
     return {

@@ -1,5 +1,6 @@
 """Results that were written as they were computed, and are read in parts."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ class StoredResult:
     def _result(self, arrays, slices):
         labels = self._labels
         if labels is not None:
-            places = np.arange(int(np.prod(self.shape))).reshape(self.shape)[slices]
+            places = np.arange(math.prod(self.shape)).reshape(self.shape)[slices]
             labels = labels.take(places)
         return FitResult(**storage.from_arrays(arrays, self.store.description), labels=labels)
 
@@ -148,7 +149,7 @@ class StoredResult:
     def __repr__(self) -> str:
         counts = self.counts()
         good = sum(count for code, count in counts.items() if converged(code))
-        total = int(np.prod(self.shape))
+        total = math.prod(self.shape)
         shape = " x ".join(f"{size:,}" for size in self.shape)
         lines = [f"StoredResult: {shape} fits in {self.path}, {good:,} of {total:,} converged"]
         lines += [f"{n:>11,} {code.name}: {describe(code)}" for code, n in counts.items()]

@@ -29,7 +29,7 @@ def choose_width(n: int, m: int, data: PyTree, dtype: Any) -> int:
     dtype : dtype
         Of the computation.
     """
-    data_bytes = sum(int(np.prod(v.shape)) * v.dtype.itemsize for v in jax.tree.leaves(data))
+    data_bytes = sum(math.prod(v.shape) * v.dtype.itemsize for v in jax.tree.leaves(data))
     lane_bytes = (n + 1) * m * np.dtype(dtype).itemsize + data_bytes
     on_cpu = jax.default_backend() == "cpu"
     budget_bytes, least, most = (7 << 18, 32, 384) if on_cpu else (1 << 30, 1 << 10, 1 << 17)

@@ -4,6 +4,7 @@ An index that is in range becomes a slice; a constant one that is not stays a st
 computed, from constants alone.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,7 @@ def check_indices(jaxpr: Jaxpr, consts: Sequence[Any], name: str = "func") -> No
     name : str
         What the user calls the function.
     """
-    n = sum(int(np.prod(v.aval.shape)) for v in jaxpr.invars)
+    n = sum(math.prod(v.aval.shape) for v in jaxpr.invars)
     _check(jaxpr, list(map(_known, consts)), [_Value(is_params=True)] * len(jaxpr.invars), n, name)
 
 

@@ -310,7 +310,7 @@ def test_progress_with_tqdm(small_blocks, monkeypatch, capsys):
 def test_threads_do_not_matter(small_blocks, monkeypatch, sigma):
     results, names = [], []
     for cores in (1, 2):
-        monkeypatch.setattr(jaxlsq.batch.group, "usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(jaxlsq.batch.group, "workers_of", lambda _, cores=cores: cores)
         seen = set()
 
         def before(index, seen=seen):

@@ -101,7 +101,7 @@ class Fragile(Counting):
 
 @pytest.fixture
 def several_threads(monkeypatch):
-    monkeypatch.setattr(jaxlsq.batch.group, "usable_cores", lambda: 4)
+    monkeypatch.setattr(jaxlsq.batch.group, "workers_of", lambda _: 4)
     monkeypatch.setattr(jaxlsq.batch.group, "LEAST_PROBLEMS", 8)
 
 
