@@ -183,7 +183,8 @@ class Group:
         shape = BlockShape(self.total, size, starts, n)
         sink = Arrays(shape, self.dtype)
         control = replace(control, workers=min(workers, -(-self.total // size)))
-        stream(program, read, shape, sink, control, wide=self.wide)
+        in_memory = all(isinstance(source.array, np.ndarray) for source in self.lanes.values())
+        stream(program, read, shape, sink, control, wide=self.wide, at_once=in_memory)
         return Solved(sink.rows.ended, sink.rows.seen, program.engine)
 
     @staticmethod

@@ -100,6 +100,7 @@ def stream(
     control: Control,
     *,
     wide: bool,
+    at_once: bool = False,
 ) -> None:
     """Run every block through `program`, each worker with a pool of its own.
 
@@ -125,10 +126,12 @@ def stream(
         Its `workers` is a number.
     wide : bool
         Whether the arithmetic is float64.
+    at_once : bool
+        Whether `read` takes no time to speak of, so that a short run needs no thread.
     """
     run = _Run(program, read, shape, sink, wide)
     interrupts, workers = control.interrupts, control.workers or 1
-    if workers == 1 and program.most_work(shape.total * shape.starts) <= AT_ONCE:
+    if at_once and workers == 1 and program.most_work(shape.total * shape.starts) <= AT_ONCE:
         try:
             run.work(0)
             _tell(control.report, run.done // shape.starts, interrupts)
