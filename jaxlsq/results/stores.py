@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -136,8 +138,13 @@ class _Folder:
         """As a `Store`."""
         found = {}
         for file in self.path.glob("block-*.npz"):
-            with np.load(file) as arrays:
-                found[int(file.stem.split("-")[1])] = int(arrays["checksum"])
+            try:
+                with np.load(file) as arrays:
+                    found[int(file.stem.split("-")[1])] = int(arrays["checksum"])
+            except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+                raise ValueError(
+                    f"{str(file)!r} is damaged ({error}); remove it, and its fits are done again."
+                ) from error
         return found
 
     def write(self, box, arrays, checksum):

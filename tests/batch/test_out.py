@@ -271,6 +271,38 @@ def _is_begun(out, name):
     return (out / "run.json").exists() and json.loads((out / "run.json").read_text())
 
 
+@pytest.mark.parametrize("name", ["out.zarr", "folder"])
+def test_a_full_disk(expected, tmp_path, monkeypatch, name):
+    from jaxlsq.results import stores
+
+    kind = stores._Zarr if name.endswith("zarr") else stores._Folder
+    real, left = kind.write, [4]
+
+    def write(self, *block):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        real(self, *block)
+
+    monkeypatch.setattr(kind, "write", write)
+    with pytest.raises(OSError, match="No space left") as full:
+        fit(decay, T, Y, P0, out=tmp_path / name)
+    assert "the same call goes on after them" in full.value.__notes__[0]
+    monkeypatch.setattr(kind, "write", real)
+    assert len(StoredResult.open(tmp_path / name).store.done()) == 4
+    same(fit(decay, T, Y, P0, out=tmp_path / name).load(), expected)
+
+
+def test_a_file_that_is_cut_off(expected, tmp_path):
+    fit(decay, T, Y, P0, out=tmp_path / "o")
+    file = tmp_path / "o" / "block-000002.npz"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"block-000002.npz' is damaged .*remove it"):
+        fit(decay, T, Y, P0, out=tmp_path / "o")
+    file.unlink()
+    same(fit(decay, T, Y, P0, out=tmp_path / "o").load(), expected)
+
+
 # --- reducing ---------------------------------------------------------------------------
 
 
