@@ -1,5 +1,6 @@
 """Levenberg-Marquardt least squares on JAX, as MINPACK does it."""
 
+from jaxlsq import models as models
 from jaxlsq.api.curve_fit import OptimizeWarning, curve_fit
 from jaxlsq.api.fit import fit
 from jaxlsq.api.least_squares import least_squares

@@ -12,6 +12,7 @@ import pytest
 
 import jaxlsq
 import jaxlsq.datasets
+import jaxlsq.models
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "jaxlsq"
@@ -27,7 +28,7 @@ ROOMS = (
     ("single", "transforms", "batch"),
     "api",
     "xarray",
-    "datasets",
+    ("datasets", "models"),
     "__init__",
     "cli",
     "demo",
@@ -66,6 +67,8 @@ def test_imports_go_up_the_list(path):
 def test_numerics_stand_alone():
     imports = {part for path in (PACKAGE / "numerics").glob("*.py") for part in imports_of(path)}
     assert imports <= {"status", "numerics"}
+    imports = {part for path in (PACKAGE / "models").glob("*.py") for part in imports_of(path)}
+    assert imports <= {"models", "numerics", "tracing"}
     imports = {part for path in (PACKAGE / "tracing").glob("*.py") for part in imports_of(path)}
     assert imports == {"tracing", "numerics"}
 
@@ -121,7 +124,7 @@ def test_public_names_and_their_arguments():
 def test_readme_lists_what_all_lists():
     reference = re.search(r"## Reference\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.S)[1]
     listed = dict(re.findall(r"`(jaxlsq[.\w]*)\.__all__`: ((?:`\w+`(?:,\s+)?)+)", reference))
-    for module in (jaxlsq, jaxlsq.datasets):
+    for module in (jaxlsq, jaxlsq.datasets, jaxlsq.models):
         names = set(re.findall(r"`(\w+)`", listed[module.__name__]))
         assert names == set(module.__all__)
         for name in names:

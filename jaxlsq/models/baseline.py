@@ -1,0 +1,56 @@
+"""The guess of a polynomial, which in a sum is a baseline beside the other models."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxlsq.models.guessing import least_squares, sample_of
+
+__all__ = ["Baseline"]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The guess of a polynomial: its least-squares fit, in closed form.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the coefficients, of the lowest power first.
+    falling : bool
+        Whether the model has them with the highest power first.
+    """
+
+    names: tuple[str, ...]
+    falling: bool = False
+
+    def columns_of(self, x: Any, y: Any) -> list[jax.Array]:
+        """Powers of x, brought to [-1, 1]."""
+        return self._powers(sample_of(x, y))
+
+    def _powers(self, sample):
+        if len(self.names) == 1:
+            return [jnp.ones_like(sample.y)]
+        t = 2.0 * (sample.x - sample.low) / sample.span - 1.0
+        return [t**k for k in range(len(self.names))]
+
+    def __call__(self, x: Any, y: Any) -> dict[str, jax.Array]:
+        sample = sample_of(x, y)
+        size = jnp.max(jnp.abs(sample.y))
+        size = jnp.where(size > 0, size, jnp.ones_like(size))
+        found = least_squares(self._powers(sample), sample.y / size, sample.weights)
+        if len(found) == 1:
+            return {self.names[0]: found[0] * size}
+        # Of t = slope x + shift, by the binomial theorem.
+        slope = 2.0 / sample.span
+        shift = -slope * sample.low - 1.0
+        values = {}
+        for k, name in enumerate(self.names):
+            terms = [
+                math.comb(j, k) * found[j] * shift ** (j - k) for j in range(k, len(self.names))
+            ]
+            values[name] = sum(terms, jnp.zeros_like(size)) * slope**k * size
+        return dict(reversed(values.items())) if self.falling else values

@@ -1,0 +1,109 @@
+"""Guesses: how often they lead to the fit that the truth leads to, and data that are odd."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks.model_guesses import CASES, reached
+from jaxlsq import fit, models
+
+# Its corners are minima of their own.
+CORNERS = {"Step(linear)": 0.85}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_guess_leads_where_the_truth_does(name):
+    row = reached(name, 200, 0.05)
+    assert row["reached"] >= CORNERS.get(name, 0.96)
+    assert row["engine"] == "compiled lanes"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("noise", [0.05, 0.1])
+@pytest.mark.parametrize("name", CASES)
+def test_guess_leads_where_the_truth_does_in_many_draws(name, noise):
+    least = 0.98 if noise == 0.05 else 0.95
+    assert reached(name, 1000, noise)["reached"] >= CORNERS.get(name, least)
+
+
+@pytest.mark.parametrize("name", ["Gaussian", "Voigt", "Fano", "ExponentialGaussian", "Sine"])
+def test_guess_leads_there_in_float32(name):
+    assert reached(name, 200, 0.05, dtype="float32")["reached"] >= 0.96
+
+
+def odd_data(x):
+    """x and y that a guess may meet."""
+    m = x.shape[-1]
+    rng = np.random.default_rng(0)
+    return {
+        "zero": (x, np.zeros(m)),
+        "constant": (x, np.full(m, 3.0)),
+        "noise": (x, rng.normal(size=m)),
+        "tiny": (x, 1e-30 * rng.normal(size=m)),
+        "huge": (x, 1e30 * rng.normal(size=m)),
+        "one": (x[..., :1], np.ones(1)),
+        "two": (x[..., :2], np.array([1.0, 2.0])),
+        "three": (x[..., :3], np.array([1.0, 3.0, -2.0])),
+        "same x": (np.ones_like(x), rng.normal(size=m)),
+        "one point": (np.ones_like(x), np.ones(m)),
+        "negative": (x, -1.0 - rng.uniform(size=m)),
+        "spike": (x, np.where(np.arange(m) == m // 2, 1.0, 0.0)),
+    }
+
+
+SHORT = ("Gaussian", "Voigt", "Fano", "PowerLaw", "Sine", "FourPL", "Gaussian2D")
+ODD = [(name, dtype) for name in CASES for dtype in ("float64", "float32")]
+
+
+@pytest.mark.long_but(*[f"{name}-float32" for name in SHORT])
+@pytest.mark.parametrize(("name", "dtype"), ODD, ids=["-".join(pair) for pair in ODD])
+def test_guess_of_odd_data_is_finite_and_within_bounds(name, dtype, x64):
+    case = CASES[name]
+    guess = jax.jit(case.model.guess)
+    for what, (x, y) in odd_data(case.x).items():
+        found = guess(jnp.asarray(x, dtype), jnp.asarray(y, dtype))
+        assert set(found) == set(case.model.names)
+        for key, value in found.items():
+            assert value.dtype == dtype, what
+            assert np.isfinite(value), (what, key)
+            low, high = case.model.bounds.get(key, (None, None))
+            assert low is None or value >= low, (what, key)
+            assert high is None or value <= high, (what, key)
+
+
+@pytest.mark.long_but("Linear", "Lognormal", "Exponential", "DampedSine", "FivePL", "Spot3D")
+@pytest.mark.parametrize("name", CASES)
+def test_guess_has_the_models_order_and_no_care_for_that_of_points(name, x64):
+    case = CASES[name]
+    truth = case.draw(np.random.default_rng(2), 1)
+    y = np.asarray(case.model(case.x, **{key: value[0] for key, value in truth.items()}))
+    order = np.random.default_rng(3).permutation(y.size)
+    first = case.model.guess(case.x, y)
+    # A jitted function sorts the names.
+    assert tuple(first) == case.model.names
+    second = case.model.guess(case.x[..., order], y[order])
+    values = [case.model(case.x, **found) for found in (first, second)]
+    np.testing.assert_allclose(*values, atol=1e-6 * np.abs(y).max())
+
+
+def test_points_that_repeat_the_last_one_weigh_nothing(x64):
+    model, x = models.Gaussian(), np.linspace(0, 10, 60)
+    y = np.asarray(model(x, 3.0, 4.0, 0.8)) + 0.01 * np.random.default_rng(0).normal(size=60)
+    longer = (np.append(x, np.full(20, x[-1])), np.append(y, np.full(20, y[-1])))
+    first, second = model.guess(x, y), model.guess(*longer)
+    for name in model.names:
+        assert float(first[name]) == pytest.approx(float(second[name]))
+
+
+def test_a_fit_needs_no_start_and_knows_bounds_and_what_is_derived():
+    x, height = np.linspace(0, 10, 80), np.array([1.0, 2.0, 5.0])
+    y = height[:, None] * np.exp(-0.5 * ((x - 4.0) / 0.7) ** 2)
+    result = fit(models.Gaussian(), x, y)
+    assert result.names == ("amplitude", "center", "sigma")
+    values, errors = result.derived()
+    np.testing.assert_allclose(values["height"], height, rtol=1e-6)
+    np.testing.assert_allclose(values["fwhm"], 0.7 * 2 * np.sqrt(2 * np.log(2)), rtol=1e-6)
+    assert np.isfinite(errors["height"]).all()
+    with pytest.raises(ValueError, match="outside"):
+        fit(models.Gaussian(), x, y, p0={"amplitude": 1.0, "center": 1.0, "sigma": -1.0})
