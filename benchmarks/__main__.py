@@ -48,6 +48,7 @@ def parsed():
     others.add_argument("--scaling", action="store_true", help="cores, sizes, stragglers, a file")
     others.add_argument("--constrained", action="store_true", help="bounds, losses, counts")
     others.add_argument("--gradients", action="store_true", help="derivatives of many fits")
+    others.add_argument("--guesses", action="store_true", help="guesses of the ready models")
     others.add_argument("--numpy", action="store_true", help="models in NumPy and in Python")
     others.add_argument("--plot", metavar="FILE", help="speed against the size of the batch")
     options = parser.parse_args()
@@ -105,6 +106,12 @@ def main():
 
         results["scaling"] = scaling.measure(options.quick, say)
         texts.append(report.scaling_text(results["scaling"]))
+    if options.guesses:
+        from benchmarks import model_guesses
+
+        count = model_guesses.COUNT // (10 if options.quick else 1)
+        results["guesses"] = call("model_guesses.measure", count)
+        texts.append(model_guesses.table(results["guesses"]))
     if options.numpy:
         results["numpy"] = call("host_models.measure", options.quick)
         texts.append(host_models.table(results["numpy"]))

@@ -220,6 +220,20 @@ def _skewed_assembled(sample, values, coefficients):
     }
 
 
+def _near_skewed(sample, number, *values):
+    """Beside a candidate, and beside the one that has its mean and the opposite skew.
+
+    Both are minima of a fit.
+    """
+    center, sigma, gamma = AroundPlaces(((0.5, 1.0, 2.0),))(sample, number, *values)
+    mean = _skewed_derived({"center": center, "sigma": sigma, "gamma": gamma})["mean"]
+    return (
+        jnp.concatenate([center, 2.0 * mean - center]),
+        jnp.concatenate([sigma, sigma]),
+        jnp.concatenate([gamma, -gamma]),
+    )
+
+
 def _skewed_derived(params):
     sigma, gamma = params["sigma"], params["gamma"]
     delta = gamma / jnp.sqrt(1.0 + gamma**2)
@@ -268,8 +282,8 @@ _SKEWED = Model(
         Places(_SKEWS),
         _skewed_columns,
         _skewed_assembled,
-        AroundPlaces(((0.5, 1.0, 2.0),)),
-        rounds=4,
+        _near_skewed,
+        rounds=5,
         placed=True,
     ),
     bounds=WIDTH,
@@ -381,7 +395,7 @@ def _fano_assembled(sample, values, coefficients):
     peak, wave, floor = coefficients
     sign = jnp.where(peak + floor < 0, -1.0, 1.0)
     angle = 0.5 * jnp.arctan2(sign * wave, sign * (peak - floor))
-    size = jnp.sqrt(wave * wave + (peak - floor) ** 2)
+    size = jnp.hypot(wave, peak - floor)
     largest = 0.5 * (peak + floor + sign * size)
     sine = jnp.sin(angle)
     sine = jnp.where(jnp.abs(sine) < 0.02, jnp.where(sine < 0, -0.02, 0.02), sine)

@@ -45,11 +45,12 @@ def _near_frequencies(sample, number, frequency, *damping):
     step = math.pi / sample.span * 0.25 ** jnp.asarray(number, frequency.dtype)
     shifts = [-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75]
     shifts = jnp.asarray(shifts, frequency.dtype) * step
+    near = jnp.abs(frequency + shifts)
     if not damping:
-        return (frequency + shifts,)
+        return (near,)
     factors = jnp.asarray([0.4, 0.63, 1.0, 1.6, 2.5], frequency.dtype)
     return (
-        jnp.tile(frequency + shifts, factors.size),
+        jnp.tile(near, factors.size),
         jnp.repeat(damping[0] * factors, shifts.size),
     )
 

@@ -1,0 +1,212 @@
+"""Models that are made of models: their values, names, guesses, ties and responses."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlsq import fit
+from jaxlsq.models import Constant, Exponential, Gaussian, Linear, Lorentzian, Model, Sine
+
+X = np.linspace(0.0, 20.0, 201)
+
+
+def same_cost(model, truth, noise, **options):
+    """The part of the fits without a start whose cost is that from the truth, or below."""
+    with jax.enable_x64(True):
+        clean = np.asarray(jax.vmap(lambda p: model(X, **p))(truth))
+    errors = np.random.default_rng(5).normal(size=clean.shape)
+    y = clean + noise * np.ptp(clean, axis=1, keepdims=True) * errors
+    costs = [fit(model, X, y, p0=p0, **options).cost for p0 in (None, truth)]
+    return np.mean(costs[0] <= costs[1] * (1 + 1e-4))
+
+
+def draws(count, **ranges):
+    """Uniform truths."""
+    rng = np.random.default_rng(4)
+    return {name: rng.uniform(*pair, count) for name, pair in ranges.items()}
+
+
+def test_arithmetic_is_that_of_values(x64):
+    peak, line = Gaussian("p_"), Linear()
+    a, b = (2.0, 9.0, 1.5), (0.3, 1.0)
+    f, g = np.asarray(peak(X, *a)), np.asarray(line(X, *b))
+    for model, expected in (
+        (peak + line, f + g),
+        (peak - line, f - g),
+        (peak * line, f * g),
+        (peak / line, f / g),
+        (line - (peak - Constant("c_")), None),
+    ):
+        if expected is not None:
+            assert model.names == peak.names + line.names
+            np.testing.assert_allclose(model(X, *a, *b), expected, rtol=1e-14)
+    nested = line - (peak - Constant("c_"))
+    np.testing.assert_allclose(nested(X, *b, *a, 0.7), g - f + 0.7, rtol=1e-13)
+
+
+def test_a_sum_has_components_bounds_derived_and_units(x64):
+    model = Gaussian("p1_") + Gaussian("p2_") - Linear()
+    params = dict(zip(model.names, (2.0, 5.0, 1.0, 3.0, 12.0, 1.5, 0.1, 0.2), strict=True))
+    parts = model.components(X, **params)
+    assert list(parts) == ["p1_", "p2_", "linear"]
+    np.testing.assert_allclose(sum(parts.values()), model(X, **params), rtol=1e-13)
+    np.testing.assert_allclose(parts["linear"], -(0.1 * X + 0.2))
+    assert set(model.bounds) == {"p1_sigma", "p2_sigma"}
+    assert model.units["p2_amplitude"] == "x*y"
+    assert set(model.derived(params)) == {"p1_fwhm", "p1_height", "p2_fwhm", "p2_height"}
+
+
+def test_names_that_clash_are_refused():
+    with pytest.raises(ValueError, match=r"prefixes, such as Gaussian\('p1_'\)"):
+        Gaussian() + Lorentzian()
+    with pytest.raises(ValueError, match="begin a name"):
+        Gaussian("1 ")
+    with pytest.raises(TypeError, match="prefix must be a string"):
+        Gaussian(3)
+    with pytest.raises(TypeError):
+        Gaussian() + 3
+
+
+def test_wrong_parameters_are_refused():
+    model = Gaussian()
+    for params, named in (((1, 2), {}), ((1, 2, 3, 4), {}), ((1, 2), {"center": 3})):
+        with pytest.raises(TypeError, match="gaussian takes the parameters"):
+            model(X, *params, **named)
+    with pytest.raises(ValueError, match="bounds names 'd'"):
+        Model(lambda x, a: a * x, bounds={"d": (0, 1)})
+    with pytest.raises(TypeError, match="one argument for each parameter"):
+        Model(lambda x, *params: x)
+    with pytest.raises(TypeError, match="must be callable"):
+        Model(3)
+
+
+def test_plain_functions_become_models():
+    def bent(x, height=2.0, rate=1.0):
+        return height * np.exp(-rate * x)  # NumPy's
+
+    model = Model(bent, bounds={"rate": (0.0, None)}, derived=lambda p: {"life": 1 / p["rate"]})
+    assert {k: float(v) for k, v in model.guess(X, X).items()} == {"height": 2.0, "rate": 1.0}
+    assert Model(lambda x, a: a * x).guess is None
+    both = Gaussian() + model
+    truth = {"amplitude": 5.0, "center": 9.0, "sigma": 1.0, "height": 3.0, "rate": 0.5}
+    y = np.asarray(both(X, **truth))
+    result = fit(both, X, y)
+    for name, value in truth.items():
+        assert float(result.params[name]) == pytest.approx(value, rel=1e-4)
+    assert float(result.derived()[0]["life"]) == pytest.approx(2.0, rel=1e-4)
+    assert (Gaussian() + bent).names == both.names
+
+
+def test_models_are_equal_by_value_and_can_be_pickled():
+    first, second = (Gaussian("p_") + Linear() for _ in range(2))
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != Gaussian("q_") + Linear()
+    model = pickle.loads(pickle.dumps(first.tied(slope="intercept")))
+    assert model == second.tied(slope="intercept")
+
+
+@pytest.mark.parametrize("make", [Gaussian, Lorentzian])
+def test_guess_of_two_separated_peaks_on_a_line(make):
+    model = make("p1_") + make("p2_") + Linear()
+    truth = draws(
+        150,
+        p1_amplitude=(1, 4),
+        p1_center=(4, 7),
+        p1_sigma=(0.4, 0.8),
+        p2_amplitude=(1, 4),
+        p2_center=(11, 16),
+        p2_sigma=(0.4, 0.8),
+        slope=(-0.1, 0.1),
+        intercept=(-1, 1),
+    )
+    assert same_cost(model, truth, 0.05) >= 0.98
+
+
+def test_guess_of_two_peaks_that_overlap():
+    truth = draws(
+        150, p1_amplitude=(1, 4), p1_center=(6, 8), p1_sigma=(0.5, 0.8), p2_amplitude=(1, 4)
+    )
+    truth["p2_sigma"] = truth["p1_sigma"] * 1.1
+    truth["p2_center"] = truth["p1_center"] + 3.0 * truth["p1_sigma"]
+    assert same_cost(Gaussian("p1_") + Gaussian("p2_"), truth, 0.05) >= 0.9
+
+
+def test_guess_of_a_peak_on_a_decay():
+    truth = draws(
+        150,
+        amplitude=(1, 4),
+        center=(4, 16),
+        sigma=(0.3, 1),
+        e_amplitude=(1, 4),
+        e_decay=(2, 8),
+        c=(-1, 1),
+    )
+    assert same_cost(Gaussian() + Exponential("e_") + Constant(), truth, 0.05) >= 0.98
+
+
+def test_guess_of_two_waves():
+    truth = draws(
+        150,
+        a_amplitude=(1, 4),
+        a_frequency=(1, 3),
+        a_shift=(-3, 3),
+        b_amplitude=(1, 4),
+        b_frequency=(4, 8),
+        b_shift=(-3, 3),
+    )
+    assert same_cost(Sine("a_") + Sine("b_"), truth, 0.05) >= 0.98
+
+
+def test_peaks_of_a_kind_come_in_the_order_of_their_centers(x64):
+    model = Gaussian("p1_") + Gaussian("p2_")
+    y = model(X, 5.0, 15.0, 0.8, 2.0, 5.0, 0.8)
+    guess = model.guess(X, y)
+    assert float(guess["p1_center"]) == pytest.approx(5.0, abs=0.5)
+    assert float(guess["p2_center"]) == pytest.approx(15.0, abs=0.5)
+
+
+def test_ties_are_followed():
+    two = Gaussian("p1_") + Gaussian("p2_")
+    model = two.tied(p2_sigma="p1_sigma", p2_center=lambda p: p["p1_center"] + 6.0)
+    assert model.names == ("p1_amplitude", "p1_center", "p1_sigma", "p2_amplitude")
+    y = np.asarray(two(X, 3.0, 5.0, 1.0, 2.0, 11.0, 1.0))
+    result = fit(model, X, y)
+    np.testing.assert_allclose(result.x, [3.0, 5.0, 1.0, 2.0], rtol=1e-4)
+    assert set(result.derived()[0]) == {"p1_fwhm", "p1_height", "p2_fwhm", "p2_height"}
+    assert list(model.components(X, **result.params)) == ["p1_", "p2_"]
+    for ties, error, match in (
+        ({"p3_sigma": "p1_sigma"}, ValueError, "names 'p3_sigma'"),
+        ({"p2_sigma": "p2_sigma"}, ValueError, "none of the parameters"),
+        ({"p2_sigma": 1.0}, TypeError, "fixed="),
+        (dict.fromkeys(two.names, lambda p: 1.0), ValueError, "keep one"),
+    ):
+        with pytest.raises(error, match=match):
+            two.tied(**ties)
+
+
+def test_a_response_is_a_causal_convolution(x64):
+    response = np.exp(-0.5 * ((np.arange(40) - 12) / 4) ** 2)
+    model = Exponential().convolved(response) + Constant()
+    expected = np.convolve(2.0 * np.exp(-X / 3.0), response / response.sum())[: X.size] + 0.5
+    np.testing.assert_allclose(model(X, 2.0, 3.0, 0.5), expected, rtol=1e-12)
+    short = jnp.asarray(X[:10])  # fewer points than the response has
+    np.testing.assert_allclose(model(short, 2.0, 3.0, 0.5), expected[:10], rtol=1e-12)
+    whole = (Exponential() + Constant()).convolved(response)
+    parts = sum(
+        np.convolve(v, response / response.sum())[: X.size]
+        for v in (2.0 * np.exp(-X / 3.0), np.full(X.size, 0.5))
+    )
+    np.testing.assert_allclose(whole(X, 2.0, 3.0, 0.5), parts, rtol=1e-12)
+    for wrong in ([], [np.nan, 1.0], [1.0, -1.0], np.ones((2, 2))):
+        with pytest.raises(ValueError, match="response must be"):
+            Exponential().convolved(wrong)
+
+
+def test_guess_through_a_response():
+    response = np.exp(-0.5 * ((np.arange(40) - 12) / 4) ** 2)
+    truth = draws(100, amplitude=(1, 4), decay=(0.5, 5), c=(-1, 1))
+    assert same_cost(Exponential().convolved(response) + Constant(), truth, 0.05) >= 0.98
