@@ -1,6 +1,7 @@
 """Exponential decays, relaxation and recovery."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -155,7 +156,7 @@ def _biexponential_columns(x, fast, slow):
     return (_from_end(x, fast)[0], _from_end(x, slow)[0], jnp.ones_like(x))
 
 
-def _biexponential_assembled(sample, values, coefficients):
+def _biexponential_assembled(sample: Any, values: Any, coefficients: Any) -> dict[str, Any]:
     low = jnp.min(sample.x)
     fast, slow = values
     found = (

@@ -1,4 +1,4 @@
-"""Doses and their effects: saturation, sigmoids, binding."""
+"""Doses and their effects: saturation and sigmoids."""
 
 import math
 from typing import Any
@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.models.candidates import InLogarithm, Rates, near_rates
+from jaxlsq.models.candidates import InLogarithm, near_rates
 from jaxlsq.models.guessing import Scan, spread
 from jaxlsq.models.model import Model
 from jaxlsq.models.shapes import exponential, floating, logarithm, positive, sigmoid
 
-__all__ = ["Association", "Dissociation", "FivePL", "FourPL", "Hill", "MichaelisMenten"]
+__all__ = ["FivePL", "FourPL", "Hill", "MichaelisMenten"]
 
 _LN2 = math.log(2.0)
 
@@ -148,7 +148,7 @@ def Hill(prefix: str = "") -> Model:
     --------
     >>> import numpy as np
     >>> from jaxlsq.models import Hill
-    >>> print(Hill()(np.array([0.0, 2.0]), amplitude=3.0, ec50=2.0, hill=0.5))
+    >>> print(Hill()(np.array([0.0, 2.0]), amplitude=3.0, ec50=2.0, hill=0.5).round(6))
     [0.  1.5]
     """
     return _HILL.prefixed(prefix)
@@ -221,10 +221,10 @@ _FOUR = Model(
 
 def _rise(x, ec50, hill, asymmetry):
     """``(1 + (ec50 / x)**hill)**-asymmetry``."""
-    return sigmoid_power(_at_log(x, ec50, floating(hill)), asymmetry)
+    return _sigmoid_power(_at_log(x, ec50, floating(hill)), asymmetry)
 
 
-def sigmoid_power(value: Any, power: Any) -> jax.Array:
+def _sigmoid_power(value: Any, power: Any) -> jax.Array:
     """``(1 + exp(-value)) ** -power``."""
     # log(1 + exp(-v)), whose exponential may overflow.
     softplus = jnp.maximum(-value, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(value)))
@@ -303,109 +303,4 @@ _FIVE = Model(
     derived=_five_derived,
     units={"bottom": "y", "top": "y", "ec50": "x", "hill": "", "asymmetry": ""},
     name="five_pl",
-)
-
-
-# --- binding in time --------------------------------------------------------------------
-
-
-def _association(x, amplitude, rate, offset):
-    return amplitude * (1.0 - exponential(-floating(x) * rate)) + offset
-
-
-def _dissociation(x, amplitude, rate, offset):
-    return amplitude * exponential(-floating(x) * rate) + offset
-
-
-def _fading_columns(x, rate):
-    return exponential(-rate * (x - jnp.min(x))), jnp.ones_like(x)
-
-
-def _dissociation_assembled(sample, values, coefficients):
-    (rate,) = values
-    amplitude = coefficients[0] * exponential(rate * jnp.min(sample.x))
-    return {"amplitude": amplitude, "rate": rate, "offset": coefficients[1]}
-
-
-def _association_assembled(sample, values, coefficients):
-    found = _dissociation_assembled(sample, values, coefficients)
-    amplitude, offset = found["amplitude"], found["offset"]
-    return {"amplitude": -amplitude, "rate": found["rate"], "offset": offset + amplitude}
-
-
-def _half_life(params):
-    return {"half_life": _LN2 / positive(params["rate"])}
-
-
-def _association_derived(params):
-    return {"plateau": params["amplitude"] + params["offset"], **_half_life(params)}
-
-
-_BINDING = {"amplitude": "y", "rate": "1/x", "offset": "y"}
-
-
-def Association(prefix: str = "") -> Model:
-    r"""First-order association: binding until equilibrium.
-
-    .. math:: f(x) = A \left(1 - e^{-k x}\right) + b
-
-    Parameters: `amplitude` A, how much is bound in the end, and `offset` b, the value at x = 0, in
-    y; `rate` :math:`k \ge 0`, the observed one, in 1/x.
-
-    Guess: a scan over rates, the rest by linear least squares.
-
-    Derived: `plateau` A + b in y, and `half_life` :math:`\ln 2 / k` in x.
-
-    Hard points: data that end before the plateau know the slope A k alone.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from jaxlsq.models import Association
-    >>> print(Association()(np.array([0.0, 100.0]), amplitude=2.0, rate=1.0, offset=0.5))
-    [0.5 2.5]
-    """
-    return _ASSOCIATION.prefixed(prefix)
-
-
-_ASSOCIATION = Model(
-    _association,
-    guess=Scan(Rates(), _fading_columns, _association_assembled, near_rates, 2),
-    bounds={"rate": (0.0, None)},
-    derived=_association_derived,
-    units=_BINDING,
-    name="association",
-)
-
-
-def Dissociation(prefix: str = "") -> Model:
-    r"""First-order dissociation, by its rate.
-
-    .. math:: f(x) = A e^{-k x} + b
-
-    Parameters: `amplitude` A, how much is lost in the end, and `offset` b, what remains, in y;
-    `rate` :math:`k \ge 0` in 1/x.
-
-    Guess: a scan over rates, the rest by linear least squares.
-
-    Derived: `half_life` :math:`\ln 2 / k` in x.
-
-    Hard points: data that end early know the slope A k alone.
-
-    Examples
-    --------
-    >>> from jaxlsq.models import Dissociation
-    >>> print(Dissociation()(0.0, amplitude=2.0, rate=1.0, offset=0.5))
-    2.5
-    """
-    return _DISSOCIATION.prefixed(prefix)
-
-
-_DISSOCIATION = Model(
-    _dissociation,
-    guess=Scan(Rates(), _fading_columns, _dissociation_assembled, near_rates, 2),
-    bounds={"rate": (0.0, None)},
-    derived=_half_life,
-    units=_BINDING,
-    name="dissociation",
 )

@@ -111,7 +111,7 @@ def _solved(gram, right, ridge):
     a = [[gram[i][j] * inverse[i] * inverse[j] for j in range(p)] for i in range(p)]
     b = [right[k] * inverse[k] for k in range(p)]
     for k in range(p):
-        a[k][k] = jnp.full_like(sizes[k], 1.0 + ridge * p)
+        a[k][k] = jnp.full_like(sizes[k], 1.0 + ridge * (p - 1))
     for k in range(p):
         for i in range(k + 1, p):
             factor = a[i][k] / a[k][k]

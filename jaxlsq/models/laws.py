@@ -174,8 +174,8 @@ def Arrhenius(prefix: str = "", gas_constant: float = _GAS_CONSTANT) -> Model:
     Examples
     --------
     >>> from jaxlsq.models import Arrhenius
-    >>> print(f"{Arrhenius()(300.0, prefactor=1e13, energy=5e4):.3e}")
-    1.969e+04
+    >>> print(f"{Arrhenius()(300.0, prefactor=1e13, energy=5e4):.2e}")
+    1.97e+04
     """
     constant = float(gas_constant)
     if not 0 < constant < math.inf:

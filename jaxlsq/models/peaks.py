@@ -253,7 +253,7 @@ def _pseudo_voigt(x, amplitude, center, sigma, fraction):
     return amplitude * ((1.0 - fraction) * gaussian + fraction * _lorentzian(x, 1.0, center, sigma))
 
 
-def _pseudo_voigt_assembled(sample, values, coefficients):
+def _pseudo_voigt_assembled(sample: Any, values: Any, coefficients: Any) -> dict[str, Any]:
     names = ("amplitude", "center", "sigma", "fraction")
     return dict(zip(names, _mixed(values, coefficients), strict=True))
 

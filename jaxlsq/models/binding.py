@@ -1,0 +1,116 @@
+"""Binding in time."""
+
+import math
+
+import jax.numpy as jnp
+
+from jaxlsq.models.candidates import Rates, near_rates
+from jaxlsq.models.guessing import Scan
+from jaxlsq.models.model import Model
+from jaxlsq.models.shapes import exponential, floating, positive
+
+__all__ = ["Association", "Dissociation"]
+
+_LN2 = math.log(2.0)
+
+
+def _association(x, amplitude, rate, offset):
+    return amplitude * (1.0 - exponential(-floating(x) * rate)) + offset
+
+
+def _dissociation(x, amplitude, rate, offset):
+    return amplitude * exponential(-floating(x) * rate) + offset
+
+
+def _fading_columns(x, rate):
+    return exponential(-rate * (x - jnp.min(x))), jnp.ones_like(x)
+
+
+def _dissociation_assembled(sample, values, coefficients):
+    (rate,) = values
+    amplitude = coefficients[0] * exponential(rate * jnp.min(sample.x))
+    return {"amplitude": amplitude, "rate": rate, "offset": coefficients[1]}
+
+
+def _association_assembled(sample, values, coefficients):
+    found = _dissociation_assembled(sample, values, coefficients)
+    amplitude, offset = found["amplitude"], found["offset"]
+    return {"amplitude": -amplitude, "rate": found["rate"], "offset": offset + amplitude}
+
+
+def _half_life(params):
+    return {"half_life": _LN2 / positive(params["rate"])}
+
+
+def _association_derived(params):
+    return {"plateau": params["amplitude"] + params["offset"], **_half_life(params)}
+
+
+_BINDING = {"amplitude": "y", "rate": "1/x", "offset": "y"}
+
+
+def Association(prefix: str = "") -> Model:
+    r"""First-order association: binding until equilibrium.
+
+    .. math:: f(x) = A \left(1 - e^{-k x}\right) + b
+
+    Parameters: `amplitude` A, how much is bound in the end, and `offset` b, the value at x = 0, in
+    y; `rate` :math:`k \ge 0`, the observed one, in 1/x.
+
+    Guess: a scan over rates, the rest by linear least squares.
+
+    Derived: `plateau` A + b in y, and `half_life` :math:`\ln 2 / k` in x.
+
+    Hard points: data that end before the plateau know the slope A k alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from jaxlsq.models import Association
+    >>> print(Association()(np.array([0.0, 100.0]), amplitude=2.0, rate=1.0, offset=0.5))
+    [0.5 2.5]
+    """
+    return _ASSOCIATION.prefixed(prefix)
+
+
+_ASSOCIATION = Model(
+    _association,
+    guess=Scan(Rates(), _fading_columns, _association_assembled, near_rates, 2),
+    bounds={"rate": (0.0, None)},
+    derived=_association_derived,
+    units=_BINDING,
+    name="association",
+)
+
+
+def Dissociation(prefix: str = "") -> Model:
+    r"""First-order dissociation, by its rate.
+
+    .. math:: f(x) = A e^{-k x} + b
+
+    Parameters: `amplitude` A, how much is lost in the end, and `offset` b, what remains, in y;
+    `rate` :math:`k \ge 0` in 1/x.
+
+    Guess: a scan over rates, the rest by linear least squares.
+
+    Derived: `half_life` :math:`\ln 2 / k` in x.
+
+    Hard points: data that end early know the slope A k alone.
+
+    Examples
+    --------
+    >>> from jaxlsq.models import Dissociation
+    >>> print(Dissociation()(0.0, amplitude=2.0, rate=1.0, offset=0.5))
+    2.5
+    """
+    return _DISSOCIATION.prefixed(prefix)
+
+
+_DISSOCIATION = Model(
+    _dissociation,
+    guess=Scan(Rates(), _fading_columns, _dissociation_assembled, near_rates, 2),
+    bounds={"rate": (0.0, None)},
+    derived=_half_life,
+    units=_BINDING,
+    name="dissociation",
+)
