@@ -36,7 +36,8 @@ def Constant(prefix: str = "") -> Model:
     --------
     >>> import numpy as np
     >>> from jaxlsq.models import Constant
-    >>> print(Constant().guess(np.arange(3.0), np.array([1.0, 2.0, 6.0]))["c"].round(3))
+    >>> guess = Constant().guess(np.arange(3.0), np.array([1.0, 2.0, 6.0]))
+    >>> round(float(guess["c"]), 3)
     3.0
     """
     return Model(_constant, guess=Baseline(("c",)), units={"c": "y"}, name="constant").prefixed(
