@@ -5,6 +5,7 @@ import weakref
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import partial
+from inspect import getattr_static
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -29,6 +30,7 @@ _OUTSIDE = {
     *("load", "loadtxt", "genfromtxt", "fromfile", "read_csv", "read", "readline"),
     *("pure_callback", "io_callback", "callback"),
 }
+_PLAIN = (type(None), bool, int, str, bytes)
 _BY_VALUE = (np.dtype, jax.tree_util.PyTreeDef, jax.ShapeDtypeStruct)
 # Of a class, what is not code or data of its own.
 _NOT_ITS_OWN = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__"}
@@ -87,10 +89,14 @@ class Fingerprint(Signature):
         super().__init__(*values)
 
     def _kind(self, value: Any, names: Any) -> Any:
-        if value is None or isinstance(value, (bool, str, bytes, Enum)):
+        if type(value) in _PLAIN or isinstance(value, Enum):
             return (type(value), value)
-        if isinstance(value, (int, float, complex, np.generic)):
-            return self._number(value)
+        if type(value) in (float, complex):
+            return (type(value), value.real.hex(), value.imag.hex())
+        if isinstance(value, np.generic) and value.dtype != object:
+            return (value.dtype, value.tobytes())
+        if isinstance(value, (int, float, complex, str, bytes, np.generic)):
+            return self._unknown()  # of a class of its own
         if isinstance(value, _BY_VALUE):
             return (type(value), value)
         if isinstance(value, np.ndarray):
@@ -103,13 +109,6 @@ class Fingerprint(Signature):
             return self._unknown()  # an array of another library
         self._alive.append(value)
         return super()._kind(value, names)
-
-    def _number(self, value):
-        if isinstance(value, np.generic):
-            return (value.dtype, value.tobytes()) if value.dtype != object else self._unknown()
-        if isinstance(value, int):
-            return (type(value), int(value))
-        return (type(value), value.real.hex(), value.imag.hex())
 
     def _array(self, value):
         if type(value) is not np.ndarray or value.dtype == object or value.nbytes > MOST_BYTES:
@@ -132,10 +131,12 @@ class Fingerprint(Signature):
         if is_dataclass(value) and type(value).__module__.split(".")[0] == OURS:
             parts = (getattr(value, field.name) for field in fields(value))
             return (type(value), *(self._kind(part, names) for part in parts))
-        inner = getattr(value, "__wrapped__", None)
-        if inner is not None and not isinstance(value, FunctionType):
+        # Without a call of what may look attributes up in code of its own.
+        wraps = getattr_static(value, "__wrapped__", None) is not None
+        if wraps and not isinstance(value, FunctionType):
             more = vars(value) if hasattr(value, "__dict__") else {}
-            return (type(value), self._kind(inner, names), self._kind(more, names))
+            inner = self._kind(getattr(value, "__wrapped__", None), names)
+            return (type(value), inner, self._kind(more, names))
         return super()._compound(value, names)
 
     def _function(self, function: Any) -> Any:
@@ -147,11 +148,19 @@ class Fingerprint(Signature):
         inside = [sys.modules[n] for n in names if n not in found and n in sys.modules]
         return (super()._function(function), *(self._kind(one, names) for one in inside))
 
+    def _module(self, module: Any, names: Any) -> Any:
+        is_known = module.__name__.split(".")[0] in LIBRARIES
+        if "__getattr__" in vars(module) and not is_known:
+            return self._unknown()
+        return super()._module(module, names)
+
     def _collection(self, values: Any, names: Any) -> Any:
-        if len(values) > MOST_VALUES or isinstance(values, (set, frozenset)):
+        kind = type(values)
+        is_ours = isinstance(values, tuple) and kind.__module__.split(".")[0] == OURS
+        if len(values) > MOST_VALUES or not (kind in (tuple, list, dict) or is_ours):
             return self._unknown()
         items = values.items() if isinstance(values, dict) else values
-        return (type(values), *(self._pair(item, names) for item in items))
+        return (kind, *(self._pair(item, names) for item in items))
 
     def _pair(self, item, names):
         """A value, or a key and its value."""
@@ -171,7 +180,8 @@ class Fingerprint(Signature):
     def _object(self, value: Any, names: Any) -> Any:
         kind = type(value)
         known = kind.__module__.split(".")[0] in (*LIBRARIES, OURS)
-        if known or not hasattr(value, "__dict__"):
+        # What is larger than a plain object has slots, or a part that is written in C.
+        if known or not hasattr(value, "__dict__") or kind.__basicsize__ > _Same.__basicsize__:
             return self._unknown()
         return (self._kind(kind, names), self._kind(vars(value), names))
 

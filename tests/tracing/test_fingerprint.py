@@ -1,8 +1,11 @@
 """A trace is remembered only as long as nothing changes that could change it."""
 
+import collections
 import functools
 import sys
+import threading
 import types
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -281,11 +284,51 @@ def test_models_that_numpy_writes(traces):
     assert len(traces) == 1
 
 
+class Pair(NamedTuple):
+    """A tuple with names."""
+
+    one: float
+    other: float
+
+
+class Number(float):
+    pass
+
+
+class Text(str):
+    pass
+
+
+class Table(dict):
+    pass
+
+
+class Row(list):
+    pass
+
+
+class Slots:
+    __slots__ = ("__dict__", "value")
+
+
+class Dots(Slots):
+    pass
+
+
+class Deque(collections.deque):
+    pass
+
+
+DYNAMIC = types.ModuleType("dynamic")
+DYNAMIC.__getattr__ = lambda name: 1.0
+
+
 @pytest.mark.parametrize(
     "value",
     [
         np.ones(10_000), np.ma.ones(3), np.array([None]), {1, 2}, np.random.default_rng(0),
-        iter([1]), list(range(2000)), (i for i in range(3)),
+        iter([1]), list(range(2000)), (i for i in range(3)), Number(1.0), Text("a"), Table(a=1),
+        Row([1]), Slots(), Deque([1]), DYNAMIC, threading.Lock(), Dots(), Pair(1.0, 2.0),
     ],
     ids=lambda v: type(v).__name__,
 )  # fmt: skip
