@@ -132,8 +132,8 @@ class Fingerprint(Signature):
             parts = (getattr(value, field.name) for field in fields(value))
             return (type(value), *(self._kind(part, names) for part in parts))
         # Without a call of what may look attributes up in code of its own.
-        wraps = getattr_static(value, "__wrapped__", None) is not None
-        if wraps and not isinstance(value, FunctionType):
+        plain = isinstance(value, (FunctionType, ModuleType, tuple, list, dict))
+        if not plain and getattr_static(value, "__wrapped__", None) is not None:
             more = vars(value) if hasattr(value, "__dict__") else {}
             inner = self._kind(getattr(value, "__wrapped__", None), names)
             return (type(value), inner, self._kind(more, names))
