@@ -242,7 +242,7 @@ def _names(model, dtype, variables, inputs, options):
             xdata=x if variables == 1 else np.stack([x] * variables),
             ydata=np.ones(4, one),
             p0=p0,
-            sigma=None,
+            sigma=1.0 if ("sigma", None) in inputs else None,
             mask=None,
             nan_policy="omit",
             bounds=None,

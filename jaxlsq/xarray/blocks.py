@@ -168,7 +168,12 @@ def fitted(
     )
     # Coordinates stay with their attributes; the data's are not those of what was fitted.
     kept = {k: one for k, one in data.coords.items() if not set(one.dims) & set(dims)}
-    return tuple(array.assign_coords(kept) for array in made)
+    return tuple(_without_strays(array, kept).assign_coords(kept) for array in made)
+
+
+def _without_strays(array, kept):
+    """Without what is said of an input alone: of a start ``data.isel(time=0)``, its time."""
+    return array.drop_vars([k for k in array.coords if k not in kept and k not in array.dims])
 
 
 def _in_chunks_of(data, array):

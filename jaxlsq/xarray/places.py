@@ -41,6 +41,8 @@ def numbers(coord: xr.DataArray) -> xr.DataArray:
 def over_points(value: xr.DataArray, data: xr.DataArray, dims: Sequence[Hashable]) -> xr.DataArray:
     """A value at each point: with all the dims of the points, and those of its own."""
     missing = [dim for dim in dims if dim not in value.dims]
+    # Of `data.isel(time=0) > level` a number of that name is left.
+    value = value.drop_vars([dim for dim in missing if dim in value.coords])
     value = value.expand_dims({dim: data.sizes[dim] for dim in missing})
     others = [dim for dim in value.dims if dim not in dims]
     return value.transpose(*others, *dims)

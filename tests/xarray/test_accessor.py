@@ -77,6 +77,32 @@ def test_values_with_dims(stack):
     assert stack.lsq.fit(decay, "time", start).nfev.mean() < plain.nfev.mean()
 
 
+def test_values_that_are_selected_from_the_data(stack, expected):
+    first = stack.isel(time=0)
+    level = float(first.min()) + 0.03
+    for array in (stack, stack.chunk(y=5)):
+        p0 = {"a": first, "k": 1.0}
+        bounds = {"a": (first - 1.0, first + 1.0)}
+        out = array.lsq.fit(decay, "time", p0, mask=first > level, bounds=bounds).compute()
+        assert set(out.coords) == {"y", "x"}  # the time of the first point is not that of a fit
+        few = first.values <= level
+        np.testing.assert_array_equal(out.status == Status.MASKED_OUT, few)
+        np.testing.assert_allclose(out.k.values[~few], expected.params["k"][~few], rtol=1e-5)
+        assert 0 < few.sum() < few.size
+
+
+def test_sigma_in_the_units_of_the_data(stack):
+    noise = xr.DataArray(np.full(10, 0.02), dims="x")
+    expected = fit(decay, T, Y, P0, sigma=0.02, absolute_sigma=True)
+    for sigma in (0.02, noise):
+        out = stack.lsq.fit(decay, "time", P0, sigma=sigma, absolute_sigma=True)
+        np.testing.assert_allclose(out.k_stderr, expected.stderr["k"], rtol=1e-9)
+    with pytest.raises(ValueError, match="pass sigma too"):
+        stack.lsq.fit(decay, "time", P0, absolute_sigma=True)
+    with pytest.raises(ValueError, match="sigma"):
+        stack.lsq.fit(decay, "time", P0, sigma=0.02, loss="poisson")
+
+
 def test_x_of_each_series(stack):
     gain = xr.DataArray(np.linspace(0.9, 1.1, 10), dims="x")
     out = stack.lsq.fit(decay, "time", P0, x=gain * stack.time)
