@@ -13,6 +13,8 @@ CONCLUSIONS = {
     "03_differentiable": "learned: shift 1.70 and width 4.00",
     "04_convergence": "default     evaluations in three units: [22, 22, 22]",
     "05_bounds_and_outliers": "within one standard error: 68 %",
+    "06_tables_and_files": "the same: True",
+    "07_xarray_and_dask": "within one standard error: 68%",
 }
 
 

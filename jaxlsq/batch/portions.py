@@ -79,7 +79,7 @@ def solved_in_portions(problem: Problem, out: Any) -> Any:
     stored = StoredResult(str(out), store)
     try:
         _each(problem, grid, store.done(), write)
-    except Interrupted:
+    except KeyboardInterrupt:  # in a portion, or between two of them
         raise Interrupted(stored) from None
     return stored
 

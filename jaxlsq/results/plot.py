@@ -67,7 +67,7 @@ class Plots:
         return upper, lower
 
     def plot_grid(self, which: str = "worst", count: int = 9, axes: Any = None) -> np.ndarray:
-        """Small plots of some fits.
+        """Small plots of some fits, with the labels of their data, or their places, above.
 
         Parameters
         ----------
@@ -154,7 +154,10 @@ class Plots:
         low, high = _central(some) if some.size else (0.0, 1.0)
         image = ax.imshow(shown, vmin=low, vmax=high, interpolation="nearest")
         ax.set_facecolor(FAINT)
-        ax.figure.colorbar(image, ax=ax, label=f"standard error of {name}" if error else name)
+        label = f"standard error of {name}" if error else name
+        beyond = np.min(some, initial=low) < low, np.max(some, initial=high) > high
+        ends = ("neither", "max", "min", "both")[2 * beyond[0] + beyond[1]]
+        ax.figure.colorbar(image, ax=ax, label=label, extend=ends)
         return ax
 
     def _label(self, flat):
@@ -226,7 +229,11 @@ def _line_places(x):
     """Where to draw the curve, if the data lie along a line."""
     if not hasattr(x, "ndim") or x.ndim != 1 or not np.all(np.isfinite(x)):
         return None
-    return np.linspace(x.min(), x.max(), POINTS).astype(np.result_type(x, np.float32))
+    low, high = float(x.min()), float(x.max())
+    places = np.linspace(low, high, POINTS)
+    if 0.0 < 10.0 * low < high:  # may be drawn on an axis of logarithms, where those are too few
+        places = np.union1d(places, np.geomspace(low, high, POINTS))
+    return places.astype(np.result_type(x, np.float32))
 
 
 def _draw_pair(ax, good, places, limits):

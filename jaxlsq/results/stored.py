@@ -152,5 +152,7 @@ class StoredResult:
         total = math.prod(self.shape)
         shape = " x ".join(f"{size:,}" for size in self.shape)
         lines = [f"StoredResult: {shape} fits in {self.path}, {good:,} of {total:,} converged"]
-        lines += [f"{n:>11,} {code.name}: {describe(code)}" for code, n in counts.items()]
+        words = {code: describe(code) for code in counts}
+        words[Status.INTERRUPTED] = "They are not there; the same call of fit goes on with them."
+        lines += [f"{n:>11,} {code.name}: {words[code]}" for code, n in counts.items()]
         return "\n".join(lines)

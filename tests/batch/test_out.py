@@ -219,6 +219,27 @@ def test_an_interrupt_keeps_what_is_written(expected, tmp_path):
     same(fit(decay, T, Y, P0, out=tmp_path / "o").load(), expected)
 
 
+@pytest.mark.parametrize("name", ["out.zarr", "folder"])
+def test_an_interrupt_between_portions(expected, tmp_path, monkeypatch, name):
+    load, left = portions._loaded, [3]
+
+    def pressed(problem, box):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return load(problem, box)
+
+    monkeypatch.setattr(portions, "_loaded", pressed)
+    with pytest.raises(Interrupted) as stopped:
+        fit(decay, T, Y, P0, out=tmp_path / name)
+    part = stopped.value.result
+    assert len(part.store.done()) == 3
+    assert part.counts()[Status.INTERRUPTED] == 2000 - 3 * 280
+    assert "1,160 INTERRUPTED: They are not there; the same call of fit" in repr(part)
+    monkeypatch.setattr(portions, "_loaded", load)
+    same(fit(decay, T, Y, P0, out=tmp_path / name).load(), expected)
+
+
 RUN = """
     import sys, time
     import numpy as np

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax.numpy as jnp
 import matplotlib as mpl
@@ -86,6 +87,18 @@ def test_grids(result):
     assert names == ["[one]", "[two]", "[three]"]
 
 
+def test_a_curve_is_smooth_on_an_axis_of_logarithms():
+    dose = np.geomspace(1e-9, 1e-4, 12)
+    y = 3.0 / (1.0 + 1e-7 / dose)
+    one = fit(lambda x, a, log: a / (1.0 + 10.0**log / x), dose, y, [1.0, -6.0])
+    upper, _ = one.plot()
+    x, curve = upper.lines[0].get_xdata(), upper.lines[0].get_ydata()
+    assert (x[0], x[-1]) == (pytest.approx(dose[0]), pytest.approx(dose[-1]))
+    assert np.max(np.diff(np.log10(x))) < 0.02
+    assert np.max(np.diff(x)) < 1e-6
+    np.testing.assert_allclose(curve, 3.0 / (1.0 + 1e-7 / x), rtol=1e-5)
+
+
 def test_parameters(result):
     axes = result.plot_params()
     assert axes.shape == (2, 2)
@@ -105,6 +118,12 @@ def test_map(result):
     errors = result.plot_map("k", error=True).images[0].get_array()
     np.testing.assert_allclose(np.ma.filled(errors, np.nan)[0], result.stderr[0, :, 1], rtol=1e-12)
     assert result.plot_map("nfev", ax=ax) is ax
+    spread = replace(result, x=np.arange(24.0).reshape(3, 4, 2) ** 3, status=np.ones((3, 4), int))
+    assert spread.plot_map("k").images[0].colorbar.extend == "neither"
+    x = np.linspace(0.0, 1.0, 2000).reshape(40, 50, 1)
+    x[0, 0], x[0, 1] = 90.0, 80.0
+    many = replace(fit(lambda t, a: a * t, T, np.ones((40, 50, 1)) * T, [1.0]), x=x)
+    assert many.plot_map("a").images[0].colorbar.extend == "max"
     with pytest.raises(ValueError, match=r"name must be one of .*'rate'"):
         result.plot_map("rate")
     with pytest.raises(ValueError, match=r"two axes, got the shape \(4,\)"):
