@@ -22,7 +22,7 @@ from jaxlsq.problem.model_values import begin_of, bounds_of
 from jaxlsq.problem.names import check_count, check_order, names_of
 from jaxlsq.problem.sources import check_open
 from jaxlsq.problem.starts import Start, as_start
-from jaxlsq.problem.tables import as_lists
+from jaxlsq.problem.tables import as_lists, check_groups, in_order, keys_of, points_in_order
 from jaxlsq.problem.task import Task
 from jaxlsq.problem.types import Batch, BoundsLike, PyTree
 from jaxlsq.tracing.concrete import check_concrete
@@ -69,7 +69,26 @@ class FitArguments:
     def listed(self) -> Self:
         """The same with lists of arrays for groups of a table, and for columns of arrays."""
         names = ("xdata", "ydata", "sigma", "mask")
+        for name in names:
+            check_groups(getattr(self, name), self.ydata, name)
         return replace(self, **{name: as_lists(getattr(self, name), name) for name in names})
+
+    def in_order_of(self, keys: Any, axis: int) -> Self:
+        """The same with tables whose rows are data sets in the order of ydata's."""
+        points = {
+            name: points_in_order(getattr(self, name), keys, axis, name)
+            for name in ("sigma", "mask")
+        }
+        bounds = self.bounds
+        if isinstance(bounds, (tuple, list)):
+            bounds = type(bounds)(in_order(side, keys, "bounds") for side in bounds)
+        return replace(
+            self,
+            **points,
+            p0=in_order(self.p0, keys, "p0"),
+            bounds=in_order(bounds, keys, "bounds"),
+            fixed=in_order(self.fixed, keys, "fixed"),
+        )
 
     def arranged(self, axis: int) -> Self:
         """The same with the points along the last axis, and not along another."""
@@ -175,7 +194,7 @@ def read(arguments: FitArguments) -> FitData:
     a = arguments.checked()
     raw, a = a.ydata, a.listed()
     axis = axis_of(a.axis, a.ydata)
-    labels, a = Labels.of(raw, axis), a.arranged(axis)
+    labels, a = Labels.of(raw, axis), a.in_order_of(keys_of(raw, axis), axis).arranged(axis)
     lists = isinstance(a.ydata, (list, tuple))
     a = a.aligned()
     ydata, batch = ydata_of(a.ydata)

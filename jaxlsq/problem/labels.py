@@ -7,8 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from jaxlsq.problem.containers import is_table
-from jaxlsq.problem.tables import is_grouped
+from jaxlsq.problem.tables import keys_of
 from jaxlsq.problem.types import Batch
 
 __all__ = ["Coord", "Labels"]
@@ -47,14 +46,9 @@ class Labels:
         """Those of data, whose points are along an axis; None where they have no labels."""
         if hasattr(ydata, "dims") and hasattr(ydata, "coords"):
             return cls._of_named(ydata, axis)
-        if is_grouped(ydata):
-            sizes = ydata.size()
-            return cls._of_index(sizes[sizes > 0].index)
-        if is_table(ydata):
-            along = ydata.index if axis in (-1, 1) else ydata.columns
-            return cls._of_index(along) if hasattr(ydata, "iloc") else None
-        if hasattr(ydata, "iloc") and hasattr(ydata, "index") and ydata.dtype == object:
-            return cls._of_index(ydata.index)
+        keys = keys_of(ydata, axis)
+        if keys is not None:
+            return cls._of_index(keys)
         if isinstance(ydata, (list, tuple)):
             return cls._of_names([getattr(one, "name", None) for one in ydata])
         return None

@@ -1,10 +1,16 @@
-"""Data sets as the groups of a table, or as one array in each cell of a column."""
+"""Data sets as the groups of a table, its rows or columns, or one array in each cell of a column.
 
+They have keys, by which other tables with a row for each data set are brought into their order.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-__all__ = ["as_lists", "is_grouped"]
+from jaxlsq.problem.containers import is_table
+
+__all__ = ["as_lists", "check_groups", "in_order", "is_grouped", "keys_of", "points_in_order"]
 
 
 def is_grouped(value: Any) -> bool:
@@ -47,3 +53,96 @@ def _is_nested(value):
         return some and value.dtype == object and np.ndim(value.iloc[0]) == 1
     is_series = hasattr(value, "to_list") and hasattr(value, "dtype")
     return is_series and str(value.dtype).startswith(("List", "Array"))
+
+
+# --- keys ----------------------------------------------------------------------------
+
+
+def keys_of(ydata: Any, axis: int) -> Any:
+    """The pandas index of data sets whose points are along an axis; None where there is none."""
+    if is_grouped(ydata):
+        sizes = ydata.size()
+        return sizes[sizes > 0].index
+    if not hasattr(ydata, "iloc"):
+        return None
+    if is_table(ydata):
+        return ydata.index if axis in (-1, 1) else ydata.columns
+    return ydata.index if ydata.dtype == object else None
+
+
+def check_groups(value: Any, ydata: Any, name: str) -> None:
+    """Raise ValueError for groups that are not those of ydata, or in another order."""
+    if not is_grouped(value) or not is_grouped(ydata):
+        return
+    own, keys = keys_of(value, -1), keys_of(ydata, -1)
+    if not own.equals(keys):
+        raise ValueError(
+            f"{name} has the groups {_some(own)}, and ydata {_some(keys)}: they must be the same "
+            "in the same order. Take both from one groupby."
+        )
+
+
+def in_order(value: Any, keys: Any, name: str) -> Any:
+    """Values for each data set, in the order of their keys, where they have an index.
+
+    Parameters
+    ----------
+    value : DataFrame, or dict of Series (or of pairs of them)
+        With a row for each data set, and more if need be.  Anything else is returned as it is.
+    keys : pandas index, or None
+    name : str
+        For messages.
+
+    Raises
+    ------
+    ValueError
+        Where a data set has no row, or several; but rows that are merely counted are taken by
+        position.
+    """
+    if keys is None:
+        return value
+    if isinstance(value, Mapping):
+        return {key: _one(part, keys, f"{name}[{key!r}]") for key, part in value.items()}
+    return _one(value, keys, name) if is_table(value) else value
+
+
+def _one(value, keys, name):
+    if isinstance(value, (tuple, list)):  # bounds
+        return type(value)(_one(side, keys, name) for side in value)
+    if not hasattr(value, "iloc"):
+        return value
+    places = _places(value.index, keys, name)
+    return value if places is None else value.iloc[places]
+
+
+def points_in_order(value: Any, keys: Any, axis: int, name: str) -> Any:
+    """`in_order` of a table shaped as ydata is: along its rows, or its columns."""
+    if keys is None or not is_table(value) or not hasattr(value, "iloc"):
+        return value
+    rows = axis in (-1, 1)
+    places = _places(value.index if rows else value.columns, keys, name)
+    if places is None:
+        return value
+    return value.iloc[places] if rows else value.iloc[:, places]
+
+
+def _places(own, keys, name):
+    """Where the data sets are in another index; None where they are in order."""
+    if own.equals(keys):
+        return None
+    counted = own.dtype.kind in "iu" and np.array_equal(own, np.arange(len(own)))
+    places = own.get_indexer(keys) if own.is_unique else np.array([-1])
+    if np.all(places >= 0):
+        return places
+    if counted and len(own) == len(keys):
+        return None
+    raise ValueError(
+        f"{name} must have one row for each of ydata's {_some(keys)}, and its index is "
+        f"{_some(own)}. Pass .to_numpy() to take it by position."
+    )
+
+
+def _some(index):
+    """The first few of an index, for messages."""
+    words = [repr(key) for key in index[:3].tolist()]
+    return f"[{', '.join(words)}{', ...' if len(index) > 3 else ''}] ({len(index)})"

@@ -216,3 +216,78 @@ def test_a_models_own_derived_quantities():
         assert errors["half_life"].shape == (2,)
     with pytest.raises(TypeError, match="derived needs a function"):
         fit(decay, T, Y, [1.0, 1.0]).derived()
+
+
+# --- rows by their keys -----------------------------------------------------------
+
+WELLS = pd.Index(["C3", "A1", "B2", "D4"], name="well")
+RATES = pd.Series([0.7, 1.4, 1.0, 0.5], WELLS)
+SHUFFLED = RATES[["B2", "D4", "A1", "C3"]]
+TABLE = pd.DataFrame(2.0 * np.exp(-RATES.to_numpy()[:, None] * T), WELLS)
+ROWS = TABLE.reset_index().melt("well", var_name="t", value_name="y")
+ROWS["t"] = T[ROWS.t.astype(int)]
+GROUPS = ROWS.groupby("well")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "axis"),
+    [(T, TABLE, -1), (T, TABLE.T, 0), (GROUPS["t"], GROUPS["y"], -1)],
+    ids=["rows", "columns", "groups"],
+)
+def test_rows_come_in_the_order_of_the_data_sets(x, y, axis):
+    options = {"axis": axis, "fixed": ["k"]}
+    every = pd.concat([SHUFFLED, pd.Series([9.0], ["Z9"])])  # a well that is not among the data
+    for rates in (SHUFFLED, every):
+        for p0 in ({"a": 1.0, "k": rates}, pd.DataFrame({"a": 1.0, "k": rates})):
+            frame = fit(decay, x, y, p0, **options).to_frame()
+            np.testing.assert_array_equal(frame.k, RATES[frame.index])
+            np.testing.assert_allclose(frame.a, 2.0)
+    limits = {"k": (None, 0.5 * SHUFFLED)}
+    frame = fit(decay, x, y, {"a": 1.0, "k": 0.1}, bounds=limits, axis=axis).to_frame()
+    np.testing.assert_array_equal(frame.k, 0.5 * RATES[frame.index])
+    box = pd.DataFrame({"a": 0.0, "k": 0.0}, WELLS), pd.DataFrame({"a": 9.0, "k": 0.5 * SHUFFLED})
+    frame = fit(decay, x, y, {"a": 1.0, "k": 0.1}, bounds=box, axis=axis).to_frame()
+    np.testing.assert_array_equal(frame.k, 0.5 * RATES[frame.index])
+    held = fit(decay, x, y, {"a": 1.0, "k": 1.0}, fixed={"k": SHUFFLED > 0.9}, axis=axis)
+    frame = held.to_frame()
+    np.testing.assert_allclose(frame.k, np.where(RATES > 0.9, 1.0, RATES)[
+        WELLS.get_indexer(frame.index)])  # fmt: skip
+
+
+def test_weights_of_a_table_come_in_the_order_of_the_data_sets():
+    noise = TABLE * 0.0 + np.linspace(0.1, 0.4, 4)[:, None]
+    y = TABLE + 0.1 * np.cos(7.0 * T)
+    expected = fit(decay, T, y, [1.0, 1.0], sigma=noise, absolute_sigma=True)
+    other = noise.loc[SHUFFLED.index]
+    for values, sigma, axis in ((y, other, -1), (y.T, other.T, 0)):
+        found = fit(decay, T, values, [1.0, 1.0], sigma=sigma, absolute_sigma=True, axis=axis)
+        np.testing.assert_array_equal(found.stderr, expected.stderr)
+    masks = (noise > 0.15).loc[SHUFFLED.index]
+    found = fit(decay, T, y, [1.0, 1.0], mask=masks)
+    assert found.masked_out.tolist() == [True, False, False, False]
+
+
+def test_rows_that_are_counted_are_taken_by_position():
+    for rates in (RATES.reset_index(drop=True), RATES.to_numpy(), RATES.tolist()):
+        found = fit(decay, T, TABLE, {"a": 1.0, "k": rates}, fixed=["k"])
+        np.testing.assert_array_equal(found.params["k"], RATES)
+
+
+@pytest.mark.parametrize(
+    "rates", [RATES[:3], RATES.rename({"A1": "A7"}), RATES.rename({"A1": "B2"})]
+)
+def test_rows_that_are_missing(rates):
+    with pytest.raises(
+        ValueError, match=r"p0\['k'\] must have one row for each of ydata's \['C3', "
+    ):
+        fit(decay, T, TABLE, {"a": 1.0, "k": rates})
+
+
+def test_groups_of_other_tables():
+    some = ROWS[ROWS.well != "A1"].groupby("well")
+    other = ROWS.groupby("well", sort=False)
+    for groups in (some, other):
+        with pytest.raises(ValueError, match=r"xdata has the groups .* Take both from one groupby"):
+            fit(decay, groups["t"], GROUPS["y"], [1.0, 1.0])
+    with pytest.raises(ValueError, match="sigma has the groups"):
+        fit(decay, GROUPS["t"], GROUPS["y"], [1.0, 1.0], sigma=other["y"])
