@@ -96,8 +96,8 @@ def in_order(value: Any, keys: Any, name: str) -> Any:
     Raises
     ------
     ValueError
-        Where a data set has no row, or several; but rows that are merely counted are taken by
-        position.
+        Where a data set has no row, or several; but as many rows that are merely counted, where
+        the keys are no such numbers, are taken by position.
     """
     if keys is None:
         return value

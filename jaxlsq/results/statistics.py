@@ -26,6 +26,7 @@ def information(chi2: np.ndarray, points: np.ndarray, penalty: np.ndarray) -> np
 
 
 def quotient(value: np.ndarray, divisor: np.ndarray) -> np.ndarray:
-    """``value / divisor``, and inf where that is not positive."""
+    """``value / divisor``, and inf where that is not positive; NaN of what is NaN."""
     positive = np.asarray(divisor) > 0
-    return np.where(positive, value / np.where(positive, divisor, 1), np.inf)
+    defined = positive | np.isnan(value)
+    return np.where(defined, value / np.where(positive, divisor, 1), np.inf)

@@ -14,6 +14,7 @@ from jaxlsq.results import storage
 from jaxlsq.results.grid import Grid
 from jaxlsq.results.result import FitResult
 from jaxlsq.results.stores import Store, open_store
+from jaxlsq.results.tables import flags
 from jaxlsq.status import Status, converged, describe
 
 __all__ = ["StoredResult"]
@@ -144,7 +145,12 @@ class StoredResult:
             raise ValueError("to_dataset is of zarr groups; take load().to_dataset() here.")
         import xarray as xr
 
-        return xr.open_zarr(self.path, consolidated=False)
+        out = xr.open_zarr(self.path, consolidated=False)
+        success = converged(out.status) & np.isfinite(out.cost)
+        for name in self.store.description["variables"]:
+            success = success & np.isfinite(out[name])
+        out.status.attrs |= flags()
+        return out.assign(success=success)
 
     def __repr__(self) -> str:
         counts = self.counts()

@@ -189,6 +189,7 @@ class _Zarr:
         more |= {"coords": list(labels.coords)}
         names = description["names"]
         taken = {*_PER_FIT, *_PER_PARAMETER, "inverse", *labels.dims, *labels.coords, "param"}
+        taken |= {"success"}  # which is not stored: `StoredResult.to_dataset` makes it
         variables: list[str] = []
         for name in names:
             variables.append(free_name(name, {*taken, *variables}))

@@ -114,7 +114,7 @@ def dataset(result: Any, stderr: bool, cov: bool) -> Any:
         raise ImportError("to_dataset needs xarray: pip install xarray.") from None
     labels = (result.labels or Labels.numbered(result.shape)).grid()
     coords = {name: (one.dims, one.values, one.attrs) for name, one in labels.coords.items()}
-    said = [name for name in PER_FIT if name not in ("success", "message")]
+    said = [name for name in PER_FIT if name != "message"]
     taken = {*said, *coords, *labels.dims, "cov"}
     variables: dict[str, tuple[Any, ...]] = {
         name: (labels.dims, values)

@@ -51,7 +51,7 @@ class Uncertainty:
 
     @property
     def redchi(self) -> np.ndarray:
-        """`chi2` over the degrees of freedom; inf without any."""
+        """`chi2` over the degrees of freedom; inf without any, NaN without points."""
         return statistics.quotient(self.chi2, self.dof)
 
     @property

@@ -19,6 +19,7 @@ from jaxlsq.xarray.places import as_dims, check_dims, numbers, over_points
 __all__ = ["LeastSquaresAccessor"]
 
 PER_FIT = {
+    "success": np.bool_,
     "status": np.int32,
     "cost": np.float64,
     "redchi": np.float64,
@@ -80,8 +81,9 @@ class LeastSquaresAccessor:
         -------
         Dataset
             A variable for each parameter and for its standard error (``<name>_stderr``), and
-            ``status`` (whose attributes say what its codes mean), ``cost``, ``redchi``, ``nfev``
-            and ``dof``.  A fit that failed has its status, and its last good parameters.
+            ``success``, ``status`` (whose attributes say what its codes mean), ``cost``,
+            ``redchi``, ``nfev`` and ``dof``.  A fit that failed has its status, and its last good
+            parameters: ``out.where(out.success)`` leaves it out.
 
         Raises
         ------

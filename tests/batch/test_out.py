@@ -95,6 +95,10 @@ def test_labels_are_kept(tmp_path):
     lazy = StoredResult.open(tmp_path / "out.zarr").to_dataset()
     assert lazy.k.chunks is not None
     xr.testing.assert_allclose(lazy.k_stderr.compute(), whole.to_dataset().k_stderr, rtol=1e-12)
+    assert lazy.success.chunks is not None
+    assert int((~lazy.success).sum()) == 1
+    xr.testing.assert_equal(lazy.success.compute(), whole.to_dataset().success)
+    assert lazy.status.attrs.keys() == whole.to_dataset().status.attrs.keys()
     np.testing.assert_array_equal(lazy.day, y.day)
     with pytest.raises(ValueError, match="to_dataset is of zarr groups"):
         StoredResult.open(tmp_path / "folder").to_dataset()

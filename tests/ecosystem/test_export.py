@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from jaxlsq import least_squares
+from jaxlsq import least_squares, using
 
 pytest.importorskip("flatbuffers")
 
@@ -22,11 +22,9 @@ def rate(y):
 
 
 @pytest.fixture
-def rates(monkeypatch):
-    """Compiled lanes are machine code of this process; without them the program is all XLA's."""
-    monkeypatch.setenv("JAXLSQ_ENGINE", "xla")
-    jax.clear_caches()
-    return jax.jit(jax.vmap(rate))
+def rates():
+    with using("xla"):
+        yield jax.jit(jax.vmap(rate))
 
 
 @pytest.fixture

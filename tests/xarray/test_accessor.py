@@ -41,8 +41,8 @@ def expected():
 
 def test_a_dataset_of_parameters(stack, expected):
     out = stack.lsq.fit(decay, "time", P0, cov=True)
-    assert list(out) == ["a", "a_stderr", "k", "k_stderr", "status", "cost", "redchi", "nfev",
-                         "dof", "cov"]  # fmt: skip
+    assert list(out) == ["a", "a_stderr", "k", "k_stderr", "success", "status", "cost", "redchi",
+                         "nfev", "dof", "cov"]  # fmt: skip
     np.testing.assert_array_equal(out.k, expected.params["k"])
     np.testing.assert_array_equal(out.k_stderr, expected.stderr["k"])
     np.testing.assert_array_equal(out["cov"], expected.cov)
@@ -139,8 +139,12 @@ def test_missing_points(stack):
     assert out.dof[0, 0] == 37
     assert out.status[0, 1] == Status.MASKED_OUT
     assert np.isnan(out.k[0, 1])
+    assert np.isnan(out.redchi[0, 1])
+    np.testing.assert_array_equal(out.success, out.status != Status.MASKED_OUT)
     out = stack.lsq.fit(decay, "time", P0, skipna=False)
     assert (out.status[0, :2] == Status.NONFINITE_DATA).all()
+    assert out.success.dtype == bool
+    assert int((~out.success).sum()) == 2
 
 
 def test_units_of_a_model_that_says_them(stack):
