@@ -120,6 +120,17 @@ class Labels:
         others = {n: self._at(one, where) for n, one in self.coords.items() if n not in keys}
         return keys, others
 
+    def keys(self) -> list[Any] | None:
+        """What the data sets along one axis are called; None where they are not, or along more."""
+        found, _ = self.of_each()
+        if len(self.shape) != 1 or not set(found) <= set(self.coords):
+            return None
+        columns = [
+            values.tolist() if values.dtype.kind != "M" else list(values)
+            for values in found.values()
+        ]
+        return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
     def _where(self, places):
         """Positions along each of the axes."""
         if not self.dims:

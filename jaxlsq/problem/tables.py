@@ -10,7 +10,15 @@ import numpy as np
 
 from jaxlsq.problem.containers import is_table
 
-__all__ = ["as_lists", "check_groups", "in_order", "is_grouped", "keys_of", "points_in_order"]
+__all__ = [
+    "as_lists",
+    "check_groups",
+    "in_order",
+    "is_grouped",
+    "keys_of",
+    "points_in_order",
+    "series_in_order",
+]
 
 
 def is_grouped(value: Any) -> bool:
@@ -89,7 +97,7 @@ def in_order(value: Any, keys: Any, name: str) -> Any:
     ----------
     value : DataFrame, or dict of Series (or of pairs of them)
         With a row for each data set, and more if need be.  Anything else is returned as it is.
-    keys : pandas index, or None
+    keys : pandas index, or list of what would be in one, or None
     name : str
         For messages.
 
@@ -102,14 +110,15 @@ def in_order(value: Any, keys: Any, name: str) -> Any:
     if keys is None:
         return value
     if isinstance(value, Mapping):
-        return {key: _one(part, keys, f"{name}[{key!r}]") for key, part in value.items()}
-    return _one(value, keys, name) if is_table(value) else value
+        return {key: series_in_order(part, keys, f"{name}[{key!r}]") for key, part in value.items()}
+    return series_in_order(value, keys, name) if is_table(value) else value
 
 
-def _one(value, keys, name):
+def series_in_order(value: Any, keys: Any, name: str) -> Any:
+    """`in_order` of a Series with a value for each data set, or of a pair of them."""
     if isinstance(value, (tuple, list)):  # bounds
-        return type(value)(_one(side, keys, name) for side in value)
-    if not hasattr(value, "iloc"):
+        return type(value)(series_in_order(side, keys, name) for side in value)
+    if keys is None or not hasattr(value, "iloc"):
         return value
     places = _places(value.index, keys, name)
     return value if places is None else value.iloc[places]
@@ -144,5 +153,5 @@ def _places(own, keys, name):
 
 def _some(index):
     """The first few of an index, for messages."""
-    words = [repr(key) for key in index[:3].tolist()]
+    words = [repr(key) for key in list(index[:3])]
     return f"[{', '.join(words)}{', ...' if len(index) > 3 else ''}] ({len(index)})"

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.tables import in_order, series_in_order
 from jaxlsq.problem.types import Batch, PyTree
 from jaxlsq.results import report, storage
 from jaxlsq.results.evaluator import Evaluator
@@ -134,9 +135,11 @@ class FitResult(Plots, Uncertainty, Kept):
         return {Status(code): count for code, count in number.most_common()}
 
     def __getitem__(self, index: Any) -> "FitResult":
-        """The fit or fits at an index of the batch."""
+        """The fit or fits at an index of the batch; a Series of booleans is read by its keys."""
         if not self.shape:
             raise IndexError("this is one fit; there is nothing to index")
+        if getattr(index, "dtype", None) == np.bool_:
+            index = np.asarray(series_in_order(index, self._keys, "the index"))
         places = np.asarray(np.arange(self.status.size).reshape(self.shape)[index])
         arrays = {name: self._flat(name)[places] for name in storage.ARRAYS}
         problem = self.problem and self.problem.take(places.reshape(-1), places.shape)
@@ -146,6 +149,10 @@ class FitResult(Plots, Uncertainty, Kept):
         arrays = {k: np.asarray(v) for k, v in arrays.items()}
         labels = self.labels and self.labels.take(places)
         return replace(self, **arrays, problem=problem, inverse=known, labels=labels)
+
+    @property
+    def _keys(self):
+        return self.labels and self.labels.keys()
 
     def _flat(self, name):
         """An array with one axis for the batch."""
@@ -210,7 +217,7 @@ class FitResult(Plots, Uncertainty, Kept):
         Parameters
         ----------
         where : (...) bool array, optional
-            Which ones; those that `failed` if not given.
+            Which ones; those that `failed` if not given.  A Series is read by its keys.
         p0 : optional
             Where to start, as for `fit`, with the batch's shape where it is per problem;
             where they ended if not given (or at the first start, if that is not finite).
@@ -231,7 +238,9 @@ class FitResult(Plots, Uncertainty, Kept):
         """
         problem = self._with_data("refit")
         settings = problem.changed_settings(changes)
-        where = self.failed if where is None else np.asarray(where)
+        where = self.failed if where is None else where
+        where = np.asarray(series_in_order(where, self._keys, "where"))
+        p0 = in_order(p0, self._keys, "p0")
         if where.shape not in ((), self.shape):
             raise ValueError(f"where must have the batch's shape {self.shape}, got {where.shape}.")
         index = np.flatnonzero(np.broadcast_to(where, self.shape))

@@ -291,3 +291,31 @@ def test_groups_of_other_tables():
             fit(decay, groups["t"], GROUPS["y"], [1.0, 1.0])
     with pytest.raises(ValueError, match="sigma has the groups"):
         fit(decay, GROUPS["t"], GROUPS["y"], [1.0, 1.0], sigma=other["y"])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        WELLS,
+        pd.MultiIndex.from_tuples([(1, "u"), (0, "u"), (1, "v"), (0, "v")]),
+        pd.date_range("2026-01-01", periods=4, tz="Europe/Vienna")[[2, 0, 3, 1]],
+        pd.date_range("2026-01-01", periods=4)[[2, 0, 3, 1]],
+        pd.Index([7, 3, 5, 1]),
+    ],
+    ids=["names", "pairs", "times", "days", "numbers"],
+)
+def test_results_are_read_by_their_keys(keys):
+    result = fit(decay, T, pd.DataFrame(TABLE.to_numpy(), keys), {"a": 1.0, "k": 1.0})
+    rates = pd.Series(RATES.to_numpy(), keys)
+    fast = rates.iloc[[2, 0, 3, 1]] > 0.9
+    np.testing.assert_allclose(result[fast].params["k"], [1.4, 1.0])
+    np.testing.assert_allclose(result[fast.to_numpy()[[1, 3, 0, 2]]].params["k"], [1.4, 1.0])
+    start = {"a": 1.0, "k": rates.iloc[::-1]}
+    some = fit(decay, T, pd.DataFrame(TABLE.to_numpy(), keys), start, fixed=["k"], max_nfev=1)
+    again = some.refit(where=fast, max_nfev=50)
+    np.testing.assert_array_equal(again.success, [False, True, True, False])
+    short = fit(decay, T, pd.DataFrame(TABLE.to_numpy(), keys), {"a": 1.0, "k": 1.0}, max_nfev=1)
+    exact = short.refit(p0={"a": 2.0, "k": rates.iloc[::-1]}, max_nfev=2)
+    np.testing.assert_array_equal(exact.params["k"], RATES)
+    with pytest.raises(ValueError, match="where must have one row for each of ydata's"):
+        result.refit(where=fast[:2])
