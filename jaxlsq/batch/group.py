@@ -225,7 +225,7 @@ class Group:
         array
             With the problems in front.
         """
-        mapped = out = None
+        mapped = out = running = None
         size = self._block_size(1, 1)
         if not self.total:
             return self._map_nothing(function, x)
@@ -236,10 +236,14 @@ class Group:
                 block = self.block(first, last, size)
                 if mapped is None:
                     mapped = compile_map(function, (params, block), self.shared)
-                values = np.asarray(_computed(mapped(params, block)))
+                values = mapped(params, block)
                 if out is None:
                     out = np.empty((self.total, *values.shape[1:]), values.dtype)
-                out[first:last] = values[: last - first]
+                if running:  # the one before, while this one is computed
+                    _put(out, *running)
+                running = first, last, values
+            if running:
+                _put(out, *running)
         return out
 
     def _map_nothing(self, function, x):
@@ -284,6 +288,11 @@ def _gram(task, repair, x, lane, shared):
     rows, columns = task.lane(lane, shared, repair)(tuple(x))
     normal, _ = normal_equations(columns, rows, jnp.ones((), x.dtype))
     return normal.gram
+
+
+def _put(out, first, last, values):
+    """Put a block's values in their place."""
+    out[first:last] = np.asarray(_computed(values))[: last - first]
 
 
 def _computed(values):

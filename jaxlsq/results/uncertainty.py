@@ -98,6 +98,8 @@ class Uncertainty:
         inverse = self.inverse_gram
         if not self.absolute_sigma:
             variance = 2.0 * self.cost.astype(float) / np.where(self.dof > 0, self.dof, 1)
+            if np.all(self.dof > 0) and np.isfinite(variance).all() and np.isfinite(inverse).all():
+                return _read_only(inverse * variance[..., None, None])  # zeros stay zeros
             known = (self.dof > 0)[..., None, None]
             variance = np.where(np.isinf(inverse), 1.0, variance[..., None, None])
             inverse = np.where(known, inverse * variance, np.inf)
@@ -117,7 +119,10 @@ class Uncertainty:
         """
         if self.inverse is not None:
             return self.inverse
-        gram, both = self._with_data("cov").gram(self.x), self._both_free
+        gram, free = self._with_data("cov").gram(self.x), self.free
+        if free.all():
+            return _read_only(scaled_inverses(gram, self.x.dtype))
+        both = self._both_free
         gram = np.where(both, gram, np.eye(gram.shape[-1]))
         return _read_only(np.where(both, scaled_inverses(gram, self.x.dtype), 0.0))
 
