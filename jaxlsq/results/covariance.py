@@ -101,7 +101,7 @@ def _swept(gram, dtype):
             rows[k] = row
             rows[k, k] = 1.0 / pivot
         good = determinant > TRUST * n**2 * np.finfo(dtype).eps
-        rows = rows / unit[:, None] / unit[None, :]
+        rows = rows / (unit[:, None] * unit[None, :])
         inverse = np.moveaxis(0.5 * (rows + np.swapaxes(rows, 0, 1)), -1, 0)
         good &= np.isfinite(inverse).all(axis=(-2, -1))
     return np.ascontiguousarray(inverse), good
@@ -112,7 +112,8 @@ def _by_spectrum(gram, dtype):
     finite, unit, values, vectors, null = _spectrum(gram, dtype)
     safe = np.where(null, np.inf, values)
     inverse = (vectors / safe[..., None, :]) @ np.swapaxes(vectors, -1, -2)
-    inverse = inverse / unit[..., :, None] / unit[..., None, :]
+    inverse = 0.5 * (inverse + np.swapaxes(inverse, -1, -2))  # but for rounding it is
+    inverse = inverse / (unit[..., :, None] * unit[..., None, :])
     known = np.sum(np.where(null[..., None, :], vectors**2, 0.0), axis=-1) < PART
     inverse = np.where(known[..., :, None] & known[..., None, :], inverse, np.inf)
     return np.where(finite[..., None, None], inverse, np.nan)

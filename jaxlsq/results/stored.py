@@ -13,7 +13,7 @@ from jaxlsq.problem.types import Batch
 from jaxlsq.results import storage
 from jaxlsq.results.grid import Grid
 from jaxlsq.results.result import FitResult
-from jaxlsq.results.stores import Store, open_store
+from jaxlsq.results.stores import ENCODED, Store, open_store
 from jaxlsq.results.tables import flags
 from jaxlsq.status import Status, converged, describe
 
@@ -150,6 +150,8 @@ class StoredResult:
         for name in self.store.description["variables"]:
             success = success & np.isfinite(out[name])
         out.status.attrs |= flags()
+        for coord in out.coords.values():
+            coord.attrs.pop(ENCODED, None)
         return out.assign(success=success)
 
     def __repr__(self) -> str:

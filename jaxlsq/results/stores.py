@@ -16,7 +16,7 @@ from jaxlsq.results.grid import Box, Grid
 from jaxlsq.results.tables import free_name
 from jaxlsq.status import Status
 
-__all__ = ["Store", "check_target", "open_store"]
+__all__ = ["ENCODED", "Store", "check_target", "open_store"]
 
 DESCRIPTION = "run.json"
 LABELS = "labels.npz"

@@ -18,6 +18,8 @@ from jaxlsq.xarray.places import as_dims, check_dims, numbers, over_points
 
 __all__ = ["LeastSquaresAccessor"]
 
+# What is said of the data's values, and not of what was fitted to them.
+OF_VALUES = ("units", "long_name", "standard_name", "valid_range", "scale_factor", "add_offset")
 PER_FIT = {
     "success": np.bool_,
     "status": np.int32,
@@ -126,7 +128,8 @@ class LeastSquaresAccessor:
         names = _names(model, data.dtype, len(variables), inputs, options)
         outputs, keys = _outputs(names, cov, {*data.coords, *kept})
         made = fitted(model, data, dims, inputs, options, outputs, _Read(len(names), cov), several)
-        out = xr.Dataset(dict(zip(keys, made, strict=True)), attrs=data.attrs)
+        attrs = {k: v for k, v in data.attrs.items() if k not in OF_VALUES}
+        out = xr.Dataset(dict(zip(keys, made, strict=True)), attrs=attrs)
         if cov:
             out = out.assign_coords(param_i=list(names), param_j=list(names))
         out.status.attrs |= flags()

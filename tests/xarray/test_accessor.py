@@ -28,7 +28,7 @@ def stack():
         Y,
         {"y": np.arange(12) * 0.5, "x": ("x", np.arange(10), {"units": "mm"}), "time": T},
         ("y", "x", "time"),
-        attrs={"units": "V"},
+        attrs={"units": "V", "instrument": "scope"},
     )
 
 
@@ -50,7 +50,7 @@ def test_a_dataset_of_parameters(stack, expected):
     assert out.status.attrs["flag_meanings"].split()[-1] in Status.__members__
     assert out.x.attrs == {"units": "mm"}
     assert not out.nfev.attrs
-    assert out.attrs == {"units": "V"}
+    assert out.attrs == {"instrument": "scope"}
     assert "time" not in out.dims
 
 
