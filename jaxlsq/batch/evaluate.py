@@ -137,9 +137,14 @@ class Answers:
             out.append(single._gather(lambda g, at, of=of: g.in_type_of(at).map(of, at), at))
         return tuple(layout.unpack(values) for values in out)
 
+    def own(self, what: str) -> Any:
+        """What the model has of its own, by that name, or None."""
+        plain = getattr(self.model, "expand", None) is None  # with the parameters that are fitted
+        return getattr(getattr(self.model, "model", None), what, None) if plain else None
+
     def _models_own(self):
         """The model's own `derived`, of its parameters by name."""
-        own = getattr(getattr(self.model, "model", None), "derived", None)
+        own = self.own("derived")
         if own is None:
             raise TypeError("derived needs a function: the model has no `derived` of its own.")
 

@@ -54,6 +54,10 @@ class Evaluator(Protocol):
         """Values of a function of the parameters, or the model's own, and their errors."""
         ...
 
+    def own(self, what: str) -> Any:
+        """What the model has of its own, by that name, or None."""
+        ...
+
     def data_of_one(self) -> tuple[Any, np.ndarray, np.ndarray | None, np.ndarray]:
         """x, y, sigma and which points count, of a result that is one fit."""
         ...

@@ -12,6 +12,8 @@ from jaxlsq.status import Status
 __all__ = ["Plots"]
 
 POINTS = 400
+# Lines of the parts of a sum.
+PARTS = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 DATA, FIT, FAINT = "0.35", "tab:red", "0.8"
 
 
@@ -210,8 +212,22 @@ def _draw_fit(one, ax):
         if np.all(np.isfinite(band)):
             ax.fill_between(places, curve - band, curve + band, color=FIT, alpha=0.2, linewidth=0)
         ax.plot(places, curve, color=FIT, linewidth=1.5)
+        if line is not None:
+            _draw_parts(one, line, ax)
     _points(ax, x, y, error, live)
     return x, y, error, live
+
+
+def _draw_parts(one, places, ax):
+    """What a model is a sum of, if it says so."""
+    parts = one.components(places)
+    if len(parts) < 2:
+        return
+    for number, (name, values) in enumerate(parts.items()):
+        style = PARTS[number % len(PARTS)]
+        values = np.broadcast_to(values, places.shape)
+        ax.plot(places, values, color=FIT, linewidth=1, linestyle=style, label=name)
+    ax.legend(fontsize="small", frameon=False)
 
 
 def _points(ax, x, y, error, live):

@@ -156,7 +156,22 @@ def _values(result):
     """Rows of a name, a value and what is said of it; and notes."""
     blamed = result.undetermined()
     missing = [f"the data do not determine {' and '.join(blamed)}"] if blamed else []
-    return _with_errors(result), [*missing, *_strong_correlations(result)]
+    rows = _with_errors(result) + _derived(result)
+    return rows, [*missing, *_strong_correlations(result)]
+
+
+def _derived(result):
+    """Rows of what the model derives from its parameters."""
+    if result.problem is None or not result.problem.own("derived"):
+        return []
+    values, errors = result.derived()
+    if not isinstance(values, dict):
+        return []
+    return [
+        (name, f"{float(value):.6g}", f"+- {float(errors[name]):<9.2g} (derived)")
+        for name, value in values.items()
+        if np.ndim(value) == 0
+    ]
 
 
 def _with_errors(result):

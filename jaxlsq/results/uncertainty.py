@@ -185,6 +185,24 @@ class Uncertainty:
         """
         return self._with_data("band").band(self.x, self.cov, x)
 
+    def components(self, x: PyTree) -> dict[str, np.ndarray]:
+        """The parts that the model is a sum of, at the parameters of one fit.
+
+        Parameters
+        ----------
+        x : array or pytree
+            Where.
+
+        Returns
+        -------
+        dict of (k,) arrays
+            By name; empty where the model has no `components`, as those of `jaxlsq.models` have.
+        """
+        one = self._one((), "components")
+        own = one._with_data("components").own("components")
+        params = dict(zip(one.names, one.x.tolist(), strict=True))
+        return {k: np.asarray(v) for k, v in own(x, **params).items()} if own else {}
+
     def derived(self, function: Callable[..., Any] | None = None) -> tuple[PyTree, PyTree]:
         r"""What follows from the parameters, and its standard errors by the delta method.
 

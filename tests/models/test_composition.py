@@ -210,3 +210,28 @@ def test_guess_through_a_response():
     response = np.exp(-0.5 * ((np.arange(40) - 12) / 4) ** 2)
     truth = draws(100, amplitude=(1, 4), decay=(0.5, 5), c=(-1, 1))
     assert same_cost(Exponential().convolved(response) + Constant(), truth, 0.05) >= 0.98
+
+
+def test_reports_and_plots_show_components():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    model = Gaussian("p1_") + Gaussian("p2_") + Linear()
+    x = np.linspace(0.0, 10.0, 101)
+    y = np.asarray(model(x, 5.0, 3.0, 0.5, 3.0, 6.5, 0.8, 0.1, 1.0))
+    result = fit(model, x, np.stack([y, 2 * y]))
+    parts = result[1].components(x)
+    assert list(parts) == ["p1_", "p2_", "linear"]
+    np.testing.assert_allclose(sum(parts.values()), 2 * y, atol=1e-6)
+    assert "p1_fwhm            1.17741  +- " in result.report(0)
+    upper, _ = result.plot(0)
+    legend = [text.get_text() for text in upper.get_legend().get_texts()]
+    assert legend == ["p1_", "p2_", "linear"]
+    plt.close(upper.figure)
+    alone = fit(Gaussian(), x, y - np.asarray(Linear()(x, 0.1, 1.0)), [3.0, 3.0, 1.0])
+    upper, _ = alone.plot()
+    assert upper.get_legend() is None
+    plt.close(upper.figure)
+    plain = fit(lambda x, a: a * x, x, x, [2.0])
+    assert plain.components(x) == {}
