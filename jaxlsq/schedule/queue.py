@@ -6,6 +6,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.types import AnyArray
@@ -77,7 +78,8 @@ class Place:
     def first(cls, queue: Queue, rounds: int = ALL_ROUNDS) -> Self:
         """The begin of a queue, of which only shapes and types are read."""
         (size, n), dtype = queue.x0.shape, queue.x0.dtype
-        xp = np if isinstance(size, int) else jnp  # a batch of any size, in an export
+        # No constants of a batch's size in a program, which may be of another or of any size.
+        xp = jnp if isinstance(queue.x0, Tracer) else np
         units = (
             None if squares_are_safe(dtype) else (xp.ones(size, dtype), xp.ones((size, n), dtype))
         )

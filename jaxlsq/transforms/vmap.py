@@ -22,6 +22,7 @@ from jaxlsq.status import Status
 from jaxlsq.tracing.cache import PROGRAMS, program_key
 from jaxlsq.tracing.compiler import POOL_OPTIONS, in_many_kernels
 from jaxlsq.tracing.concrete import are_concrete
+from jaxlsq.tracing.jaxprs import interpret, make_jaxpr
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.trace import Traced, evaluate
 from jaxlsq.transforms.partition import by_shards
@@ -182,13 +183,24 @@ def _in_shards(program, per_lane, arguments):
         jax.tree.map(lambda _: True, bounds),
         jax.tree.map(lambda _: False, options),
     )
-    shapes = jax.eval_shape(program, *arguments)
-    results, out_tree = jax.tree.flatten(shapes)
 
-    def flat(*leaves):
-        return tuple(jax.tree.leaves(program(*jax.tree.unflatten(tree, leaves))))
+    def traced(leaves):
+        shapes = [jax.ShapeDtypeStruct(np.shape(v), jnp.result_type(v)) for v in leaves]
+        return make_jaxpr(lambda *leaves: program(*jax.tree.unflatten(tree, leaves)), *shapes)
 
-    out = by_shards(flat, jax.tree.leaves(of_lane), leaves, results)(*leaves)
+    _, consts, results = traced(leaves)
+    results, out_tree = jax.tree.flatten(results)
+
+    def flat(*values):
+        """The same of fewer lanes; what the program closes over comes first."""
+        own, inputs = values[: len(consts)], values[len(consts) :]
+        jaxpr, others, _ = traced(inputs)
+        assert [np.shape(c) for c in others] == [np.shape(c) for c in consts]
+        return tuple(interpret(jaxpr, own, inputs))
+
+    given = [*map(jnp.asarray, consts), *leaves]
+    flags = [*[False] * len(consts), *jax.tree.leaves(of_lane)]
+    out = by_shards(flat, flags, given, results)(*given)
     return jax.tree.unflatten(out_tree, out)
 
 

@@ -66,7 +66,8 @@ SHARDED = """
     starts = jax.device_put(np.ones((4096, 2)), placed)
     def bounded(x0, y):
         residual = lambda p: p[0] * jnp.exp(-p[1] * T) - y
-        return least_squares(residual, x0, bounds=(0.0, jnp.array([9.0, 1.5]))).x
+        bounds = 0.0, jnp.array([9.0, 1.5])
+        return least_squares(residual, x0, bounds=bounds, loss="cauchy", f_scale=0.5).x
     out = jax.jit(jax.vmap(bounded))(starts, sharded)
     assert out.sharding.is_equivalent_to(placed, 2)
     np.testing.assert_allclose(out, jax.jit(jax.vmap(bounded))(np.ones((4096, 2)), Y), rtol=1e-9)
