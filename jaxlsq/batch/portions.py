@@ -93,14 +93,13 @@ def _most_fits(problem):
 def _store(problem: Problem, grid: Grid, path: Any) -> Store:
     """The store of a run, which is begun or gone on with."""
     run = identity(problem)
-    empty = problem.take(np.empty(0, int), (0,)).solve()
     description = {
         "version": VERSION,
         "batch": list(grid.batch),
         "block": list(grid.block),
         "engine": "",
         "run": run,
-    } | storage.described(empty)
+    } | storage.described(problem)
     store = open_store(path, description, problem.labels)
     there = store.description
     if there.get("version") != VERSION or not isinstance(there.get("run"), dict):

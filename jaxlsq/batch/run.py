@@ -109,6 +109,11 @@ class Problem(Answers):
         return self.groups[0][1].task.loss
 
     @property
+    def of_counts(self) -> bool:
+        """Whether its loss is the deviance of counts."""
+        return self.loss is POISSON
+
+    @property
     def is_narrow(self) -> bool:
         """Whether some of it is computed in float32, before any polish."""
         return not all(group.wide for _, group in self.groups)
@@ -264,7 +269,7 @@ class Problem(Answers):
             layout=self.layout,
             names=self.names,
             problem=self,
-            of_counts=self.loss is POISSON,
+            of_counts=self.of_counts,
             absolute_sigma=self.absolute_sigma,
             engine=engine,
             labels=self.labels,

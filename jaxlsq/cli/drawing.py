@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxlsq.cli.writing import Lost, put
+from jaxlsq.cli.writing import Lost
+from jaxlsq.results.replacing import put
 from jaxlsq.results.result import FitResult
 
 __all__ = ["SUFFIXES", "WHICH", "check_matplotlib", "draw"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from jaxlsq import models
 from jaxlsq.cli.formula import Formula, parse
 from jaxlsq.problem.names import POSITIONAL, parameters_of
 
@@ -107,14 +108,8 @@ def chosen(text: str) -> Chosen:
 
 
 def _ready_models() -> dict[str, Callable[..., Any]]:
-    """The models of `jaxlsq.models` by their names in lower case; none without that room."""
-    try:
-        room = importlib.import_module("jaxlsq.models")
-    except ModuleNotFoundError as error:
-        if error.name != "jaxlsq.models":
-            raise
-        return {}
-    makers = {name: getattr(room, name) for name in room.__all__}
+    """The models of `jaxlsq.models` by their names in lower case."""
+    makers = {name: getattr(models, name) for name in models.__all__}
     return {
         name.lower(): make
         for name, make in makers.items()
@@ -134,7 +129,7 @@ def _ready(make, argument):
 
 def _near(name, ready):
     near = get_close_matches(name.strip().lower(), ready, 1)
-    return f" Did you mean {near[0]}?" if near else f" Models: {', '.join(ready) or 'none'}."
+    return f" Did you mean {near[0]}?" if near else f" Models: {', '.join(ready)}."
 
 
 def imported(module: str, name: str, option: str) -> Any:

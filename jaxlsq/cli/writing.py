@@ -4,12 +4,9 @@ import csv
 import importlib.util
 import io
 import os
-import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +14,10 @@ import numpy as np
 
 from jaxlsq.cli.columns import columns
 from jaxlsq.cli.frames import check_parquet, to_parquet
+from jaxlsq.results.replacing import put
 from jaxlsq.results.result import FitResult
 
-__all__ = ["SUFFIXES", "Lost", "check", "keep", "put"]
+__all__ = ["SUFFIXES", "Lost", "check", "keep"]
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz", ".zarr")
 
@@ -101,31 +99,6 @@ def keep(result: FitResult, path: str) -> None:
     except FAILURES as error:
         why = f"{path} could not be written: {_reason(error)}."
         raise Lost(f"{why} {_rescued(result)}") from error
-
-
-def put(path: str, write: Callable[[str], None]) -> None:
-    """Let ``write(place)`` write beside a path, and move that to it when it is whole."""
-    target = os.path.realpath(path)
-    beside = f"{target}.{uuid.uuid4().hex}.tmp"
-    try:
-        write(beside)
-        old = f"{beside}.old" if os.path.isdir(target) else None
-        if old:
-            os.rename(target, old)
-        elif os.path.exists(target):
-            shutil.copymode(target, beside)
-        try:
-            os.replace(beside, target)
-        except BaseException:
-            if old:
-                os.rename(old, target)
-            raise
-        if old:
-            shutil.rmtree(old)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            shutil.rmtree(beside) if os.path.isdir(beside) else os.unlink(beside)
-        raise
 
 
 def _rescued(result):

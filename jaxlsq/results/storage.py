@@ -3,12 +3,9 @@
 import json
 import math
 import os
-import shutil
-import uuid
 import zipfile
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -18,6 +15,7 @@ import numpy as np
 from jaxlsq.problem.labels import Coord, Labels
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.types import Batch
+from jaxlsq.results.replacing import put
 
 __all__ = [
     "ARRAYS",
@@ -88,22 +86,17 @@ def written(result: Any, target: Any) -> None:
     if hasattr(target, "write"):
         np.savez(target, **arrays)
         return
-    replaced(os.path.realpath(_with_suffix(target)), arrays)
+    replaced(_with_suffix(target), arrays)
 
 
 def replaced(path: Any, arrays: dict[str, Any]) -> None:
     """Write an ``.npz`` file; what was there stays until all of it is written."""
-    beside = f"{path}.{uuid.uuid4().hex}.tmp"
-    try:
-        with open(beside, "xb") as file:
+
+    def write(place: str) -> None:
+        with open(place, "xb") as file:
             np.savez(file, **arrays)
-        if os.path.exists(path):
-            shutil.copymode(path, beside)
-        os.replace(beside, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
+
+    put(path, write)
 
 
 def _places(shapes, n):
@@ -120,7 +113,7 @@ def _places(shapes, n):
 
 
 def described(result: Any) -> dict[str, Any]:
-    """What of a result is not in its arrays, as JSON has it."""
+    """What of a result, or of its problem, is not in its arrays, as JSON has it."""
     places = result.layout.unpack(np.arange(len(result.names)))
     flags = {name: bool(getattr(result, name)) for name in _FLAGS}
     return flags | {"names": list(result.names), "shapes": _shapes(places)}

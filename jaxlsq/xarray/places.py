@@ -3,7 +3,6 @@
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 __all__ = ["as_dims", "check_dims", "numbers", "over_points"]
@@ -56,8 +55,3 @@ def check_dims(value: Any, allowed: Iterable[Hashable], message: str) -> None:
     unexpected = tuple(dim for dim in value.dims if dim not in allowed)
     if unexpected:
         raise ValueError(message.format(unexpected=unexpected, allowed=allowed))
-
-
-def as_number(value: Any) -> Any:
-    """A number as NumPy has it; DataArrays as they are."""
-    return value if isinstance(value, xr.DataArray) else np.asarray(value)[()]
