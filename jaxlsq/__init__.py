@@ -1,6 +1,8 @@
 """Levenberg-Marquardt least squares on JAX, as MINPACK does it."""
 
-from jaxlsq import models as models
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from jaxlsq.api.curve_fit import OptimizeWarning, curve_fit
 from jaxlsq.api.fit import fit
 from jaxlsq.api.least_squares import least_squares
@@ -14,6 +16,9 @@ from jaxlsq.results.solution import LeastSquaresResult
 from jaxlsq.results.stored import StoredResult
 from jaxlsq.status import Status
 from jaxlsq.tracing.cache import clear_cache
+
+if TYPE_CHECKING:
+    from jaxlsq import models as models
 
 __all__ = [
     "Distribution",
@@ -32,3 +37,10 @@ __all__ = [
     "using",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """The room `jaxlsq.models`, which is read when it is first used."""
+    if name == "models":
+        return importlib.import_module("jaxlsq.models")
+    raise AttributeError(f"module 'jaxlsq' has no attribute {name!r}")
