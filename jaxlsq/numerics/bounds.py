@@ -86,23 +86,23 @@ class BoxProblem(Protocol):
 
     def solve(
         self, damping: jax.Array, free: jax.Array, pinned: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, Any]:
         """Minimize over the free parameters, with the others where `pinned` says.
 
         Returns
         -------
         value : (n, ...) array
             The minimizer where free, elsewhere the multiplier ``g - (A + damping) q``.
-        solved : (n, n, ...) array
+        solved : (n, n, ...) array, or a pytree
             For `spread` and `rank`.
         """
         ...
 
-    def spread(self, solved: jax.Array, q: jax.Array) -> jax.Array:
+    def spread(self, solved: Any, q: jax.Array) -> jax.Array:
         """``sqrt(q' (A + damping)^-1 q)`` for a q that is zero but for free parameters."""
         ...
 
-    def rank(self, solved: jax.Array, counts: jax.Array) -> jax.Array:
+    def rank(self, solved: Any, counts: jax.Array) -> jax.Array:
         """Zero where a parameter that counts is not determined, see `levenberg_parameter`."""
         ...
 
@@ -222,7 +222,8 @@ def box_steps(
             return (passes == 0) | ((passes < 4 * n + 8) & busy)
 
         many = jnp.full(gradient.shape[1:], n + 1, jnp.int32)
-        solved = jnp.zeros((n, *gradient.shape), gradient.dtype)
+        shapes = jax.eval_shape(problem.solve, damping, sides == 0, gradient)[1]
+        solved = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         nothing = jnp.zeros_like(gradient), solved, many
         begun = jnp.int32(0), sides, many, jnp.full_like(many, PATIENCE), *nothing
         _, final, *_, q, solved, _ = lax.while_loop(unfinished, exchange, begun)

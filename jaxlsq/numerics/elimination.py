@@ -1,0 +1,137 @@
+r"""Linear parameters eliminated: variable projection with Golub and Pereyra's whole derivative.
+
+Of a residual that is linear in some of its parameters,
+
+.. math:: f(a, c) = f_0(a) + \Phi(a)\, c,
+
+the best c is known for every a, and what is left to minimize is a function of a alone.  With
+:math:`P = I - \Phi (\Phi^T \Phi)^{-1} \Phi^T` it is :math:`P f_0`, and its derivative
+
+.. math:: \partial_j (P f_0) = P\, v_j - \Phi (\Phi^T \Phi)^{-1} (\partial_j \Phi)^T f,
+          \quad v_j = \partial_j f_0 + (\partial_j \Phi)\, c
+
+Kaufman's approximation leaves out the second term.
+
+Sources: G. Golub, V. Pereyra, SIAM J. Numer. Anal. 10 (1973) 413; the same, "Separable nonlinear
+least squares: the variable projection method and its applications", Inverse Problems 19 (2003) R1.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxlsq.numerics.norm import power_of_two
+from jaxlsq.numerics.sweep import floor_of, sweep
+
+__all__ = ["Best", "best", "eliminated"]
+
+
+class Best(NamedTuple):
+    """The best linear parameters at one place.
+
+    Attributes
+    ----------
+    c : tuple of k scalars
+    f : (m,) array
+        The residual with them.
+    basis : tuple of k (m,) arrays
+        Columns of Phi over `units`.
+    inverse : (k, k) array
+        Of their products; zero for a column that the others span to rounding, whose c is zero.
+    units : tuple of k scalars
+        Powers of two.
+    """
+
+    c: tuple[jax.Array, ...]
+    f: jax.Array
+    basis: tuple[jax.Array, ...]
+    inverse: jax.Array
+    units: tuple[jax.Array, ...]
+
+    def solve(self, products: Sequence[jax.Array]) -> list[jax.Array]:
+        """``(Phi'Phi)^-1`` times k numbers."""
+        return list(jnp.sum(self.inverse * jnp.stack(list(products))[None, :], axis=1))
+
+
+def best(f0: jax.Array, basis: Sequence[jax.Array]) -> Best:
+    """The linear parameters that minimize the sum of squares.
+
+    Parameters
+    ----------
+    f0 : (m,) array
+        The residual without them.
+    basis : sequence of k (m,) arrays
+        Its derivatives by them.
+
+    Notes
+    -----
+    By normal equations of columns of about the length one, and once more for the residual that
+    they leave: what rounding takes from the first solution, the second gives back.
+    """
+    k = len(basis)
+    units = tuple(power_of_two(jnp.max(jnp.abs(column))) for column in basis)
+    scaled = tuple(column / unit for column, unit in zip(basis, units, strict=True))
+    upper = [[_dot(scaled[i], scaled[j]) for j in range(i, k)] for i in range(k)]
+    gram = jnp.stack(
+        [jnp.stack([upper[min(i, j)][abs(i - j)] for j in range(k)]) for i in range(k)]
+    )
+    none = Best((), f0, scaled, -sweep(gram, k, floor_of(k, f0.dtype)), units)
+    first = none.solve([-_dot(column, f0) for column in scaled])
+    left = f0 + _combined(scaled, first)
+    more = none.solve([-_dot(column, left) for column in scaled])
+    whole = [a + b for a, b in zip(first, more, strict=True)]
+    c = tuple(a / unit for a, unit in zip(whole, units, strict=True))
+    return none._replace(c=c, f=f0 + _combined(scaled, whole))
+
+
+def eliminated(
+    separate: Callable[..., Any], moves: Sequence[Sequence[bool]]
+) -> Callable[[Sequence[jax.Array]], tuple[jax.Array, tuple[jax.Array, ...]]]:
+    """The residual with the best linear parameters, and its Jacobian's columns.
+
+    Parameters
+    ----------
+    separate : callable
+        ``separate(*xs) -> (f0, *basis)`` with scalars for the parameters that are not linear.
+    moves : sequence
+        Of each of those, whether f0 and each column of the basis depend on it.
+
+    Returns
+    -------
+    callable
+        ``lane(xs) -> f, columns``, as `jaxlsq.numerics.jacobian.linearized` gives it.
+    """
+
+    def along(xs, j):
+        def of_one(x):
+            return separate(*xs[:j], x, *xs[j + 1 :])
+
+        return jax.jvp(of_one, (xs[j],), (jnp.ones_like(xs[j]),))[1]
+
+    def column(at, tangents, which):
+        of_f0, *of_basis = tangents
+        moving = [k for k, moves in enumerate(which[1:]) if moves]
+        v = of_f0 if which[0] else jnp.zeros_like(at.f)
+        v = v + sum(at.c[k] * of_basis[k] for k in moving)
+        products = [_dot(b, v) for b in at.basis]
+        for k in moving:
+            products[k] = products[k] + _dot(of_basis[k] / at.units[k], at.f)
+        return v - _combined(at.basis, at.solve(products))
+
+    def lane(xs):
+        f0, *basis = separate(*xs)
+        at = best(f0, basis)
+        columns = (column(at, along(xs, j), which) for j, which in enumerate(moves))
+        return at.f, tuple(columns)
+
+    return lane
+
+
+def _combined(columns, weights):
+    return sum(w * column for w, column in zip(weights, columns, strict=True))
+
+
+def _dot(u, v):
+    return jnp.sum(u * v, axis=-1)
