@@ -1,6 +1,6 @@
 """`fit`: one model and thousands to millions of data sets, from the host."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -28,6 +28,8 @@ def fit(
     bounds: BoundsLike | None = None,
     fixed: Any = None,
     expand: Callable[..., Any] | None = None,
+    linear: Sequence[str] | str | None = None,
+    shared: Sequence[str] | Mapping[str, Any] | str | None = None,
     loss: str | Callable[..., Any] = "linear",
     f_scale: ArrayLike = 1.0,
     jac: str | Callable[..., Any] = "jacfwd",
@@ -96,6 +98,13 @@ def fit(
     expand : callable, optional
         ``expand(free) -> params``, in jax.numpy: the model's parameters, of which some are tied
         or derived, from those that are fitted, which `p0` (and all else here) then is of.
+    linear : names, optional
+        Parameters that the model is linear in, such as amplitudes and offsets. For all values of
+        the others the best of them follow, so that fits are of the others alone (variable
+        projection): fewer steps, and no starting values for these.  They have no bounds.
+    shared : names or dict, optional
+        Parameters that all data sets have in common, so that all are one fit; or ``{name: (...)
+        array}`` with a group for each data set, which has it in common with its group.
     loss : str or callable
         'linear', or SciPy's 'soft_l1', 'huber', 'cauchy', 'arctan', or ``rho(z) -> value,
         first, second``: half the sum of :math:`C^2 \rho(r^2 / C^2)` over the residuals r above is
@@ -190,6 +199,8 @@ def fit(
             bounds=bounds,
             fixed=fixed,
             expand=expand,
+            linear=linear,
+            shared=shared,
             loss=loss,
             f_scale=f_scale,
             jac=jac,

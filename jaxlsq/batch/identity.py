@@ -46,6 +46,7 @@ def identity(problem: Any) -> dict[str, str]:
         "parameters": ", ".join(problem.names),
         "p0": _start(problem.start, groups[0]),
         "bounds or fixed": f"{checksum(*bounds):08x}",
+        "linear": ", ".join(problem.names[j] for j in problem.linear),
         "absolute_sigma": str(problem.absolute_sigma),
         "the type of the data": ", ".join(str(group.dtype) for group in groups),
         "shared data": f"{checksum_of(shared=[group.shared for group in groups]):08x}",

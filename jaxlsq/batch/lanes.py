@@ -118,6 +118,7 @@ class Lanes:
         varying = x0.shape[1]
         if bounds is not None:
             varying = np.count_nonzero(bounds[0] < bounds[1], axis=1)
+        varying = varying + self.task.eliminated
         status = np.where(seen.live >= varying, Status.RUNNING, Status.TOO_FEW_POINTS)
         status = np.where(finite, status, Status.NONFINITE_DATA)
         status = np.repeat(status, self.starts)
@@ -190,6 +191,8 @@ def compile_lanes(
     (x0, lanes, bounds), (options, starts) = examples, how
     n, dtype = task.layout.n, np.dtype(x0.dtype)
     target = target_for(n, dtype)
+    if task.eliminated:
+        raise NotLowered("linear parameters are eliminated")
     leaves, others = jax.tree.leaves(lanes), jax.tree.leaves(shared)
     of_lane = [*[True] * len(leaves), *[False] * len(others)]
     # With a loss there are its parts, and the residual, that only repairs read.

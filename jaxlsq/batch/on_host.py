@@ -26,7 +26,8 @@ def on_host(problem: Any, error: Untraceable) -> tuple[Any, HostModel]:
     """
     model, task = problem.model, problem.groups[0][1].task
     residual = task.residual
-    if task.jac == "jacrev" or not isinstance(residual, (ModelResidual, FunResidual)):
+    known = isinstance(residual, (ModelResidual, FunResidual)) and not task.eliminated
+    if task.jac == "jacrev" or not known:
         raise error
     parts: dict[str, Any] = {}
     if isinstance(model, Predict) and model.differentiable:

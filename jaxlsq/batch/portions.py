@@ -59,6 +59,11 @@ def solved_in_portions(problem: Problem, out: Any) -> Any:
     """
     if not problem.batch or not problem.total:
         raise ValueError(f"out is for a batch of fits; ydata has the batch shape {problem.batch}.")
+    if problem.sharing is not None:
+        raise ValueError(
+            "out is written in portions, each fitted for itself, and shared ties all data sets "
+            "together. Leave out away, and save the result."
+        )
     out = check_out(out)
     grid = Grid.of(problem.batch, _most_fits(problem))
     if hasattr(out, "add"):
@@ -104,7 +109,7 @@ def _store(problem: Problem, grid: Grid, path: Any) -> Store:
     there = store.description
     if there.get("version") != VERSION or not isinstance(there.get("run"), dict):
         raise ValueError(f"out={str(path)!r} holds results of another version; give another one.")
-    differ = [name for name in run if there["run"].get(name) != run[name]]
+    differ = [name for name in run if there["run"].get(name, "") != run[name]]
     differ += [] if there["batch"] == description["batch"] else ["the shape of the batch"]
     if differ or there["block"] != description["block"]:
         raise ValueError(

@@ -106,6 +106,7 @@ class _Sizes(NamedTuple):
     width: int
     evaluations: int
     repairs: bool
+    eliminated: int
 
 
 def compile_task(
@@ -162,7 +163,7 @@ def compile_task(
     m = traced.outputs[0].shape[0]
     width = choose_width(task.layout.n, m, one, x0.dtype)
     width = min(width, x0.shape[0])
-    sizes = _Sizes(starts, width, task.evaluations, task.repairs)
+    sizes = _Sizes(starts, width, task.evaluations, task.repairs, task.eliminated)
     data = jax.tree.map(np.asarray, traced.data) if devices else traced.data
     closure, queue = (data,), _block_queue(examples, starts)
     control = np.int32(0), np.bool_(False), Place.first(queue)
@@ -219,7 +220,7 @@ def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
     finite = jnp.repeat(finite, starts) & jnp.all(jnp.isfinite(x0), axis=1)
     n = x0.shape[1]
     varying = n if bounds is None else jnp.sum(bounds[0] < bounds[1], axis=1, dtype=jnp.int32)
-    enough = jnp.repeat(live >= varying, starts)
+    enough = jnp.repeat(live >= varying + sizes.eliminated, starts)
     status = jnp.where(
         finite, jnp.where(enough, Status.RUNNING, Status.TOO_FEW_POINTS), Status.NONFINITE_DATA
     ).astype(jnp.int32)

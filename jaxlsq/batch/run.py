@@ -14,9 +14,12 @@ from jaxlsq.batch.interruption import Interruption
 from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.on_host import on_host
 from jaxlsq.batch.progress import reporter
+from jaxlsq.batch.separable import solved_reduced
 from jaxlsq.batch.stream import Control
+from jaxlsq.batch.together import solved_together
 from jaxlsq.lowering.engine import XLA
 from jaxlsq.numerics.loss import POISSON, Loss
+from jaxlsq.numerics.state import Options
 from jaxlsq.problem.bounds import check_box
 from jaxlsq.problem.fit_data import FitData
 from jaxlsq.problem.labels import Labels
@@ -24,6 +27,7 @@ from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.multistart import MultiStart
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.settings import Settings
+from jaxlsq.problem.sharing import Sharing
 from jaxlsq.problem.starts import Start
 from jaxlsq.problem.tolerances import batch_options
 from jaxlsq.problem.types import Batch
@@ -64,6 +68,10 @@ class Problem(Answers):
     limits : Limits, optional
     labels : Labels, optional
         Of the batch's axes.
+    linear : tuple of int
+        Places of the parameters that are eliminated.
+    sharing : Sharing, optional
+        Of parameters that data sets share.
     watched : tuple, optional
         What a result reads and was not copied, each with a method `check`; None before anything
         was.
@@ -82,6 +90,8 @@ class Problem(Answers):
     places: Callable[..., Any] | None = None
     limits: Limits | None = None
     labels: Labels | None = None
+    linear: tuple[int, ...] = ()
+    sharing: Sharing | None = None
     watched: tuple[Any, ...] | None = None
 
     @classmethod
@@ -101,6 +111,8 @@ class Problem(Answers):
             places=data.first.x,
             limits=data.limits,
             labels=data.labels,
+            linear=data.linear,
+            sharing=data.sharing,
         )
 
     @property
@@ -135,6 +147,10 @@ class Problem(Answers):
         Interrupted
             On Ctrl-C, with what is done.
         """
+        if self.sharing is not None:
+            return solved_together(self)
+        if self.linear:
+            return solved_reduced(self)
         try:
             return self._solve()
         except Untraceable as error:
@@ -174,7 +190,7 @@ class Problem(Answers):
         n, settings = self.layout.n, self.settings
         if not len(index):
             return _not_begun(0, n, group.dtype), ""
-        options = self._options(group.dtype)
+        options = self.options(group.dtype)
         start = None
         if self.start.array is not None:
             rows, several = self.start.array, len(self.groups) > 1
@@ -213,13 +229,14 @@ class Problem(Answers):
         if limits and given is not None:  # what is fixed, as it was given
             x = np.where(limits.fixed & np.isfinite(given[some]), given[some], x)
         begin = (lambda first, last: x[first:last]), self.start.guess
-        options, spread = self._options(wide.dtype, True), MultiStart.of(1, n, self.batch)
+        options, spread = self.options(wide.dtype, True), MultiStart.of(1, n, self.batch)
         control = replace(control, report=None)
         how = options, spread, control, limits
         again = _unless_asked(control.interrupts, _solved, wide, begin, *how)
         return again and _best(again.ended, 1)
 
-    def _options(self, dtype, polishing=False):
+    def options(self, dtype: np.dtype, polishing: bool = False) -> Options:
+        """Tolerances and limits in a type."""
         s = self.settings
         names = ("x_scale", "max_nfev") if polishing else ("ftol", "xtol", "x_scale", "max_nfev")
         values = dict.fromkeys(("ftol", "xtol")) | {name: getattr(s, name) for name in names}
@@ -259,7 +276,9 @@ class Problem(Answers):
                     widest = np.result_type(*(p[name].dtype for _, p in parts))
                     arrays[name] = np.empty((self.total, *values.shape[1:]), widest)
                 arrays[name][index] = values
-        shaped = {k: v.reshape((*self.batch, *v.shape[1:])) for k, v in arrays.items()}
+        shaped: dict[str, Any] = {
+            k: v.reshape((*self.batch, *v.shape[1:])) for k, v in arrays.items()
+        }
         everywhere = (*self.batch, self.layout.n)
         fixed = np.zeros(self.layout.n, bool) if self.limits is None else self.limits.fixed
         fixed = np.broadcast_to(fixed, (self.total, self.layout.n)) if fixed.ndim == 1 else fixed
@@ -304,6 +323,7 @@ class Problem(Answers):
             settings=settings,
             limits=self.limits and self.limits.take(index),
             labels=None,
+            sharing=self.sharing and self.sharing.take(index),
         )
 
     def changed_settings(self, changes: dict[str, Any]) -> Settings:
@@ -311,8 +331,13 @@ class Problem(Answers):
         return Settings.of(**(vars(self.settings) | changes))
 
     def again(self, index: np.ndarray, x: np.ndarray, p0: Any, settings: Settings) -> FitResult:
-        """Fit some of them again; see `FitResult.refit`."""
-        problem = self.take(index, (len(index),))
+        """Fit some of them again; see `FitResult.refit`.
+
+        All, with their batch shape, where they share parameters.
+        """
+        together = self.sharing is not None
+        index = np.arange(self.total) if together else index
+        problem = self.take(index, self.batch if together else (len(index),))
         if p0 is not None:
             start = self.read_start(p0, self.batch)
             if start.layout != self.layout:

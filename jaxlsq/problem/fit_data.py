@@ -20,6 +20,8 @@ from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.losses import check_weights, loss_of
 from jaxlsq.problem.model_values import begin_of, bounds_of
 from jaxlsq.problem.names import check_count, check_order, names_of
+from jaxlsq.problem.separable import check_separable, linear_places
+from jaxlsq.problem.sharing import Sharing
 from jaxlsq.problem.sources import check_open
 from jaxlsq.problem.starts import Start, as_start
 from jaxlsq.problem.tables import as_lists, check_groups, in_order, keys_of, points_in_order
@@ -51,6 +53,8 @@ class FitArguments:
     f_scale: Any
     jac: str | Callable[..., Any]
     axis: Any = -1
+    linear: Any = None
+    shared: Any = None
 
     def checked(self) -> Self:
         """The same without what has no meaning, and with the `loss` that is meant."""
@@ -119,6 +123,7 @@ class FitArguments:
             p0=self.p0 if callable(self.p0) else dims.of_parameters(self.p0, "p0"),
             bounds=dims.of_bounds(self.bounds),
             fixed=dims.of_parameters(self.fixed, "fixed"),
+            shared=dims.of_parameters(self.shared, "shared"),
         )
 
 
@@ -144,6 +149,9 @@ class FitData:
     absolute_sigma : bool
     labels : Labels or None
         Of the batch's axes, where the data have some.
+    linear : tuple of int
+        Places of the parameters that are eliminated.
+    sharing : Sharing or None
     """
 
     parts: list[tuple[np.ndarray, Pieces]]
@@ -158,6 +166,8 @@ class FitData:
     loss: Loss | None
     absolute_sigma: bool
     labels: Labels | None
+    linear: tuple[int, ...]
+    sharing: Sharing | None
 
     @property
     def first(self) -> Pieces:
@@ -194,11 +204,12 @@ def read(arguments: FitArguments) -> FitData:
     a = arguments.checked()
     raw, a = a.ydata, a.listed()
     axis = axis_of(a.axis, a.ydata)
-    labels, a = Labels.of(raw, axis), a.in_order_of(keys_of(raw, axis), axis).arranged(axis)
+    keys = keys_of(raw, axis)
+    labels, a = Labels.of(raw, axis), a.in_order_of(keys, axis).arranged(axis)
     lists = isinstance(a.ydata, (list, tuple))
     a = a.aligned()
     ydata, batch = ydata_of(a.ydata)
-    begin = begin_of(a.expand or a.model, a.p0)
+    begin = begin_of(a.expand or a.model, a.p0, a.linear)
     given = None if begin.p0 is None else as_start(begin.p0, batch)
     trial = partial(trial_values, a.model, a.expand, given or begin.guess)
     parts, policy = parts_of(a.xdata, (ydata, lists), (a.sigma, a.mask), a.nan_policy, trial)
@@ -212,6 +223,9 @@ def read(arguments: FitArguments) -> FitData:
     predict = _predict(a.model, a.expand, start.layout, a.jac)
     given = predict.by_name or a.expand is not None
     names = (None if given else names_of(a.model, start.layout.n)) or start.layout.names
+    limits = Limits.of(bounds_of(a.model, a.bounds), a.fixed, start, names, batch)
+    linear = linear_places(a.linear, names)
+    check_separable(linear, names, limits, a.loss, a.jac)
     return FitData(
         parts=parts,
         batch=batch,
@@ -219,12 +233,14 @@ def read(arguments: FitArguments) -> FitData:
         policy=policy,
         start=start,
         names=names,
-        limits=Limits.of(bounds_of(a.model, a.bounds), a.fixed, start, names, batch),
+        limits=limits,
         predict=predict,
         jac=a.jac,
         loss=a.loss,
         absolute_sigma=a.absolute_sigma or a.loss is POISSON,
         labels=labels,
+        linear=linear,
+        sharing=Sharing.of(a.shared, names, linear, batch, keys),
     )
 
 

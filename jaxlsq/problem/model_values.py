@@ -24,7 +24,7 @@ class Begin(NamedTuple):
     guess: Any
 
 
-def begin_of(model: Callable[..., Any], p0: Any) -> Begin:
+def begin_of(model: Callable[..., Any], p0: Any, linear: Any = None) -> Begin:
     """Starting values as the caller gave them, and the model's own in the place of others.
 
     Parameters
@@ -33,6 +33,8 @@ def begin_of(model: Callable[..., Any], p0: Any) -> Begin:
         Its own are ``model.guess(x, y)``, if it has that, or else the defaults of its arguments.
     p0 : None, callable, dict or array_like
         None for the model's own; a dict for some by name.
+    linear : str or sequence of str, optional
+        Parameters that need no starting values.
 
     Raises
     ------
@@ -42,13 +44,18 @@ def begin_of(model: Callable[..., Any], p0: Any) -> Begin:
     if callable(p0):
         return Begin(None, p0)
     guess = getattr(model, "guess", None)
+    if p0 is None and guess is not None:
+        return Begin(None, guess)
+    own = _own(model) | _unneeded(model, linear)
     if p0 is None:
-        return Begin(None, guess) if guess is not None else Begin(_defaults(model), None)
+        return Begin(_defaults(own), None)
     p0 = by_name(p0)
     if not isinstance(p0, dict):
         return Begin(p0, None)
-    own = _own(model)
     missing = [name for name in own if name not in p0]
+    if linear is not None and missing and guess is None:
+        p0 = {name: p0.get(name, own.get(name)) for name in {**own, **p0}}
+        return Begin({name: value for name, value in p0.items() if value is not None}, None)
     if not missing or guess is None:
         given = {name: own[name] for name in missing if own[name] is not None}
         return Begin(p0 | given if p0 or not missing else p0, None)
@@ -71,9 +78,14 @@ def _own(model):
     return {p.name: p.default if _is_number(p.default) else None for p in found}
 
 
-def _defaults(model):
+def _unneeded(model, linear):
+    """Any value for parameters that need none: those that are linear."""
+    names = [linear] if isinstance(linear, str) else list(linear or ())
+    return {name: 1.0 for name in _own(model) if name in names}
+
+
+def _defaults(own):
     """The defaults of all parameters."""
-    own = _own(model)
     without = [name for name, value in own.items() if value is None]
     if without or not own:
         lacks = f"has no default for {without}" if own else "does not name its parameters"

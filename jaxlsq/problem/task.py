@@ -65,6 +65,11 @@ class Task:
     extra: Callable[..., Any] | None = None
     repairs: bool = False
 
+    @property
+    def eliminated(self) -> int:
+        """How many parameters there are beside those of `layout`."""
+        return 0
+
     def lane(self, lane: Parts, shared: Parts, repair: bool = False) -> Callable[..., Any]:
         """``rows, columns`` as a function of the scalars."""
         parts = self.summands(lane, shared, repair)

@@ -17,6 +17,7 @@ from jaxlsq.results.evaluator import Evaluator
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.kept import Kept
 from jaxlsq.results.plot import Plots
+from jaxlsq.results.shared import SharedParameters, Shares
 from jaxlsq.results.uncertainty import Uncertainty
 from jaxlsq.status import Status, converged, describe
 
@@ -63,6 +64,8 @@ class FitResult(Plots, Uncertainty, Kept):
         What did the work: 'compiled lanes', or 'XLA' and why not those.
     labels : Labels or None
         What the axes of the batch are called, where the data said so.
+    sharing : Shares or None
+        Which parameters the fits share; `shared` has their values.
     """
 
     x: np.ndarray
@@ -84,6 +87,7 @@ class FitResult(Plots, Uncertainty, Kept):
     engine: str = ""
     inverse: np.ndarray | None = None  # `inverse_gram`, where it is known
     labels: Labels | None = None
+    sharing: Shares | None = None
 
     # --- reading -----------------------------------------------------------------
 
@@ -91,6 +95,11 @@ class FitResult(Plots, Uncertainty, Kept):
     def params(self) -> PyTree:
         """Fitted parameters, as `p0` was given: an array (..., n), or a dict of arrays."""
         return self.layout.unpack(self.x)
+
+    @property
+    def shared(self) -> SharedParameters | None:
+        """Parameters that the fits share, each once, with their errors; None if there are none."""
+        return SharedParameters.of(self) if self.sharing else None
 
     @property
     def success(self) -> np.ndarray:
@@ -148,7 +157,9 @@ class FitResult(Plots, Uncertainty, Kept):
             known = known.reshape(self.status.size, *known.shape[-2:])[places]
         arrays = {k: np.asarray(v) for k, v in arrays.items()}
         labels = self.labels and self.labels.take(places)
-        return replace(self, **arrays, problem=problem, inverse=known, labels=labels)
+        some = {"inverse": known, "labels": labels}
+        some["sharing"] = self.sharing and self.sharing.take(places)
+        return replace(self, **arrays, problem=problem, **some)
 
     @property
     def _keys(self):
@@ -246,11 +257,20 @@ class FitResult(Plots, Uncertainty, Kept):
         index = np.flatnonzero(np.broadcast_to(where, self.shape))
         if not index.size:
             return self
+        if self.sharing is not None:
+            return self._refitted(problem.again(index, self.x, p0, settings))
         try:
             again = problem.again(index, self.x, p0, settings)
         except Interrupted as interrupt:
             raise Interrupted(self._improved(index, interrupt.result)) from None
         return self._improved(index, again)
+
+    def _refitted(self, again):
+        """Fits that share parameters, again, or these if they are better."""
+        counts = [np.count_nonzero(result.success) for result in (self, again)]
+        lower = np.nansum(again.cost) < np.nansum(self.cost)
+        better = counts[1] > counts[0] or (counts[1] == counts[0] and lower)
+        return replace(again, problem=self.problem, labels=self.labels) if better else self
 
     def _improved(self, index, again):
         """With the fits at some places that came out better again."""

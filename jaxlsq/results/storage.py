@@ -16,6 +16,7 @@ from jaxlsq.problem.labels import Coord, Labels
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.types import Batch
 from jaxlsq.results.replacing import put
+from jaxlsq.results.shared import Shares
 
 __all__ = [
     "ARRAYS",
@@ -83,6 +84,8 @@ def written(result: Any, target: Any) -> None:
     arrays |= {"shapes": shapes, "version": VERSION}
     if result.labels is not None:
         arrays |= labels_written(result.labels.grid())
+    if result.sharing is not None:
+        arrays |= result.sharing.written()
     if hasattr(target, "write"):
         np.savez(target, **arrays)
         return
@@ -215,8 +218,8 @@ def _fields(arrays):
             raise ValueError(f"{name} has the shape {values[name].shape} and not {shape}")
     places = _places(json.loads(str(arrays["shapes"])), n)
     flags = {name: bool(arrays[name]) for name in _FLAGS}
-    labels = labels_read(arrays, batch)
-    return values | flags | {"names": names, "layout": _layout(places), "labels": labels}
+    more = {"labels": labels_read(arrays, batch), "sharing": Shares.read(arrays, batch)}
+    return values | flags | {"names": names, "layout": _layout(places)} | more
 
 
 def _with_suffix(path):
@@ -234,6 +237,8 @@ def joined(results: Sequence[Any]) -> dict[str, Any]:
         raise ValueError("concat needs at least one result.")
     if not all(hasattr(result, "layout") for result in results):
         raise TypeError(f"concat needs FitResults, got {[type(r).__name__ for r in results]}.")
+    if any(result.sharing is not None for result in results):
+        raise ValueError("concat is of fits apart; results whose fits share parameters stay apart.")
     if any(not result.shape for result in results):
         raise ValueError(
             "concat joins batches along their first axis, and single fits have none: keep it "

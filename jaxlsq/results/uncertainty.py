@@ -11,6 +11,7 @@ from jaxlsq.problem.types import PyTree
 from jaxlsq.results import statistics
 from jaxlsq.results.covariance import scaled_inverses
 from jaxlsq.results.evaluator import Evaluator
+from jaxlsq.results.shared import Shares
 
 __all__ = ["Uncertainty"]
 
@@ -28,6 +29,7 @@ class Uncertainty:
     of_counts: bool
     absolute_sigma: bool
     inverse: np.ndarray | None
+    sharing: Shares | None
 
     if TYPE_CHECKING:  # what the rest of a `FitResult` has
 
@@ -96,11 +98,12 @@ class Uncertainty:
         data do not determine and where `dof` is zero, NaN where a fit did not begin.
         """
         inverse = self.inverse_gram
+        cost, dof = (self.sharing.cost, self.sharing.dof) if self.sharing else (self.cost, self.dof)
         if not self.absolute_sigma:
-            variance = 2.0 * self.cost.astype(float) / np.where(self.dof > 0, self.dof, 1)
-            if np.all(self.dof > 0) and np.isfinite(variance).all() and np.isfinite(inverse).all():
+            variance = 2.0 * cost.astype(float) / np.where(dof > 0, dof, 1)
+            if np.all(dof > 0) and np.isfinite(variance).all() and np.isfinite(inverse).all():
                 return _read_only(inverse * variance[..., None, None])  # zeros stay zeros
-            known = (self.dof > 0)[..., None, None]
+            known = (dof > 0)[..., None, None]
             variance = np.where(np.isinf(inverse), 1.0, variance[..., None, None])
             inverse = np.where(known, inverse * variance, np.inf)
         never = np.isnan(self.cost)[..., None, None]

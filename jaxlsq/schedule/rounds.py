@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxlsq.numerics.bounds import Bounds, blocked
 from jaxlsq.numerics.iteration import final_status, relinearize
-from jaxlsq.numerics.normal import Normal
+from jaxlsq.numerics.linear_model import LinearModel
 from jaxlsq.numerics.state import Options, State
 from jaxlsq.problem.types import PyTree
 from jaxlsq.status import Status
@@ -18,7 +18,7 @@ __all__ = ["reported", "selected", "settled", "taken_in"]
 def taken_in(
     final: bool,
     judged: State,
-    normal: Normal,
+    normal: LinearModel,
     options: Options,
     bounds: Bounds | None,
     evaluations: int | jax.Array,

@@ -267,8 +267,23 @@ def depends(jaxpr: Jaxpr, inputs: Sequence[bool]) -> list[bool]:
     """
 
     def equation(eqn, moving):
+        if eqn.primitive.name == "scan":
+            return _depends_in_scan(eqn, moving)
         inner = called(eqn)
         return depends(inner[0], moving) if inner else [any(moving)] * len(eqn.outvars)
 
     still = [False] * len(jaxpr.constvars)
     return interpret(jaxpr, still, inputs, equation, lambda *_: False)
+
+
+def _depends_in_scan(eqn, moving):
+    """`depends` of a scan, whose carry is made of what it was in the turn before."""
+    body, params = opened(eqn.params["jaxpr"])[0], eqn.params
+    first, count = params["num_consts"], params["num_carry"]
+    moving = list(moving)
+    while True:
+        out = depends(body, moving)
+        carry = [a or b for a, b in zip(moving[first : first + count], out[:count], strict=True)]
+        if carry == moving[first : first + count]:
+            return out
+        moving[first : first + count] = carry

@@ -1,0 +1,198 @@
+"""Batches of which some parameters are linear: fits of the others, and the linear ones after."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlsq.numerics.normal import normal_equations
+from jaxlsq.numerics.sweep import floor_of, inflation, sweep
+from jaxlsq.problem.limits import Limits
+from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.separable import Reduced
+from jaxlsq.results.interrupted import Interrupted
+from jaxlsq.results.result import FitResult
+from jaxlsq.status import Status, converged
+from jaxlsq.tracing.fingerprint import TRACES, trace_key
+from jaxlsq.tracing.untraceable import JAX_ERRORS, untraceable
+
+__all__ = ["all_parameters", "reduced", "solved_reduced", "with_linear"]
+
+
+@dataclass(frozen=True)
+class _Some:
+    """Some of the parameters that a guess gives."""
+
+    guess: Any
+    places: tuple[int, ...]
+
+    def __call__(self, lane, shared):
+        return self.guess(lane, shared)[jnp.array(self.places)]
+
+
+def solved_reduced(problem: Any) -> FitResult:
+    """Fit a `jaxlsq.batch.run.Problem` some of whose parameters are `linear`.
+
+    Raises
+    ------
+    ValueError
+        Where the model is not linear in them.
+    Interrupted
+        On Ctrl-C, with what is done.
+    """
+    kept = problem.kept()
+    small = reduced(problem, kept)
+    try:
+        return with_linear(kept, small, small.solve())
+    except Interrupted as interrupt:
+        raise Interrupted(with_linear(kept, small, interrupt.result)) from None
+
+
+def reduced(problem: Any, kept: Any) -> Any:
+    """The problem of the parameters that are not linear.
+
+    Parameters
+    ----------
+    problem : jaxlsq.batch.run.Problem
+    kept : jaxlsq.batch.run.Problem
+        The same, as a result keeps it.
+    """
+    groups = []
+    for (index, group), (_, given) in zip(kept.groups, problem.groups, strict=True):
+        task = Reduced.of(given.task, problem.linear)
+        groups.append((index, replace(group, task=task)))
+        _check_linear(group, task, problem.names)
+    others = list(groups[0][1].task.others)
+    start, limits, settings = kept.start, kept.limits, kept.settings
+    layout = Layout.of(np.zeros(len(others)))
+    start = replace(
+        start,
+        layout=layout,
+        array=None if start.array is None else start.array[..., others],
+        guess=start.guess and _Some(start.guess, tuple(others)),
+    )
+    some = {
+        name: np.asarray(getattr(settings, name))[..., others]
+        for name in ("x_scale", "starts")
+        if np.ndim(getattr(settings, name)) > 0
+    }
+    return replace(
+        kept,
+        groups=tuple(groups),
+        start=start,
+        layout=layout,
+        names=tuple(problem.names[j] for j in others),
+        limits=limits and _limits_of(limits, others),
+        settings=replace(settings, **some),
+        linear=(),
+    )
+
+
+def _limits_of(limits, places):
+    """Of some of the parameters; None where nothing is held."""
+    some = Limits(**{name: values[..., places] for name, values in vars(limits).items()})
+    held = np.any(some.fixed) or np.any(some.lower > -np.inf) or np.any(some.upper < np.inf)
+    return some if held else None
+
+
+def _check_linear(group, task, names):
+    """`Reduced.check_linear`, once for a model."""
+    lane = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in sorted(group.lanes.items())}
+    shared = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in sorted(group.shared.items())}
+
+    def check():
+        try:
+            with jax.enable_x64(group.wide):
+                task.check_linear(lane, shared, names)
+        except JAX_ERRORS as error:
+            raise untraceable(error, "A model with linear parameters") from error
+        return True
+
+    TRACES.get(trace_key(("linear", task), (lane, shared)), check)
+
+
+def with_linear(kept: Any, small: Any, result: FitResult) -> FitResult:
+    """The result of all parameters, from that of those that are not linear.
+
+    Parameters
+    ----------
+    kept : jaxlsq.batch.run.Problem
+        Of all.
+    small : jaxlsq.batch.run.Problem
+        As `reduced` made it.
+    result : FitResult
+        Of `small`.
+    """
+    n, size = kept.layout.n, kept.total
+    x = result.x.reshape(size, -1)
+    free = ~result.fixed.reshape(x.shape)
+    whole = np.empty((size, n + 1), x.dtype)
+    for index, group in small.groups:
+        both = np.concatenate([x[index], free[index]], axis=1, dtype=x.dtype)
+        whole[index] = group.in_type_of(x).map(partial(_all_and_rank, group.task), both)
+    least = n * floor_of(n, np.float64 if x.dtype == np.float64 else np.float32)
+    never = np.isnan(result.cost.reshape(size))
+    whole[np.ix_(never, [*kept.linear])] = np.nan
+    status = result.status.copy().reshape(size)
+    with np.errstate(invalid="ignore"):
+        lost = converged(status) & ~(whole[:, n] > least)
+    status[lost] = Status.SINGULAR_JACOBIAN
+
+    others = list(small.groups[0][1].task.others)
+
+    def spread(values):
+        out = np.zeros((*kept.batch, n), values.dtype)
+        out[..., others] = values
+        return out
+
+    return replace(
+        result,
+        x=whole[:, :n].reshape(*kept.batch, n),
+        status=status.reshape(kept.batch),
+        dof=result.dof - len(kept.linear),
+        active_mask=spread(result.active_mask),
+        fixed=spread(result.fixed),
+        layout=kept.layout,
+        names=kept.names,
+        problem=kept,
+    )
+
+
+def all_parameters(small: Any, x: np.ndarray) -> np.ndarray:
+    """All parameters (total, n), of those that are not linear.
+
+    Parameters
+    ----------
+    small : jaxlsq.batch.run.Problem
+        As `reduced` made it.
+    x : (total, k) array
+    """
+    whole = np.empty((len(x), small.groups[0][1].task.full.layout.n), x.dtype)
+    for index, group in small.groups:
+        whole[index] = group.in_type_of(x).map(partial(_all, group.task), x[index])
+    return whole
+
+
+def _all(task, x, lane, shared):
+    return task.coefficients(x, lane, shared)
+
+
+def _all_and_rank(task, both, lane, shared):
+    """All parameters of a fit, and how well the Jacobian determines those that are free.
+
+    That is the reciprocal of a variance inflation, as of `jaxlsq.numerics.linear_model.Step`.
+    """
+    k = len(task.others)
+    x = task.coefficients(both[:k], lane, shared)
+    free = jnp.ones(x.shape, bool).at[jnp.array(task.others)].set(both[k:] > 0)
+    rows, columns = task.full.lane(lane, shared)(tuple(x))
+    units = [jnp.max(jnp.abs(column)) for column in columns]
+    columns = [c / jnp.where(u > 0, u, 1.0) for c, u in zip(columns, units, strict=True)]
+    gram = normal_equations(columns, rows, jnp.ones((), x.dtype))[0].gram
+    gram = jnp.where(free[:, None] & free[None, :], gram, jnp.eye(len(x), dtype=x.dtype))
+    swept = sweep(gram, len(x), floor_of(len(x), x.dtype))
+    rank = 1.0 / inflation(swept, jnp.diagonal(gram))
+    return jnp.append(x, jnp.where(jnp.all(jnp.isfinite(gram)), rank, jnp.nan))
