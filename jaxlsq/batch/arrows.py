@@ -16,6 +16,7 @@ from jaxlsq.numerics.iteration import turn
 from jaxlsq.numerics.state import Options, State, start
 from jaxlsq.schedule.rounds import settled, taken_in
 from jaxlsq.tracing.cache import PROGRAMS
+from jaxlsq.tracing.compiler import POOL_OPTIONS
 from jaxlsq.tracing.settings import own_settings
 
 __all__ = ["Arrows", "Inverse", "packed_size", "triangle"]
@@ -226,7 +227,7 @@ class Arrows:
 
 
 def _compiled(function, arguments):
-    return answered(jax.jit(function).lower(*arguments).compile)
+    return answered(jax.jit(function, **POOL_OPTIONS).lower(*arguments).compile)
 
 
 def _round_up(sizes):

@@ -196,7 +196,7 @@ def test_results_answer_as_others_do(together, tmp_path):
         decays, T, many(200), [1.0, 1.0, 0.5, 0.0], linear=["a", "b", "offset"],
         out=tmp_path / "store",
     )  # fmt: skip
-    np.testing.assert_array_equal(stored.x, together.x)
+    np.testing.assert_array_equal(stored.load().x, together.x)
     with pytest.raises(ValueError, match="linear differ"):
         fit(decays, T, many(200), [1.0, 1.0, 0.5, 0.0], linear=["a"], out=tmp_path / "store")
 
