@@ -273,12 +273,6 @@ def _inverse(s, packed, members, free):
         gradient=jnp.zeros_like(arrow.gradient),
     )
     _, solved = arrow.solve(jnp.zeros(norms.shape[1:]), free, jnp.zeros_like(norms))
-    own, across, inner = solved.inverse_blocks(members)
-    blocks = jnp.concatenate(
-        [
-            jnp.concatenate([own, across], axis=1),
-            jnp.concatenate([jnp.swapaxes(across, 0, 1), inner], axis=1),
-        ]
-    )
+    blocks = solved.inverse_blocks(members)
     inflations = jnp.where(free & arrow.present, arrow.inflations(solved), 1.0)
     return blocks / scales[:, None] / scales[None, :], inflations

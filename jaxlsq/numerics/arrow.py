@@ -14,7 +14,9 @@ axes at the end are further problems.  The vector of all n = s + p k parameters 
 first, then the first own one of every data set, the second, and so on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -22,7 +24,7 @@ import jax.numpy as jnp
 
 from jaxlsq.numerics.bounds import box_steps
 from jaxlsq.numerics.linear_model import Box, Region, Step
-from jaxlsq.numerics.sweep import floor_of, sweep
+from jaxlsq.numerics.sweep import floor_of, sweep, sweep_elements
 from jaxlsq.numerics.trust_region import levenberg_parameter, norm
 
 __all__ = ["Arrow", "Members", "Solved", "joined", "split"]
@@ -54,21 +56,29 @@ class Members:
         flat = self.slots.reshape(-1, *self.slots.shape[2:])
         return jnp.take_along_axis(values, flat, axis=0).reshape(self.slots.shape)
 
-    def summed(self, values: jax.Array, s: int) -> jax.Array:
-        """The sums (s, ...) over the data sets of what each has (q, k, ...)."""
-        values = jnp.where(self.live, values, 0.0)
+    def summed(self, values: Sequence[jax.Array], s: int) -> jax.Array:
+        """The sums (s, ...) over the data sets of what each has: q arrays (k, ...)."""
         if self.slots is None:
-            return jnp.sum(values, axis=1)
-        zeros = jnp.zeros((s, *values.shape[2:]), values.dtype)
-        return zeros.at[(self.slots, *self._problems)].add(values)
+            return jnp.stack([self._total(v) for v in values])
+        stacked = jnp.where(self.live, jnp.stack([*values]), 0.0)
+        zeros = jnp.zeros((s, *stacked.shape[2:]), stacked.dtype)
+        return zeros.at[(self.slots, *self._problems)].add(stacked)
 
-    def squares(self, values: jax.Array, s: int) -> jax.Array:
-        """The sums (s, s, ...) of (q, q, k, ...)."""
-        values = jnp.where(self.live, values, 0.0)
+    def squares(self, rows: Sequence[Sequence[jax.Array]], s: int) -> jax.Array:
+        """The sums (s, s, ...) of a symmetric matrix: q rows of q arrays (k, ...)."""
+        q = len(rows)
         if self.slots is None:
-            return jnp.sum(values, axis=2)
-        zeros = jnp.zeros((s, s, *values.shape[3:]), values.dtype)
-        return zeros.at[(self.slots[:, None], self.slots[None, :], *self._problems)].add(values)
+            half = {(i, j): self._total(rows[i][j]) for i in range(q) for j in range(i, q)}
+            return jnp.stack(
+                [jnp.stack([half[min(i, j), max(i, j)] for j in range(q)]) for i in range(q)]
+            )
+        stacked = jnp.stack([jnp.stack([*row]) for row in rows])
+        stacked = jnp.where(self.live, stacked, 0.0)
+        zeros = jnp.zeros((s, s, *stacked.shape[3:]), stacked.dtype)
+        return zeros.at[(self.slots[:, None], self.slots[None, :], *self._problems)].add(stacked)
+
+    def _total(self, values):
+        return jnp.sum(jnp.where(self.live, values, 0.0), axis=0)
 
     def pairs(self, matrix: jax.Array) -> jax.Array:
         """What each data set has of a matrix of shared ones: (q, q, k, ...) of (s, s, ...)."""
@@ -101,9 +111,9 @@ class Solved(NamedTuple):
 
     Attributes
     ----------
-    own : (p, p, k, ...) array
+    own : p tuples of p (k, ...) arrays
         Minus the inverses of U.
-    across : (p, q, k, ...) array
+    across : p tuples of q (k, ...) arrays
         U^-1 W.
     schur : (s, s, ...) array
         S after the sweep of its rows that were usable.
@@ -111,8 +121,8 @@ class Solved(NamedTuple):
         Those; and those that were to be swept and are zero to rounding.
     """
 
-    own: jax.Array
-    across: jax.Array
+    own: tuple[tuple[jax.Array, ...], ...]
+    across: tuple[tuple[jax.Array, ...], ...]
     schur: jax.Array
     usable: jax.Array
     lost: jax.Array
@@ -122,8 +132,27 @@ class Solved(NamedTuple):
         """Minus the inverse of S (s, s, ...), zero for what was not swept."""
         return jnp.where(self.usable[:, None] & self.usable[None, :], self.schur, 0.0)
 
-    def undetermined(self, members: Members) -> tuple[jax.Array, jax.Array]:
-        """Which shared (s, ...) and own (p, k, ...) parameters a lost row takes with it.
+    def inverse_blocks(self, members: Members) -> jax.Array:
+        """The inverse's blocks (p + q, p + q, k, ...) of each data set, its own rows first."""
+        inverse = -members.pairs(self.shared)
+        q = len(inverse)
+        across = [
+            [-_sum(row[b] * inverse[a, b] for b in range(q)) for a in range(q)]
+            for row in self.across
+        ]
+        rows = [
+            [
+                *(-_sum(x * w for x, w in zip(cross, other, strict=True)) - u
+                  for other, u in zip(self.across, own, strict=True)),
+                *cross,
+            ]
+            for own, cross in zip(self.own, across, strict=True)
+        ]  # fmt: skip
+        rows += [[*(cross[a] for cross in across), *inverse[a]] for a in range(q)]
+        return jnp.stack([jnp.stack(row) for row in rows])
+
+    def undetermined(self, members: Members) -> tuple[jax.Array, list[jax.Array]]:
+        """Which shared (s, ...) and own p (k, ...) parameters a lost row takes with it.
 
         Those that have a part in the direction along which nothing changes, in which the lost one
         moves by one: more than 1e-4 of it, in parameters whose columns have one length.
@@ -132,16 +161,17 @@ class Solved(NamedTuple):
         eye = jnp.eye(s).reshape(s, s, *(1,) * (self.lost.ndim - 1))
         moved = jnp.where(self.usable[:, None], -self.schur, eye)
         moved = jnp.where(self.lost[None, :], moved, 0.0)
-        steps = [jnp.sum(self.across * members.shared(moved[:, j])[None], axis=1) for j in range(s)]
-        own = jnp.max(jnp.abs(jnp.stack(steps)), axis=0)
-        return jnp.max(jnp.abs(moved), axis=1) > PART, own > PART
+        parts = [members.shared(moved[:, j]) for j in range(s)]
+        own = []
+        for row in self.across:
+            steps = [_sum(w * c for w, c in zip(row, part, strict=True)) for part in parts]
+            own.append(jnp.max(jnp.abs(jnp.stack(steps)), axis=0) > PART)
+        return jnp.max(jnp.abs(moved), axis=1) > PART, own
 
-    def inverse_blocks(self, members: Members) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """The inverse's blocks of each data set: own (p, p, k, ...), across, shared (q, q, ...)."""
-        inverse = -members.pairs(self.shared)
-        across = -jnp.sum(self.across[:, :, None] * inverse[None], axis=1)
-        own = -jnp.sum(across[:, None] * self.across[None], axis=2) - self.own
-        return own, across, inverse
+
+def _sum(values):
+    """The sum of some arrays, term by term."""
+    return reduce(jnp.add, values)
 
 
 @jax.tree_util.register_dataclass
@@ -172,7 +202,7 @@ class Arrow:
         """From J'J and J'f (p + q, k, ...) of each data set."""
         p, live = gram.shape[0] - members.count(s), members.live
         gram, gradient = jnp.where(live, gram, 0.0), jnp.where(live, gradient, 0.0)
-        return cls(gram, joined(members.summed(gradient[p:], s), gradient[:p]), members, s)
+        return cls(gram, joined(members.summed([*gradient[p:]], s), gradient[:p]), members, s)
 
     @property
     def own(self) -> int:
@@ -181,8 +211,19 @@ class Arrow:
 
     @property
     def _diagonal(self):
-        diagonal = jnp.stack([self.gram[j, j] for j in range(self.gram.shape[0])])
-        return joined(self.members.summed(diagonal[self.own :], self.shared), diagonal[: self.own])
+        diagonal = [self.gram[j, j] for j in range(self.gram.shape[0])]
+        return self._joined(
+            self.members.summed(diagonal[self.own :], self.shared), diagonal[: self.own]
+        )
+
+    def _joined(self, shared, own):
+        """A vector (n, ...) of the shared parameters (s, ...) and p own ones (k, ...)."""
+        return joined(shared, jnp.stack([*own])) if len(own) else shared
+
+    def _each(self, vector):
+        """What each data set has of a vector (n, ...): p + q arrays (k, ...)."""
+        shared, own = split(vector, self.members, self.shared)
+        return [*own, *self.members.shared(shared)]
 
     @property
     def column_norms(self) -> jax.Array:
@@ -236,8 +277,7 @@ class Arrow:
 
         Steps are then in parts of ``||f||``.
         """
-        shared, own = split(region.scale, self.members, self.shared)
-        scale = jnp.concatenate([own, self.members.shared(shared)])
+        scale = jnp.stack(self._each(region.scale))
         gram = self.gram / scale[:, None] / scale[None, :]
         return replace(self, gram=gram, gradient=self.gradient / region.scale / region.fnorm)
 
@@ -250,9 +290,12 @@ class Arrow:
 
     def _form(self, q):
         """q'Aq."""
-        shared, own = split(q, self.members, self.shared)
-        both = jnp.concatenate([own, self.members.shared(shared)])
-        return jnp.sum(self.gram * both[:, None] * both[None, :], axis=(0, 1, 2))
+        products = [
+            _sum(a * b for a, b in zip(row, each, strict=True)) * left
+            for each in [self._each(q)]
+            for row, left in zip(self.gram, each, strict=True)
+        ]
+        return jnp.sum(_sum(products), axis=0)
 
     # --- the damped problem, see `jaxlsq.numerics.bounds.BoxProblem` ----------------------
 
@@ -265,17 +308,19 @@ class Arrow:
         free_shared, free_own = split(free, members, s)
         pin_shared, pin_own = split(pinned, members, s)
         g_shared, g_own = split(self.gradient, members, s)
-        both = jnp.concatenate([pin_own, members.shared(pin_shared)])
-        moved = jnp.sum(self.gram * both[None], axis=1)
-        rest_own = g_own - moved[:p] - damping * pin_own
+        each = self._each(pinned)
+        moved = [_sum(a * b for a, b in zip(row, each, strict=True)) for row in self.gram]
+        rest_own = [g - m - damping * x for g, m, x in zip(g_own, moved, pin_own, strict=False)]
         swept, left = self._own_swept(damping, rest_own, free_own, floor)
 
-        rest = g_shared - members.summed(moved[p:], s) - damping * pin_shared
-        rest = rest + members.summed(left[p:], s)
+        rest = [b - a for a, b in zip(moved[p:], left[p:], strict=True)]
+        rest = g_shared + members.summed(rest, s) - damping * pin_shared
         index = jnp.arange(s)
         # What is left of a diagonal element is zero to rounding by what it was.
-        before = members.squares(self.gram[p:, p:], s)[index, index] + damping
-        schur = members.squares(swept[p:, p:], s).at[index, index].add(damping)
+        corner = [row[p:] for row in [*self.gram][p:]]
+        before = members.squares(corner, s)[index, index] + damping
+        schur = members.squares([row[p:] for row in swept[p:]], s)
+        schur = schur.at[index, index].add(damping)
         lost = schur[index, index] <= floor * before
         scale = jnp.sqrt(jnp.where(lost, 1.0, before))
         usable = free_shared & ~lost
@@ -286,58 +331,69 @@ class Arrow:
         # Of a row that was swept and one that was not, its part in units of both.
         sides = jnp.where(usable, 1.0 / scale, scale)
         rows = solved[:s, :s] * sides[:, None] * sides[None, :]
-        result = Solved(swept[:p, :p], swept[:p, p:], rows, usable, free_shared & lost)
-        value_own = left[:p] - jnp.sum(result.across * members.shared(x_shared)[None], axis=1)
-        return joined(jnp.where(free_shared, x_shared, solved[:s, s] * scale), value_own), result
+        own = tuple(tuple(row[:p]) for row in swept[:p])
+        across = tuple(tuple(row[p:]) for row in swept[:p])
+        result = Solved(own, across, rows, usable, free_shared & lost)
+        of_each = members.shared(x_shared)
+        value_own = [
+            value - _sum(a * b for a, b in zip(row, of_each, strict=True))
+            for value, row in zip(left, across, strict=False)
+        ]
+        value_shared = jnp.where(free_shared, x_shared, solved[:s, s] * scale)
+        return self._joined(value_shared, value_own), result
 
     def _own_swept(self, damping, rest, free, floor):
         """A data set's matrix, and a column beside it, with its own rows swept."""
         p, size = self.own, self.gram.shape[0]
-        eye = (jnp.arange(size) < p) & jnp.eye(size, dtype=bool)
-        eye = eye.reshape(size, size, *(1,) * self.members.live.ndim)
-        gram = jnp.where(eye, self.gram + damping, self.gram)
-        more = (size - p, *self.members.live.shape)
-        column = jnp.concatenate([rest, jnp.zeros(more, rest.dtype)])
-        if not p:
-            return gram, column
-        free = jnp.concatenate([free, jnp.zeros((1 + size - p, *free.shape[1:]), bool)])
-        swept = sweep(_bordered(gram, column), p, floor, free)
-        return swept[:-1, :-1], swept[:-1, -1]
+        rows = [[self.gram[i, j] for j in range(size)] for i in range(size)]
+        for j in range(p):
+            rows[j][j] = rows[j][j] + damping
+        nothing = jnp.zeros(self.members.live.shape, self.gram.dtype)
+        column = [*rest, *[nothing] * (size - p)]
+        rows = [[*row, right] for row, right in zip(rows, column, strict=True)]
+        swept = sweep_elements([*rows, [*column, nothing]], p, floor, list(free))
+        return [row[:-1] for row in swept[:-1]], [row[-1] for row in swept[:-1]]
 
     def spread(self, solved: Solved, q: jax.Array) -> jax.Array:
         """``sqrt(q' A^-1 q)``, block by block."""
         q_shared, q_own = split(q, self.members, self.shared)
-        own = -jnp.sum(solved.own * q_own[:, None] * q_own[None], axis=(0, 1, 2))
-        across = jnp.sum(solved.across * q_own[:, None], axis=0)
-        rest = q_shared - self.members.summed(across, self.shared)
+        size = self.members.count(self.shared)
+        own, rest = jnp.zeros_like(q_shared[0]), q_shared
+        if self.own:
+            rows = zip(solved.own, q_own, strict=True)
+            forms = [_sum(a * b for a, b in zip(row, q_own, strict=True)) * x for row, x in rows]
+            own = -jnp.sum(_sum(forms), axis=0)
+            across = [
+                _sum(row[j] * x for row, x in zip(solved.across, q_own, strict=True))
+                for j in range(size)
+            ]
+            rest = q_shared - self.members.summed(across, self.shared)
         shared = -jnp.sum(solved.shared * rest[:, None] * rest[None], axis=(0, 1))
         return jnp.sqrt(jnp.maximum(own + shared, 0.0))
 
     def rank(self, solved: Solved, counts: jax.Array) -> jax.Array:
-        """The reciprocal of the largest variance inflation."""
-        inflation = self.inflations(solved)
-        return 1.0 / jnp.max(jnp.where(counts & self.present, inflation, 1.0), axis=0)
+        """One, and zero where a row that counts was not usable; `inflations` are more exact."""
+        swept = [solved.own[j][j] < 0 for j in range(self.own)]
+        usable = self._joined(~solved.lost, swept)
+        return jnp.where(jnp.all(usable | ~counts | ~self.present, axis=0), 1.0, 0.0)
 
     def inflations(self, solved: Solved) -> jax.Array:
         """A_jj (A^-1)_jj of each parameter, (n, ...); infinite where it is not determined."""
-        members = self.members
-        own, _, _ = solved.inverse_blocks(members)
-        index, each = jnp.arange(self.shared), jnp.arange(self.own)
-        own, usable = own[each, each], solved.own[each, each] < 0
+        members, index = self.members, jnp.arange(self.shared)
+        blocks = solved.inverse_blocks(members)
         shared = -solved.shared[index, index]
-        inverse = joined(jnp.where(shared > 0, shared, 0.0), jnp.where(usable, own, 0.0))
-        values = inverse * self._diagonal
-        values = jnp.where(joined(*solved.undetermined(members)), 0.0, values)
+        own = [jnp.where(solved.own[j][j] < 0, blocks[j, j], 0.0) for j in range(self.own)]
+        values = self._joined(jnp.where(shared > 0, shared, 0.0), own) * self._diagonal
+        values = jnp.where(self._joined(*solved.undetermined(members)), 0.0, values)
         return jnp.maximum(jnp.where(values > 0, values, jnp.inf), 1.0)
 
     @property
     def present(self) -> jax.Array:
         """Which parameters belong to a data set that is there, (n, ...) bool."""
         members = self.members
-        live = jnp.broadcast_to(members.live, (self.own, *members.live.shape))
-        ones = jnp.ones((members.count(self.shared), *members.live.shape), self.gradient.dtype)
-        used = members.summed(ones, self.shared)
-        return joined(used > 0, live)
+        one = jnp.ones(members.live.shape, self.gradient.dtype)
+        used = members.summed([one] * members.count(self.shared), self.shared)
+        return self._joined(used > 0, [members.live] * self.own)
 
 
 def _bordered(matrix, column):

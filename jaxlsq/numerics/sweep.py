@@ -7,6 +7,8 @@ Sources: J. H. Goodnight, "A tutorial on the SWEEP operator", The American Stati
 Numerical Algorithms", sections 10.3 and 14.4.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -15,7 +17,14 @@ from jax.typing import DTypeLike
 from jaxlsq.numerics.norm import total
 from jaxlsq.numerics.types import AnyArray
 
-__all__ = ["floor_of", "inflation", "quadratic_form", "sweep", "symmetric_inverse"]
+__all__ = [
+    "floor_of",
+    "inflation",
+    "quadratic_form",
+    "sweep",
+    "sweep_elements",
+    "symmetric_inverse",
+]
 
 
 def floor_of(n: int, dtype: DTypeLike) -> AnyArray:
@@ -120,3 +129,47 @@ def sweep(
         return jnp.where(lax.dynamic_index_in_dim(free, j, 0, keepdims=False), swept, matrix)
 
     return lax.fori_loop(0, count, one, matrix)
+
+
+def sweep_elements(
+    rows: list[list[jax.Array]], count: int, floor: AnyArray, free: Sequence[jax.Array]
+) -> list[list[jax.Array]]:
+    """`sweep` of a symmetric matrix whose elements are arrays of lanes, written out.
+
+    XLA makes one kernel of it, which reads each element once; of many lanes that is what it costs.
+
+    Parameters
+    ----------
+    rows : k lists of k arrays
+        Only the upper half is read.
+    count, floor
+        As for `sweep`.
+    free : sequence of `count` bool arrays
+
+    Returns
+    -------
+    k lists of k arrays
+    """
+    size = len(rows)
+    now = {(i, j): rows[i][j] for i in range(size) for j in range(i, size)}
+
+    def at(i, j):
+        return now[min(i, j), max(i, j)]
+
+    for j in range(count):
+        pivot = now[j, j]
+        usable = free[j] & (pivot > floor * rows[j][j])
+        reciprocal = jnp.where(usable, 1.0 / jnp.where(usable, pivot, 1.0), 0.0)
+        row = [at(j, i) for i in range(size)]
+        # A row that is to be swept and is not usable becomes zero; one that is not free stays.
+        scaled = [jnp.where(free[j], r * reciprocal, r) for r in row]
+        for a in range(size):
+            for b in range(a, size):
+                if a == j or b == j:
+                    continue
+                now[a, b] = now[a, b] - row[a] * (row[b] * reciprocal)
+        for i in range(size):
+            if i != j:
+                now[min(i, j), max(i, j)] = scaled[i]
+        now[j, j] = jnp.where(free[j], -reciprocal, pivot)
+    return [[at(i, j) for j in range(size)] for i in range(size)]
