@@ -11,8 +11,10 @@ import numpy as np
 
 from jaxlsq.batch.stream import Halt, Pace
 from jaxlsq.lowering.elementwise import NotLowered
+from jaxlsq.lowering.eliminating import Elimination
 from jaxlsq.lowering.engine import LANES, compiled, one_point, read_by, target_for
-from jaxlsq.lowering.kernel import ALIGNMENT, TABLE, Kernel, scratch_bytes
+from jaxlsq.lowering.inputs import ALIGNMENT
+from jaxlsq.lowering.kernel import TABLE, Kernel, scratch_bytes
 from jaxlsq.numerics.state import Options
 from jaxlsq.problem.task import Seen, Task
 from jaxlsq.problem.types import PyTree
@@ -142,7 +144,7 @@ class Lanes:
         leaves = jax.tree.leaves(lanes)
         before = self.beforehand(leaves) if self.beforehand else []
         inputs = []
-        for one, ready in zip(kernel.given, self.inputs, strict=True):
+        for one, ready in zip(kernel.point.given, self.inputs, strict=True):
             if ready is None:
                 given = leaves[one.source] if one.source >= 0 else before[-1 - one.source]
                 ready = one.arranged(given)
@@ -166,6 +168,7 @@ def compile_lanes(
     examples: tuple[Any, Any, Any],
     shared: PyTree,
     how: tuple[Options, int],
+    elimination: Elimination | None = None,
 ) -> Lanes:
     """The program of a task by compiled lanes.
 
@@ -178,6 +181,8 @@ def compile_lanes(
         As for `jaxlsq.batch.program.compile_task`.
     how : (Options, int)
         Options, and problems of each data set.
+    elimination : Elimination, optional
+        Of linear parameters; then `traced` is of all of them, and has what that says.
 
     Returns
     -------
@@ -191,12 +196,15 @@ def compile_lanes(
     (x0, lanes, bounds), (options, starts) = examples, how
     n, dtype = task.layout.n, np.dtype(x0.dtype)
     target = target_for(n, dtype)
-    if task.eliminated:
-        raise NotLowered("linear parameters are eliminated")
+    if elimination is not None and (dtype == np.float32 or task.repairs):
+        raise NotLowered("linear parameters are eliminated, in float32 or with differences")
     leaves, others = jax.tree.leaves(lanes), jax.tree.leaves(shared)
     of_lane = [*[True] * len(leaves), *[False] * len(others)]
     # With a loss there are its parts, and the residual, that only repairs read.
     outputs = 1 + n if task.loss is None else 3 + n + task.repairs
+    count = n
+    if elimination is not None:
+        outputs, count = elimination.results, elimination.n
     wide = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
     made_for = {
         "n": n,
@@ -205,11 +213,12 @@ def compile_lanes(
         "evaluations": task.evaluations,
         "repairs": task.repairs and not task.evaluations,
         "wide": wide,
+        "elimination": elimination,
     }
 
     def make():
         try:
-            kernel = Kernel(point=one_point(traced, n, of_lane, outputs), **made_for)
+            kernel = Kernel(point=one_point(traced, count, of_lane, outputs), **made_for)
             return kernel, compiled(kernel, target)
         except NotLowered as reason:
             return str(reason)

@@ -13,8 +13,10 @@ from jaxlsq.batch.interruption import answered
 from jaxlsq.batch.lanes import Lanes, compile_lanes
 from jaxlsq.batch.stream import Halt, Pace
 from jaxlsq.lowering.elementwise import NotLowered
+from jaxlsq.lowering.eliminating import Elimination
 from jaxlsq.lowering.engine import XLA
 from jaxlsq.numerics.state import Options
+from jaxlsq.problem.separable import Reduced
 from jaxlsq.problem.task import Seen, Task
 from jaxlsq.problem.types import PyTree
 from jaxlsq.schedule.devices import choose_width
@@ -28,7 +30,7 @@ from jaxlsq.tracing.concrete import check_concrete
 from jaxlsq.tracing.fast import with_fast_functions
 from jaxlsq.tracing.fingerprint import TRACES, trace_key
 from jaxlsq.tracing.settings import own_settings
-from jaxlsq.tracing.trace import evaluate, trace, with_fixed_literals
+from jaxlsq.tracing.trace import Traced, evaluate, trace, with_fixed_literals
 from jaxlsq.tracing.untraceable import JAX_ERRORS, untraceable
 
 __all__ = ["Program", "compile_map", "compile_task"]
@@ -155,11 +157,15 @@ def compile_task(
 
     shapes = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in jax.tree.leaves(shared)]
     inputs = (*scalars, *jax.tree.leaves(one), *shapes)
-    traced = _traced(("task", task), (scalars, one, shared), both, *inputs)
     try:
+        if isinstance(task, Reduced):
+            seen, elimination = separated(task, one, shared)
+            return compile_lanes(task, seen, examples, shared, (options, starts), elimination)
+        traced = _traced(("task", task), (scalars, one, shared), both, *inputs)
         return compile_lanes(task, traced, examples, shared, (options, starts))
     except NotLowered as reason:
         engine = f"{XLA}: {reason}"
+    traced = _traced(("task", task), (scalars, one, shared), both, *inputs)
     m = traced.outputs[0].shape[0]
     width = choose_width(task.layout.n, m, one, x0.dtype)
     width = min(width, x0.shape[0])
@@ -183,6 +189,31 @@ def compile_task(
             how = statics, arguments, POOL_OPTIONS["compiler_options"]
             compiled.append(PROGRAMS.get(program_key((traced,), "pool", *how), compile_))
     return Program(tuple(compiled), closure, options, shared, queue, engine)
+
+
+def separated(task: Reduced, one: Any, shared: PyTree) -> tuple[Traced, Elimination]:
+    """The program of all parameters of a task some of which are linear, and which those are.
+
+    Parameters
+    ----------
+    task : Reduced
+    one, shared : dicts of arrays or of their shapes and types
+        Of one data set, and of all.
+    """
+    shapes = jax.tree.map(lambda v: jax.ShapeDtypeStruct(np.shape(v), v.dtype), shared)
+    place = trace_key(("mixed", task), (one, shapes))
+    mixed = TRACES.get(place, lambda: task.mixed(one, shapes))
+    n, tree = task.full.layout.n, jax.tree.structure((one, shapes))
+    scalars = [jax.ShapeDtypeStruct((), one["y"].dtype)] * n
+
+    def function(*flat):
+        lane, shared = jax.tree.unflatten(tree, flat[n:])
+        return task.with_mixed(lane, shared, mixed)(*flat[:n])
+
+    leaves = jax.tree.leaves((one, shapes))
+    what = ("separated", task)
+    traced = _traced(what, (scalars, one, shared), function, *scalars, *leaves)
+    return traced, Elimination(n, task.linear, mixed)
 
 
 def _traced(what, how, function, *examples):

@@ -222,4 +222,5 @@ def _key(kernel, target):
     numbers = np.array(reader.scalars).tobytes()
     inputs = tuple(one.key for one in point.inputs)
     how = kernel.n, kernel.dtype, kernel.bounded, kernel.evaluations, kernel.repairs, kernel.wide
+    how = *how, kernel.elimination
     return "lanes", structure, numbers, consts, inputs, how, target

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.lowering.kernel import ALIGNMENT, TABLE, Kernel, kernel_text, scratch_bytes
+from jaxlsq.lowering.inputs import ALIGNMENT
+from jaxlsq.lowering.kernel import TABLE, Kernel, kernel_text, scratch_bytes
 from jaxlsq.lowering.target import Code, Target, compile_text
 
 __all__ = ["call_kernel", "registered"]
@@ -115,7 +116,7 @@ def registered(kernel: Kernel, target: Target) -> str:
     NotLowered
         If something in it can't be compiled.
     """
-    text = kernel_text(kernel, target) + "\n" + _handler(len(kernel.given))
+    text = kernel_text(kernel, target) + "\n" + _handler(len(kernel.point.given))
     name = "jaxlsq_" + hashlib.sha256(f"{target}{text}".encode()).hexdigest()[:24]
     with _LOCK:
         if name not in _REGISTERED:
@@ -144,7 +145,7 @@ def call_kernel(
     begin : (x0, bounds, options)
         (B, n), None or two of (B, n), and `Options`.
     inputs : sequence of arrays
-        Of ``kernel.given``, arranged.
+        Of ``kernel.point.given``, arranged.
 
     Returns
     -------

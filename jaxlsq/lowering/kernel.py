@@ -22,10 +22,12 @@ import numpy as np
 from jaxlsq.lowering.algebra import Algebra, algebra_of
 from jaxlsq.lowering.arrays import Lowering, listed
 from jaxlsq.lowering.control import Carry
+from jaxlsq.lowering.eliminating import Elimination, reduced_sums
 from jaxlsq.lowering.emitter import Emitter, type_name
+from jaxlsq.lowering.inputs import ALIGNMENT, Inputs, memory, take_numbers
 from jaxlsq.lowering.mode import flush_subnormals, restore_mode
-from jaxlsq.lowering.point_program import Input, PointProgram
-from jaxlsq.lowering.reading import Reader, memory_type, shared_number
+from jaxlsq.lowering.point_program import PointProgram
+from jaxlsq.lowering.reading import shared_number
 from jaxlsq.lowering.repair import Repair, repair
 from jaxlsq.lowering.structural import boxed
 from jaxlsq.lowering.sums import row_count, sums_of
@@ -33,7 +35,7 @@ from jaxlsq.lowering.target import Target
 from jaxlsq.lowering.units import Units
 from jaxlsq.status import Status
 
-__all__ = ["ALIGNMENT", "SIGNATURE", "TABLE", "Kernel", "kernel_text", "scratch_bytes"]
+__all__ = ["SIGNATURE", "TABLE", "Kernel", "kernel_text", "scratch_bytes"]
 
 # What the table of pointers holds, before the inputs of the program of one point.
 TABLE = ("x0", "lower", "upper", "options", "max_nfev", "reals", "counts")
@@ -41,7 +43,6 @@ SIGNATURE = (
     "i64 @lanes(i64 %count, i64 %points, i64 %starts, ptr %stop, ptr %order, ptr %table, "
     "ptr noalias %scratch)"
 )
-ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Kernel:
         them.
     wide : bool
         Whether JAX had 64 bits when it was traced.
+    elimination : Elimination or None
+        Of linear parameters, which are not among the n; then the program is of more.
     """
 
     point: PointProgram
@@ -72,6 +75,7 @@ class Kernel:
     evaluations: int
     repairs: bool
     wide: bool
+    elimination: Elimination | None = None
 
     @property
     def algebra(self) -> Algebra:
@@ -84,23 +88,11 @@ class Kernel:
         """Of the program of one point: the residual, or the parts of a loss."""
         return row_count(len(self.point.jaxpr.outvars), self.n)
 
-    @property
-    def given(self) -> list[Input]:
-        """Inputs that are pointers of the table, in their order."""
-        stage = self.point.stage
-        return [i for i in self.point.inputs if not i.staged] + list(stage.inputs if stage else ())
-
-
-def _sizes(kernel: Kernel, width: int) -> list[int]:
-    """Bytes for each point in the scratch memory, of the inputs that are there."""
-    own = [i for i in kernel.point.inputs if i.of_point and (i.of_lane or i.staged)]
-    return [i.size * memory_type(i.dtype).itemsize * (width if i.of_lane else 1) for i in own]
-
 
 def scratch_bytes(kernel: Kernel, width: int, points: int) -> int:
     """Memory that a call needs: for the lanes' data, for the stage, and for repaired columns."""
     columns = kernel.n * kernel.dtype.itemsize * width * kernel.point.rows if kernel.repairs else 0
-    return sum(size * points + ALIGNMENT for size in (*_sizes(kernel, width), columns))
+    return memory(kernel.point, width, points) + columns * points + ALIGNMENT
 
 
 def kernel_text(kernel: Kernel, target: Target) -> str:
@@ -125,11 +117,12 @@ class _Writer:
         """Write it."""
         e = self.emitter
         self.table = {}
-        for k, name in enumerate([*TABLE, *range(len(self.kernel.given))]):
+        for k, name in enumerate(TABLE):
             self.table[name] = e.read(f"load ptr, ptr {e.address('%table', 'ptr', k)}")
+        self.inputs = Inputs(self.lowering, self.kernel.point, len(TABLE))
         mode = flush_subnormals(e, self.target.architecture)
         self._prepare()
-        self._run_stage()
+        self.inputs.run_stage()
         head, busy, work, out = (e.fresh(name) for name in ("round", "busy", "work", "out"))
         e.go(head)
         e.begin(head)
@@ -162,54 +155,12 @@ class _Writer:
         e.do(f"store i64 0, ptr {self.following}")
         self.x0 = e.slot(real, n)
         self.bounds = [e.slot(real, n) for _ in range(2 if self.kernel.bounded else 0)]
-        self._place_inputs()
         numbers = range(n + 5)
         read = [shared_number(self.lowering, self.table["options"], k, self.dtype) for k in numbers]
         ftol, xtol, gtol, factor, epsfcn, *diag = read
         limit = shared_number(self.lowering, self.table["max_nfev"], 0, np.int32)
         # The leaves of `Options`, in their order.
         self.options = [*map(boxed, (ftol, xtol, gtol, limit, factor)), listed(diag), boxed(epsfcn)]
-
-    def _place_inputs(self):
-        """Where the program of one point reads each input."""
-        e, point = self.emitter, self.kernel.point
-        self.pointers, self.sources = [], []
-        offset, given = "0", 0
-        sizes = iter(_sizes(self.kernel, self.width))
-        for one in point.inputs:
-            self.sources.append(None if one.staged else self.table[given])
-            given += not one.staged
-            if one.of_point and (one.of_lane or one.staged):
-                self.pointers.append(e.address("%scratch", "i8", offset))
-                end = e.sum(e.sum(offset, e.product("%points", next(sizes))), ALIGNMENT - 1)
-                offset = e.named(f"and i64 {end}, {-ALIGNMENT}")
-            elif one.of_lane:
-                self.pointers.append(e.slot(e.vector(memory_type(one.dtype)), one.size))
-            else:
-                self.pointers.append(self.sources[-1])
-        self.columns = e.address("%scratch", "i8", offset)
-        self.stage_sources = [self.table[k] for k in range(given, len(self.kernel.given))]
-
-    def _run_stage(self):
-        """Compute what the stage does, of all points."""
-        e, point = self.emitter, self.kernel.point
-        if point.stage is None:
-            return
-        reader = Reader(self.lowering, point.stage, self.stage_sources, ())
-        staged = [(i, p) for i, p in zip(point.inputs, self.pointers, strict=True) if i.staged]
-
-        def at_point(i):
-            results = reader.at(i)
-            for one, pointer in staged:
-                kind = type_name(memory_type(one.dtype))
-                for j, value in enumerate(results[one.source].ravel()):
-                    if value.dtype == bool:
-                        value = self.lowering.op("convert_element_type", value, dtype=np.int8)
-                    e.put(
-                        e.first(value), pointer, kind, e.sum(i, e.product("%points", j) if j else 0)
-                    )
-
-        e.repeat("0", "%points", at_point)
 
     def _box(self):
         return [listed(self.emitter.loads(slot, self.dtype, self.n)) for slot in self.bounds]
@@ -282,39 +233,10 @@ class _Writer:
             problem = e.named(f"sext i32 {e.scalar('%order', 'i32', following)} to i64")
             e.put(problem, self.ids, "i64", lane)
             data = e.named(f"sdiv i64 {problem}, %starts")
-            self._take((self.table["x0"], problem), self.x0, lane, n)
+            take_numbers(e, (self.table["x0"], problem), (self.x0, lane), (n, self.dtype))
             for name, slot in zip(("lower", "upper"), self.bounds, strict=False):
-                self._take((self.table[name], data), slot, lane, n)
-            inputs = zip(self.kernel.point.inputs, self.sources, self.pointers, strict=True)
-            for one, source, pointer in inputs:
-                if not one.of_lane:
-                    continue
-                if one.of_point:
-                    self._take_points((source, data), pointer, lane, one)
-                else:
-                    self._take((source, data), pointer, lane, one.size, one.dtype)
-
-    def _take(self, source, slot, lane, size, dtype=None):
-        """Numbers of a problem, ``source = (array, row)``, into a lane's element of registers."""
-        e, (array, row) = self.emitter, source
-        kind = type_name(memory_type(dtype or self.dtype))
-        begin = e.product(row, size)
-        for j in range(size):
-            one = e.scalar(array, kind, e.sum(begin, j))
-            e.put(one, slot, kind, e.sum(lane, j * self.width))
-
-    def _take_points(self, source, buffer, lane, one):
-        """A data set's points into a lane's elements of the buffer."""
-        e, (array, row) = self.emitter, source
-        kind = type_name(memory_type(one.dtype))
-        size = e.product("%points", one.size)
-        begin = e.product(row, size)
-
-        def take(i):
-            scalar = e.scalar(array, kind, e.sum(begin, i))
-            e.put(scalar, buffer, kind, e.sum(e.product(i, self.width), lane))
-
-        e.repeat("0", size, take)
+                take_numbers(e, (self.table[name], data), (slot, lane), (n, self.dtype))
+            self.inputs.give(data, lane)
 
     # --- one round ----------------------------------------------------------------------------
 
@@ -322,18 +244,19 @@ class _Writer:
         e, algebra = self.emitter, self.algebra
         old = self.state.load()
         x = old[algebra.x]
-        reader = self._reader(map(boxed, x))
         again = factors = None
         if self.units is None:
-            sums = sums_of(self.lowering, reader, self.n)
+            sums = self._sums(x)
             unit, sizes = (self.lowering.lift(np.ones(k, self.dtype)) for k in ((), (self.n,)))
         else:
             begins = self.lowering.compare("eq", old[algebra.begun][()], 0)
+            reader = self.inputs.reader(map(boxed, x))
             sums, again = self.units.sums(reader, begins, x)
             factors, (unit, sizes) = self.units.factors, self.units.now
         evaluations = e.constant(self.kernel.evaluations, np.int32)
         if self.kernel.repairs:
-            where = Repair(x, self._box(), self.columns, self._reader, factors, self.kernel.rows)
+            read = self.inputs.reader, factors, self.kernel.rows
+            where = Repair(x, self._box(), self.inputs.end, *read)
             sums, evaluations = repair(self.lowering, sums, where)
         how = unit, sizes, boxed(evaluations), *self.options, *self._box()
         new = self._run(algebra.turn, *old, *sums, *how)
@@ -342,6 +265,9 @@ class _Writer:
         else:
             self.state.choose(self.lowering.invert(again), new)
 
-    def _reader(self, xs):
-        """The program of one point at some parameters."""
-        return Reader(self.lowering, self.kernel.point, self.pointers, list(xs))
+    def _sums(self, x):
+        """The sums of normal equations at parameters, in units of one."""
+        elimination, read = self.kernel.elimination, self.inputs.reader
+        if elimination is None:
+            return sums_of(self.lowering, read(map(boxed, x)), self.n)
+        return reduced_sums(self.lowering, read, elimination, x, self.dtype)

@@ -126,3 +126,9 @@ class PointProgram:
     rows: int = 1
     steady: tuple[bool, ...] = ()
     stage: "PointProgram | None" = None
+
+    @property
+    def given(self) -> list[Input]:
+        """Inputs that a kernel is given pointers to, in their order; the stage's are the last."""
+        stage = self.stage
+        return [i for i in self.inputs if not i.staged] + list(stage.inputs if stage else ())

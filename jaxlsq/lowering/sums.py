@@ -11,7 +11,15 @@ from jaxlsq.lowering.control import Carry
 from jaxlsq.lowering.emitter import Value
 from jaxlsq.lowering.reading import Reader
 
-__all__ = ["Factors", "Sums", "accumulated", "largest_elements", "row_count", "sums_of"]
+__all__ = [
+    "Factors",
+    "Sums",
+    "accumulated",
+    "largest_elements",
+    "row_count",
+    "summed",
+    "sums_of",
+]
 
 # Points of one partial sum, so that rounding grows with the root of their number.
 BLOCK = 128
@@ -90,24 +98,52 @@ def sums_of(lowering: Lowering, reader: Reader, n: int, factors: Factors | None 
 
 def accumulated(lowering: Lowering, at_point: Callable[[str], Any], n: int, dtype: Any) -> Sums:
     """The sums of all pairs ``rows, columns`` of ``at_point(i)``."""
-    e, pairs = lowering.emitter, triangle(n)
-    zeros = [lowering.lift(np.zeros(len(pairs) + n + 1, dtype))]
-    whole, part = Carry(e, zeros), Carry(e, zeros)
+    pairs = triangle(n)
 
-    def add(i):
-        several = at_point(i)
-        sums: Any = part.load()[0]
-        for rows, columns in several:
+    def terms(i):
+        out = []
+        for rows, columns in at_point(i):
             weighted = columns
             if len(rows) > 1:
                 weighted = [lowering.op("mul", rows[1], c) for c in columns]
-            terms = [(weighted[a], columns[b]) for a, b in pairs] + [(c, rows[0]) for c in columns]
-            new = [e.intrinsic("fma", a, b, s) for (a, b), s in zip(terms, sums[:-1], strict=True)]
-            if len(rows) == 1:
-                new.append(e.intrinsic("fma", rows[0], rows[0], sums[-1]))
-            else:
-                new.append(lowering.op("add", rows[2], sums[-1]))
-            sums = new
+            products = [(weighted[a], columns[b]) for a, b in pairs]
+            square = (rows[0], rows[0]) if len(rows) == 1 else (rows[2],)
+            out.append([*products, *((c, rows[0]) for c in columns), square])
+        return out
+
+    sums = summed(lowering, terms, len(pairs) + n + 1, dtype)
+    return Sums(sums[: len(pairs)], sums[len(pairs) : -1], sums[-1:].reshape(()))
+
+
+def summed(lowering: Lowering, terms: Callable[[str], Any], count: int, dtype: Any) -> Any:
+    """The sums over all points, and over a point's rows, of `count` terms.
+
+    Parameters
+    ----------
+    lowering : Lowering
+    terms : callable
+        ``terms(i)`` is a list for each row of point i: of two values that are multiplied, or one.
+    count : int
+    dtype : dtype
+
+    Returns
+    -------
+    (count,) array of values
+    """
+    e = lowering.emitter
+    zeros = [lowering.lift(np.zeros(count, dtype))]
+    whole, part = Carry(e, zeros), Carry(e, zeros)
+
+    def one(term, total):
+        if len(term) == 2:
+            return e.intrinsic("fma", *term, total)
+        return lowering.op("add", *term, total)
+
+    def add(i):
+        several = terms(i)
+        sums: Any = part.load()[0]
+        for row in several:
+            sums = [one(term, total) for term, total in zip(row, sums, strict=True)]
         part.store([listed(sums)])
 
     def of_block(first):
@@ -120,7 +156,7 @@ def accumulated(lowering: Lowering, at_point: Callable[[str], Any], n: int, dtyp
 
     e.repeat("0", "%points", of_block, BLOCK)
     (sums,) = whole.load()
-    return Sums(sums[: len(pairs)], sums[len(pairs) : -1], sums[-1:].reshape(()))
+    return sums
 
 
 def _add(lowering, whole, part):

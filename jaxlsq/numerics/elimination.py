@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.sweep import floor_of, sweep
 
-__all__ = ["Best", "best", "eliminated"]
+__all__ = ["Best", "best", "coefficients", "eliminated", "without_linear"]
 
 
 class Best(NamedTuple):
@@ -127,6 +127,60 @@ def eliminated(
         return at.f, tuple(columns)
 
     return lane
+
+
+def coefficients(gram: jax.Array, gradient: jax.Array) -> jax.Array:
+    """The linear parameters (k,) from their columns' products, J'J and J'f, where they are zero."""
+    scale = _lengths(gram)
+    k, rest = len(scale), gradient / scale
+    inverse = -sweep(gram / scale[:, None] / scale[None, :], k, floor_of(k, gram.dtype))
+    return -jnp.sum(inverse * rest[None, :], axis=1) / scale
+
+
+def without_linear(
+    gram: jax.Array, gradient: jax.Array, square: jax.Array, mixed: jax.Array, k: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    r"""The normal equations of what is left when linear parameters are eliminated.
+
+    With the columns of all parameters, the k linear ones first, at the best c or near it: then J'J
+    after its first rows were swept, and of the second term of the derivative :math:`B^T (\Phi^T
+    \Phi)^{-1} B`, :math:`B_{kj} = f^T \partial_j \Phi_k`, which is orthogonal to the first.
+
+    Parameters
+    ----------
+    gram : (n, n) array
+    gradient : (n,) array
+    square : scalar
+        f'f.
+    mixed : (k, n - k) array
+        B.
+    k : int
+
+    Returns
+    -------
+    gram, gradient, square
+        Of the n - k others.
+    """
+    scale = jnp.concatenate([_lengths(gram[:k, :k]), jnp.ones_like(gradient[k:])])
+    gram = gram / scale[:, None] / scale[None, :]
+    column = gradient / scale
+    bordered = jnp.concatenate(
+        [
+            jnp.concatenate([gram, column[:, None]], axis=1),
+            jnp.concatenate([column, square[None]])[None],
+        ]
+    )
+    swept = sweep(bordered, k, floor_of(k, gram.dtype))
+    mixed = mixed / scale[:k, None]
+    moved = -jnp.sum(swept[:k, :k, None] * mixed[None], axis=1)
+    second = jnp.sum(mixed[:, :, None] * moved[:, None, :], axis=0)
+    left = swept[k:-1, k:-1] + second
+    return left, swept[k:-1, -1], jnp.maximum(swept[-1, -1], 0.0)
+
+
+def _lengths(gram):
+    diagonal = jnp.stack([gram[j, j] for j in range(gram.shape[0])])
+    return jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1.0))
 
 
 def _combined(columns, weights):

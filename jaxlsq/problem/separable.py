@@ -138,6 +138,47 @@ class Reduced(Task):
         values |= dict(zip(self.linear, best(f0, basis).c, strict=True))
         return jnp.stack([values[j] for j in range(self.full.layout.n)])
 
+    def mixed(self, lane: Parts, shared: Parts) -> tuple[tuple[int, int], ...]:
+        """Which columns of linear parameters depend on which of the others, by their numbers.
+
+        Parameters
+        ----------
+        lane, shared : dicts of arrays or of their shapes and types
+        """
+        n = len(self.others)
+        xs = [jax.ShapeDtypeStruct((), lane["y"].dtype)] * n
+
+        def basis(lane, shared, *xs):
+            return self.separate(lane, shared)(*xs)[1:]
+
+        jaxpr, _, _ = make_jaxpr(basis, lane, shared, *xs)
+        still = [False] * (len(jaxpr.invars) - n)
+        moves = [depends(jaxpr, [*still, *(i == j for i in range(n))]) for j in range(n)]
+        return tuple((k, j) for k in range(len(self.linear)) for j in range(n) if moves[j][k])
+
+    def with_mixed(
+        self, lane: Parts, shared: Parts, mixed: Sequence[tuple[int, int]]
+    ) -> Callable[..., Any]:
+        """The residual of all parameters, its columns, and derivatives of linear columns.
+
+        ``function(*values)`` is a tuple of (m,) arrays: the residual, n columns, and one for each
+        of `mixed`.
+        """
+        whole = self._of_all(lane, shared)
+
+        def function(*values):
+            pairs = [_along(whole, values, j) for j in range(self.full.layout.n)]
+
+            def second(k, j):
+                def column(*values):
+                    return _along(whole, values, self.linear[k])[1]
+
+                return _along(column, values, self.others[j])[1]
+
+            return pairs[0][0], *(t for _, t in pairs), *(second(*pair) for pair in mixed)
+
+        return function
+
     def check_linear(self, lane: Parts, shared: Parts, names: Sequence[str]) -> None:
         """Raise ValueError unless the residual is linear in the parameters that are said to be.
 
