@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.batch.evaluation import packed_size, triangle
 from jaxlsq.batch.interruption import answered
 from jaxlsq.numerics.arrow import Arrow, Members, split
 from jaxlsq.numerics.bounds import Bounds
@@ -19,17 +20,7 @@ from jaxlsq.tracing.cache import PROGRAMS
 from jaxlsq.tracing.compiler import POOL_OPTIONS
 from jaxlsq.tracing.settings import own_settings
 
-__all__ = ["Arrows", "Inverse", "packed_size", "triangle"]
-
-
-def triangle(n: int) -> list[tuple[int, int]]:
-    """Places in one half of a symmetric matrix, in the order of `Arrows.turn`."""
-    return [(i, j) for i in range(n) for j in range(i, n)]
-
-
-def packed_size(n: int) -> int:
-    """Numbers that a data set's normal equations are: half of J'J, J'f and f'f."""
-    return n * (n + 1) // 2 + n + 1
+__all__ = ["Arrows", "Inverse"]
 
 
 class Inverse(NamedTuple):
@@ -127,6 +118,15 @@ class Arrows:
         shared = int(slots.max(initial=-1)) + 1
         return cls(sets, order, own, shared, place, problem, slots, size, len(found))
 
+    @cached_property
+    def _places(self):
+        """Where the numbers of normal equations in the order here are in a row."""
+        n = len(self.order)
+        number = {pair: k for k, pair in enumerate(triangle(n))}
+        pairs = [(self.order[i], self.order[j]) for i, j in triangle(n)]
+        half = [number[min(pair), max(pair)] for pair in pairs]
+        return [*half, *(len(pairs) + j for j in self.order), packed_size(n) - 1]
+
     @property
     def _common(self):
         """Whether all data sets of a problem refer to the same shared parameters."""
@@ -164,7 +164,11 @@ class Arrows:
         return out
 
     def arranged(self, packed: np.ndarray) -> np.ndarray:
-        """(size, count, k) of (total, k): each data set at its place, zeros elsewhere."""
+        """(size, count, k) of (total, k): each data set at its place, zeros elsewhere.
+
+        Normal equations are of parameters in their own order, and after it in the order here.
+        """
+        packed = packed[:, self._places]
         if self.count == 1 and len(packed) == self.size:
             return packed[:, None]
         out = np.zeros((self.size, self.count, packed.shape[1]), packed.dtype)
@@ -197,7 +201,7 @@ class Arrows:
         ----------
         state : State
         packed : (size, count, packed_size(n)) array
-            Of data sets at ``state.trial.x``, in the order of their parameters here.
+            Of data sets at ``state.trial.x``, `arranged`.
         members, options, bounds
         """
         return self._program("turn", bounds is not None, partial(_turn, self.shared))(

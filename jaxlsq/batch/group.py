@@ -153,7 +153,7 @@ class Group:
         """
         (start, guess), starts, n = begin, spread.starts, self.task.layout.n
         workers = control.workers or workers_of(control.devices)
-        size = self._block_size(workers, starts)
+        size = self.block_size(workers, starts)
         with jax.enable_x64(self.wide), control.interrupts.at_once():
             guess = guess and self._guesses(guess, size)
             example = jax.ShapeDtypeStruct((size * starts, n), self.dtype)
@@ -196,7 +196,8 @@ class Group:
         guessed = guess(block)[: ends[1] - ends[0]]
         return np.where(np.isfinite(given), given, guessed)
 
-    def _block_size(self, workers, starts):
+    def block_size(self, workers: int, starts: int = 1) -> int:
+        """How many problems are read together."""
         bytes_each = sum(math.prod(s.tail) * s.dtype.itemsize for s in self.lanes.values())
         fair = max(self.total // (6 * workers), LEAST_PROBLEMS // starts)
         most = min(BLOCK_PROBLEMS // starts, BLOCK_BYTES // max(bytes_each, 1), fair)
@@ -226,7 +227,7 @@ class Group:
             With the problems in front.
         """
         mapped = out = running = None
-        size = self._block_size(1, 1)
+        size = self.block_size(1)
         if not self.total:
             return self._map_nothing(function, x)
         with jax.enable_x64(self.wide):

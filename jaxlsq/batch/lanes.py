@@ -1,27 +1,24 @@
 """Blocks of fits by compiled lanes, as the stream of blocks calls them."""
 
-import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.batch.machine import Given, Scratch, addresses
 from jaxlsq.batch.stream import Halt, Pace
 from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.eliminating import Elimination
-from jaxlsq.lowering.engine import LANES, compiled, one_point, read_by, target_for
-from jaxlsq.lowering.inputs import ALIGNMENT
+from jaxlsq.lowering.engine import LANES, compiled, one_point, target_for
 from jaxlsq.lowering.kernel import TABLE, Kernel, scratch_bytes
 from jaxlsq.numerics.state import Options
 from jaxlsq.problem.task import Seen, Task
 from jaxlsq.problem.types import PyTree
 from jaxlsq.schedule.queue import Ended, Place
 from jaxlsq.status import Status
-from jaxlsq.tracing.cache import PROGRAMS, program_key
-from jaxlsq.tracing.settings import own_settings
+from jaxlsq.tracing.cache import PROGRAMS
 from jaxlsq.tracing.trace import Traced
 
 __all__ = ["Lanes", "compile_lanes"]
@@ -45,10 +42,7 @@ class Lanes:
     task : Task
     shared : dict of arrays
         Data of all problems.
-    inputs : tuple of arrays or None
-        What of the kernel's inputs all lanes share, arranged.
-    beforehand : callable or None
-        ``beforehand(leaves) -> list`` of what the lanes have of their own, computed before.
+    inputs : Given
     options : Options
     starts : int
     width : int
@@ -60,8 +54,7 @@ class Lanes:
     kernel: Kernel
     task: Task
     shared: PyTree
-    inputs: tuple[np.ndarray | None, ...]
-    beforehand: Callable[..., Any] | None
+    inputs: Given
     options: Options
     starts: int
     width: int
@@ -141,25 +134,17 @@ class Lanes:
     def _work(self, begin, lanes, status, rows, halt):
         """Call the machine code; everything that it is given lives until it returns."""
         (x0, bounds), kernel, points = begin, self.kernel, self.kernel.point.points
-        leaves = jax.tree.leaves(lanes)
-        before = self.beforehand(leaves) if self.beforehand else []
-        inputs = []
-        for one, ready in zip(kernel.point.given, self.inputs, strict=True):
-            if ready is None:
-                given = leaves[one.source] if one.source >= 0 else before[-1 - one.source]
-                ready = one.arranged(given)
-            inputs.append(ready)
+        inputs = self.inputs.arrays(jax.tree.leaves(lanes))
         lower, upper = (x0, x0) if bounds is None else map(np.ascontiguousarray, bounds)
         o, dtype = self.options, kernel.dtype
         numbers = np.array([o.ftol, o.xtol, o.gtol, o.factor, o.epsfcn, *o.diag], dtype)
         limit = np.array([o.max_nfev], np.int32)
         arrays = dict(zip(TABLE, (x0, lower, upper, numbers, limit, *rows), strict=True))
-        table = np.array([a.ctypes.data for a in (*arrays.values(), *inputs)], np.uintp)
+        table = addresses((*arrays.values(), *inputs))
         order = np.flatnonzero(status == Status.RUNNING).astype(np.int32)
-        scratch = np.empty(scratch_bytes(kernel, self.width, points) + ALIGNMENT, np.uint8)
-        begins = scratch.ctypes.data + -scratch.ctypes.data % ALIGNMENT
-        addresses = (v.ctypes.data for v in (halt.flag, order, table))
-        self.call(len(order), points, self.starts, *addresses, ctypes.c_void_p(begins))
+        scratch = Scratch(scratch_bytes(kernel, self.width, points))
+        places = (v.ctypes.data for v in (halt.flag, order, table))
+        self.call(len(order), points, self.starts, *places, scratch.begin)
 
 
 def compile_lanes(
@@ -229,71 +214,14 @@ def compile_lanes(
     if isinstance(made, str):
         raise NotLowered(made)
     kernel, call = made
-    point, of_all = kernel.point, [*others, *read_by(traced)]
-    prepared, beforehand = _prepared(point, traced, leaves, of_all)
-    inputs = [
-        _arranged(one, of_all, prepared, len(leaves)) for one in point.inputs if not one.staged
-    ]
-    if point.stage:
-        prepared, _ = _prepared(point.stage, traced, leaves, of_all)
-        inputs += [_arranged(one, of_all, prepared, len(leaves)) for one in point.stage.inputs]
     return Lanes(
         call=call,
         kernel=kernel,
         task=task,
         shared=jax.tree.map(np.asarray, shared),
-        inputs=tuple(inputs),
-        beforehand=beforehand,
+        inputs=Given.of(kernel.point, traced, leaves, others),
         options=options,
         starts=starts,
         width=target.width(dtype),
         pace=Pace(),
     )
-
-
-def _arranged(one, of_all, prepared, lanes):
-    """An input that all lanes share; None for others."""
-    if one.of_lane:
-        return None
-    return one.arranged(
-        of_all[one.source - lanes] if one.source >= 0 else prepared[-1 - one.source]
-    )
-
-
-def _prepared(point, traced, leaves, of_all):
-    """What is computed beforehand: of all lanes, now; and of each, a function of their leaves."""
-    if point.beforehand is None:
-        return [], None
-    own = point.prepared_of_lane
-
-    def shared_part(of_all):
-        blank = [jnp.zeros(v.shape[1:], v.dtype) for v in leaves]
-        values = point.beforehand(*blank, *of_all)
-        return [None if o else v for v, o in zip(values, own, strict=True)]
-
-    def lane_part(leaves, of_all):
-        def one(*leaves):
-            values = point.beforehand(*leaves, *of_all)
-            return [v if o else None for v, o in zip(values, own, strict=True)]
-
-        return jax.vmap(one)(*leaves)
-
-    def compiled_once(kind, function, *arguments):
-        key = program_key((traced,), kind, (own, point.inputs), arguments)
-        with own_settings():
-            return PROGRAMS.get(key, lambda: jax.jit(function).lower(*arguments).compile())
-
-    # What belongs to lanes is not read of this.
-    prepared = [None] * len(own)
-    if not all(own):
-        prepared = compiled_once("shared", shared_part, of_all)(of_all)
-    if not any(own):
-        return prepared, None
-    wide = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-
-    def beforehand(leaves):
-        with jax.enable_x64(wide):
-            call = compiled_once("own", lane_part, leaves, of_all)
-            return [None if v is None else np.asarray(v) for v in call(leaves, of_all)]
-
-    return prepared, beforehand

@@ -141,31 +141,16 @@ def compile_task(
     """
     x0, lanes, _ = examples
     one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), lanes)
-    lane_tree, shared_tree = jax.tree.structure(one), jax.tree.structure(shared)
-    scalars = [jax.ShapeDtypeStruct((), x0.dtype)] * task.layout.n
-
-    def split(leaves):
-        k = lane_tree.num_leaves
-        return (
-            jax.tree.unflatten(lane_tree, leaves[:k]),
-            jax.tree.unflatten(shared_tree, leaves[k:]),
-        )
-
-    def both(*flat):
-        xs, leaves = flat[: len(scalars)], flat[len(scalars) :]
-        return task.summands(*split(leaves))(tuple(xs))
-
-    shapes = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in jax.tree.leaves(shared)]
-    inputs = (*scalars, *jax.tree.leaves(one), *shapes)
+    lane_tree = jax.tree.structure(one)
     try:
         if isinstance(task, Reduced):
             seen, elimination = separated(task, one, shared)
             return compile_lanes(task, seen, examples, shared, (options, starts), elimination)
-        traced = _traced(("task", task), (scalars, one, shared), both, *inputs)
+        traced = traced_task(task, one, shared, x0.dtype)
         return compile_lanes(task, traced, examples, shared, (options, starts))
     except NotLowered as reason:
         engine = f"{XLA}: {reason}"
-    traced = _traced(("task", task), (scalars, one, shared), both, *inputs)
+    traced = traced_task(task, one, shared, x0.dtype)
     m = traced.outputs[0].shape[0]
     width = choose_width(task.layout.n, m, one, x0.dtype)
     width = min(width, x0.shape[0])
@@ -189,6 +174,27 @@ def compile_task(
             how = statics, arguments, POOL_OPTIONS["compiler_options"]
             compiled.append(PROGRAMS.get(program_key((traced,), "pool", *how), compile_))
     return Program(tuple(compiled), closure, options, shared, queue, engine)
+
+
+def traced_task(task: Task, one: Any, shared: PyTree, dtype: Any) -> Traced:
+    """The program of `Task.summands`.
+
+    Parameters
+    ----------
+    task : Task
+    one, shared : pytrees of arrays or of their shapes and types
+        Of one data set, and of all.
+    dtype : dtype
+        Of the parameters.
+    """
+    n, tree = task.layout.n, jax.tree.structure((one, shared))
+    scalars = [jax.ShapeDtypeStruct((), dtype)] * n
+
+    def both(*flat):
+        return task.summands(*jax.tree.unflatten(tree, flat[n:]))(tuple(flat[:n]))
+
+    shapes = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in jax.tree.leaves((one, shared))]
+    return _traced(("task", task), (scalars, one, shared), both, *scalars, *shapes)
 
 
 def separated(task: Reduced, one: Any, shared: PyTree) -> tuple[Traced, Elimination]:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.batch.evaluation import compiled_rows
+from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.numerics.normal import normal_equations
 from jaxlsq.numerics.sweep import floor_of, inflation, sweep
 from jaxlsq.problem.limits import Limits
@@ -132,7 +134,11 @@ def with_linear(kept: Any, small: Any, result: FitResult) -> FitResult:
     whole = np.empty((size, n + 1), x.dtype)
     for index, group in small.groups:
         both = np.concatenate([x[index], free[index]], axis=1, dtype=x.dtype)
-        whole[index] = group.in_type_of(x).map(partial(_all_and_rank, group.task), both)
+        group = group.in_type_of(x)
+        try:
+            whole[index] = compiled_rows(group, True)(both)
+        except NotLowered:
+            whole[index] = group.map(partial(_all_and_rank, group.task), both)
     least = n * floor_of(n, np.float64 if x.dtype == np.float64 else np.float32)
     never = np.isnan(result.cost.reshape(size))
     whole[np.ix_(never, [*kept.linear])] = np.nan

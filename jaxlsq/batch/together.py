@@ -10,16 +10,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.batch.arrows import Arrows, packed_size, triangle
+from jaxlsq.batch.arrows import Arrows
+from jaxlsq.batch.evaluation import normal_rows, packed_size
 from jaxlsq.batch.interruption import Interruption
 from jaxlsq.batch.progress import reporter
 from jaxlsq.batch.separable import all_parameters, reduced
 from jaxlsq.lowering.engine import XLA
 from jaxlsq.numerics.bounds import Bounds
-from jaxlsq.numerics.normal import normal_equations
 from jaxlsq.numerics.state import Options
 from jaxlsq.numerics.sweep import floor_of
 from jaxlsq.problem.sharing import Sharing
@@ -174,15 +173,17 @@ class _Together:
         begun = self._begun(arrows, found.points[sets] * live, fixed[sets], live)
         state = replace(state, status=begun)
         options = self._options(arrows)
-        active, part, first = None, None, True
+        active: Any = None
+        rows: Any = None
+        first = True
         while np.any(np.asarray(state.status) == Status.RUNNING) and not interrupts.asked:
             running = (np.asarray(state.status) == Status.RUNNING)[arrows.problem] & live
             if active is None or running.sum() < ENDED_PART * len(active):
                 active = np.flatnonzero(running)
-                part = self.problem.take(sets[active], (len(active),))
+                rows = _Rows(self.problem.take(sets[active], (len(active),)))
             x = arrows.rows(np.asarray(state.trial.x))
             packed = np.zeros((len(sets), packed_size(len(self.order))))
-            packed[active] = _evaluated(part, self.order, x[active])
+            packed[active] = rows(x[active])
             if first:
                 bad = live & ~np.isfinite(packed[:, -1])
                 found.status[sets[bad]] = Status.NONFINITE_START
@@ -237,32 +238,22 @@ def _guess(guess, x, lane, shared):
     return guess(lane, shared)
 
 
-def _evaluated(problem, order, x, exact=False):
-    """The normal equations (total, packed_size(n)) of all data sets of a problem, at x (total, n).
+class _Rows:
+    """The normal equations of all data sets of a problem, at any parameters (total, n)."""
 
-    Derivatives that are not finite where the residual is come from differences.
-    """
-    out = np.empty((len(x), packed_size(len(order))))
-    for index, group in problem.groups:
-        how = group.task, tuple(order), exact
-        out[index] = group.map(partial(_normal, *how, False), x[index])
-        broken = ~np.isfinite(out[index]).all(axis=1) & np.isfinite(out[index, -1])
-        if broken.any():
-            some = np.flatnonzero(broken)
-            again = group.take(some).map(partial(_normal, *how, True), x[index[some]])
-            out[index[some]] = again
-    return out
+    def __init__(self, problem: Any, exact: bool = False) -> None:
+        self.total, n = problem.total, problem.layout.n
+        self.parts = [(index, normal_rows(group, exact)) for index, group in problem.groups]
+        self.size = packed_size(n)
 
-
-def _normal(task, order, exact, repair, x, lane, shared):
-    """Half of J'J, J'f and f'f of one data set."""
-    if exact:
-        task = replace(task, loss=task.loss and task.loss.exact)
-    rows, columns = task.lane(lane, shared, repair)(tuple(x))
-    columns = [columns[j] for j in order]
-    normal, norm = normal_equations(columns, rows, jnp.ones((), x.dtype))
-    half = jnp.stack([normal.gram[i, j] for i, j in triangle(len(order))])
-    return jnp.concatenate([half, normal.gradient, jnp.square(norm)[None]])
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """(total, packed_size(n))."""
+        if len(self.parts) == 1:
+            return self.parts[0][1](x)
+        out = np.empty((self.total, self.size))
+        for index, rows in self.parts:
+            out[index] = rows(x[index])
+        return out
 
 
 class _Ended:
@@ -341,7 +332,7 @@ class _Ended:
         for index, group in self.small.groups:
             task = getattr(group.task, "full", group.task)
             groups.append((index, replace(group, task=task).in_float64()))
-        return _evaluated(replace(self.kept, groups=tuple(groups)), self.order, x, exact=True)
+        return _Rows(replace(self.kept, groups=tuple(groups)), exact=True)(x)
 
     def _inverse(self, packed, free):
         """The inverse's blocks (total, n, n), and statuses where it says that J is singular."""
@@ -369,7 +360,8 @@ class _Ended:
     def _optimality(self, packed, held):
         """The largest element of the gradient of each data set's own and shared parameters."""
         n, q = len(self.order), len(self.shared)
-        gradient = np.where(self.found.live[:, None], packed[:, -1 - n : -1], 0.0)
+        gradient = packed[:, -1 - n : -1][:, list(self.order)]
+        gradient = np.where(self.found.live[:, None], gradient, 0.0)
         sums = np.zeros(self.nodes.max(initial=0) + 1)
         np.add.at(sums, self.nodes, gradient[:, n - q :])
         gradient[:, n - q :] = sums[self.nodes]

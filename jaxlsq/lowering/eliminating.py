@@ -3,20 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.lowering.algebra import triangle
-from jaxlsq.lowering.arrays import Lowering
+from jaxlsq.lowering.arrays import Lowering, listed
 from jaxlsq.lowering.reading import Reader
 from jaxlsq.lowering.structural import boxed
 from jaxlsq.lowering.sums import Sums, summed
 from jaxlsq.numerics.elimination import coefficients, without_linear
 
-__all__ = ["Elimination", "reduced_sums"]
+__all__ = ["Elimination", "completed", "reduced_sums"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,54 @@ def reduced_sums(
         The parameters that are not linear.
     dtype : dtype
     """
-    one = elimination
+    found = _found(lowering, reader, elimination, xs, dtype)
+    reduce = _reduced(elimination, dtype)
+    inputs = [*found.sums, found.mixed]
+    return Sums(*lowering.run(reduce.jaxpr, reduce.consts, inputs))
+
+
+class Completed(NamedTuple):
+    """All parameters, and the sums of their columns, of which the linear ones are first.
+
+    Attributes
+    ----------
+    x : list of n values
+        In the order of the program.
+    sums : Sums
+    """
+
+    x: list[Any]
+    sums: Sums
+
+
+def completed(
+    lowering: Lowering,
+    reader: Callable[..., Reader],
+    elimination: Elimination,
+    xs: Sequence[Any],
+    dtype: Any,
+) -> Completed:
+    """The best linear parameters and the others; arguments are those of `reduced_sums`."""
+    one, found = elimination, _found(lowering, reader, elimination, xs, dtype)
+    k = len(one.linear)
+    places = [i for i, pair in enumerate(triangle(one.n)) if max(pair) < k]
+    half = listed([found.sums.half[i] for i in places])
+    # Once more for the residual that is left, which makes up for rounding.
+    solve = _coefficients(k, dtype)
+    (more,) = lowering.run(solve.jaxpr, solve.consts, [half, found.sums.gradient[:k]])
+    c = [lowering.op("add", a, b) for a, b in zip(found.c, more, strict=True)]
+    whole = _whole(one, xs, [boxed(v) for v in c])
+    return Completed([v[()] for v in whole], found.sums)
+
+
+class _Found(NamedTuple):
+    c: Any
+    sums: Sums
+    mixed: Any
+
+
+def _found(lowering, reader, one, xs, dtype):
+    """Linear parameters, the sums with them, and of mixed derivatives with the residual."""
     zero = lowering.lift(np.zeros((), dtype))  # an array of one value
     first = _Terms(reader(_whole(one, xs, [zero] * len(one.linear))), one)
     k, pairs = len(one.linear), triangle(len(one.linear))
@@ -79,10 +126,8 @@ def reduced_sums(
     second = _Terms(reader(_whole(one, xs, [boxed(v) for v in c])), one)
     half, n = len(triangle(one.n)), one.n
     found = summed(lowering, second.of_all, half + n + 1 + len(one.mixed), dtype)
-    reduce = _reduced(one, dtype)
-    square = boxed(found[half + n])
-    inputs = [found[:half], found[half : half + n], square, found[half + n + 1 :]]
-    return Sums(*lowering.run(reduce.jaxpr, reduce.consts, inputs))
+    sums = Sums(found[:half], found[half : half + n], boxed(found[half + n]))
+    return _Found(c, sums, found[half + n + 1 :])
 
 
 def _whole(one, xs, linear):

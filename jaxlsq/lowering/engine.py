@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.lowering.elementwise import NotLowered
+from jaxlsq.lowering.evaluation import Evaluation, evaluation_text
 from jaxlsq.lowering.kernel import Kernel, kernel_text
 from jaxlsq.lowering.point_program import PointProgram
 from jaxlsq.lowering.points import pointwise
@@ -28,6 +29,7 @@ __all__ = [
     "XLA",
     "chosen",
     "compiled",
+    "compiled_evaluation",
     "host_target",
     "machine_code",
     "one_point",
@@ -210,8 +212,33 @@ def compiled(kernel: Kernel, target: Target) -> Callable[..., int]:
     return PROGRAMS.get(_key(kernel, target), compile_)
 
 
+def compiled_evaluation(evaluation: Evaluation, target: Target) -> Callable[..., None]:
+    """The machine code of an evaluation, in float64.
+
+    Returns
+    -------
+    callable
+        ``evaluate(first, last, points, table, scratch)``; see `jaxlsq.lowering.evaluation`.
+    """
+
+    def compile_():
+        kinds = [ctypes.c_int64] * 3 + [ctypes.c_void_p] * 2
+        return machine_code("evaluate", evaluation_text(evaluation, target), target, kinds)
+
+    key = _point_key(evaluation.point)
+    how = evaluation.n, evaluation.elimination, evaluation.complete
+    return PROGRAMS.get(key and ("evaluation", *key, how, target), compile_)
+
+
 def _key(kernel, target):
-    point, reader = kernel.point, Reader()
+    key = _point_key(kernel.point)
+    how = kernel.n, kernel.dtype, kernel.bounded, kernel.evaluations, kernel.repairs, kernel.wide
+    return key and ("lanes", *key, *how, kernel.elimination, target)
+
+
+def _point_key(point):
+    """Of what is compiled for a program of one point; None where that can't be told."""
+    reader = Reader()
     try:
         structure = reader.read(point.jaxpr, ())
     except Unkeyable:
@@ -220,7 +247,4 @@ def _key(kernel, target):
         (np.shape(c), np.asarray(c).dtype, np.asarray(c).tobytes()) for c in point.consts
     )
     numbers = np.array(reader.scalars).tobytes()
-    inputs = tuple(one.key for one in point.inputs)
-    how = kernel.n, kernel.dtype, kernel.bounded, kernel.evaluations, kernel.repairs, kernel.wide
-    how = *how, kernel.elimination
-    return "lanes", structure, numbers, consts, inputs, how, target
+    return structure, numbers, consts, tuple(one.key for one in point.inputs), point.rows

@@ -1,0 +1,163 @@
+"""Data sets evaluated once, at parameters that are given: by machine code, or by XLA."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlsq.batch.group import Group
+from jaxlsq.batch.machine import Given, Scratch, addresses
+from jaxlsq.batch.program import separated, traced_task
+from jaxlsq.lowering.elementwise import NotLowered
+from jaxlsq.lowering.engine import compiled_evaluation, one_point, target_for
+from jaxlsq.lowering.evaluation import Evaluation
+from jaxlsq.numerics.normal import normal_equations
+from jaxlsq.problem.separable import Reduced
+from jaxlsq.schedule.devices import workers_of
+from jaxlsq.tracing.cache import PROGRAMS
+
+__all__ = ["compiled_rows", "normal_rows", "packed_size", "triangle"]
+
+# Values at points that are worth a second thread.
+SHARED_WORK = 1 << 20
+
+
+def triangle(n: int) -> list[tuple[int, int]]:
+    """Places in one half of a symmetric matrix, in the order of a row."""
+    return [(i, j) for i in range(n) for j in range(i, n)]
+
+
+def packed_size(n: int) -> int:
+    """Numbers that a data set's normal equations are: half of J'J, J'f and f'f."""
+    return n * (n + 1) // 2 + n + 1
+
+
+def normal_rows(group: Group, exact: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+    """``rows(x)``: the normal equations (total, packed_size(n)) at x (total, n), in float64.
+
+    Derivatives that are not finite where the residual is come from differences.
+
+    Parameters
+    ----------
+    group : Group
+        Computed in float64.
+    exact : bool
+        Whether to take the curvature of the loss that covariances are made of.
+    """
+    task = group.task
+    if exact and task.loss is not None:
+        group = replace_task(group, loss=task.loss.exact)
+    try:
+        evaluate = compiled_rows(group, False)
+    except NotLowered:
+        evaluate = partial(group.map, partial(_normal, group.task, False))
+
+    def rows(x):
+        out = evaluate(x)
+        broken = ~np.isfinite(out).all(axis=1) & np.isfinite(out[:, -1])
+        if broken.any():
+            some = np.flatnonzero(broken)
+            out[some] = group.take(some).map(partial(_normal, group.task, True), x[some])
+        return out
+
+    return rows
+
+
+def replace_task(group: Group, **changes: Any) -> Group:
+    """A group with another task."""
+    return replace(group, task=replace(group.task, **changes))
+
+
+def _normal(task, repair, x, lane, shared):
+    """Half of J'J, J'f and f'f of one data set."""
+    rows, columns = task.lane(lane, shared, repair)(tuple(x))
+    normal, norm = normal_equations(columns, rows, jnp.ones((), x.dtype))
+    half = jnp.stack([normal.gram[i, j] for i, j in triangle(len(columns))])
+    return jnp.concatenate([half, normal.gradient, jnp.square(norm)[None]])
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A compiled evaluation of a group's data sets."""
+
+    group: Group
+    evaluation: Evaluation
+    call: Callable[..., None]
+    given: Given
+    width: int
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """The rows (total, results), at (total, given) numbers."""
+        group, one = self.group, self.evaluation
+        x = np.ascontiguousarray(x, np.float64)
+        out = np.empty((group.total, one.results))
+        workers = workers_of(())
+        work = group.total * one.point.points * (one.n + 1)
+        parts = workers if work > SHARED_WORK else 1
+        size = group.block_size(parts)
+        ends = [(first, min(first + size, group.total)) for first in range(0, group.total, size)]
+        if parts == 1 or len(ends) == 1:
+            for first, last in ends:
+                self._block(x, out, first, last)
+            return out
+        with ThreadPoolExecutor(parts) as executor:
+            list(executor.map(lambda pair: self._block(x, out, *pair), ends))
+        return out
+
+    def _block(self, x, out, first, last):
+        """Everything that the machine code is given lives until it returns."""
+        block = self.group.block(first, last, last - first)
+        inputs = self.given.arrays(jax.tree.leaves(block))
+        given, rows = x[first:last], out[first:last]
+        table = addresses((given, rows, *inputs))
+        points = self.evaluation.point.points
+        scratch = Scratch(self.evaluation.scratch_bytes(self.width, points))
+        self.call(0, last - first, points, table.ctypes.data, scratch.begin)
+
+
+def compiled_rows(group: Group, complete: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """``rows(numbers)`` of all data sets, as `jaxlsq.lowering.evaluation.Evaluation` says.
+
+    Raises
+    ------
+    NotLowered
+        If machine code can't be made for it; the message is the reason.
+    """
+    task, wide = group.task, np.dtype(np.float64)
+    if group.dtype != wide or task.repairs or task.evaluations:
+        raise NotLowered("not in float64, or differences")
+    with jax.enable_x64(True):
+        one = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in sorted(group.lanes.items())}
+        n = count = task.layout.n
+        elimination, outputs = None, 1 + n if task.loss is None else 3 + n
+        if isinstance(task, Reduced):
+            traced, elimination = separated(task, one, group.shared)
+            outputs, count = elimination.results, elimination.n
+            target = target_for(count, wide)
+        else:
+            target = target_for(n, wide)
+            traced = traced_task(task, one, group.shared, wide)
+        leaves, others = jax.tree.leaves(one), jax.tree.leaves(group.shared)
+        of_lane = [*[True] * len(leaves), *[False] * len(others)]
+
+        def make():
+            try:
+                point = one_point(traced, count, of_lane, outputs)
+            except NotLowered as reason:
+                return str(reason)
+            evaluation = Evaluation(point, n, elimination, complete)
+            return evaluation, compiled_evaluation(evaluation, target)
+
+        kinds = n, complete, elimination, tuple(of_lane), outputs, target
+        made = PROGRAMS.get(traced.key and ("evaluation of", traced.key, kinds), make)
+        if isinstance(made, str):
+            raise NotLowered(made)
+        evaluation, call = made
+        blocks = [jax.ShapeDtypeStruct((1, *v.shape), v.dtype) for v in leaves]
+        given = Given.of(evaluation.point, traced, blocks, others)
+        return _Rows(group, evaluation, call, given, target.width(wide))
