@@ -10,6 +10,7 @@ import numpy as np
 from jaxlsq.batch import polish
 from jaxlsq.batch.evaluate import Answers
 from jaxlsq.batch.group import Group
+from jaxlsq.batch.held import box, held
 from jaxlsq.batch.interruption import Interruption
 from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.on_host import on_host
@@ -325,6 +326,14 @@ class Problem(Answers):
             labels=None,
             sharing=self.sharing and self.sharing.take(index),
         )
+
+    def held(self, index: np.ndarray, x: np.ndarray, hold: np.ndarray) -> dict[str, np.ndarray]:
+        """Fits with some parameters held; see `jaxlsq.batch.held`."""
+        return held(self, index, x, hold)
+
+    def box(self) -> np.ndarray:
+        """(total, n, 2) bounds."""
+        return box(self)
 
     def changed_settings(self, changes: dict[str, Any]) -> Settings:
         """The settings with some of them changed, checked."""

@@ -69,3 +69,14 @@ class Evaluator(Protocol):
     def again(self, index: np.ndarray, x: np.ndarray, p0: Any, settings: Any) -> Any:
         """The result of fitting some of them again, from x or p0."""
         ...
+
+    def held(self, index: np.ndarray, x: np.ndarray, hold: np.ndarray) -> dict[str, np.ndarray]:
+        """``x cost status nfev`` of fits in float64, (k, ...), with some parameters held.
+
+        Of the data sets at flat places (k,), which may be repeated, from x (k, n).
+        """
+        ...
+
+    def box(self) -> np.ndarray:
+        """(total, n, 2) lower and upper bounds, infinite where there are none."""
+        ...

@@ -1,0 +1,162 @@
+"""Intervals of the parameters of fits: Wald's, and those of the profile likelihood."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxlsq.problem.names import unknown_name
+from jaxlsq.results.profile import Profile, profiled, times
+from jaxlsq.results.search import usable
+
+__all__ = ["Intervals"]
+
+METHODS = ("wald", "profile")
+
+
+class Intervals:
+    """The intervals of a `FitResult`."""
+
+    x: np.ndarray
+    status: np.ndarray
+    names: tuple[str, ...]
+
+    if TYPE_CHECKING:  # what the rest of a `FitResult` has
+
+        @cached_property
+        def cov(self) -> np.ndarray: ...
+
+    def interval(
+        self,
+        level: float = 0.95,
+        params: str | int | Sequence[str | int] | None = None,
+        method: str = "wald",
+    ) -> np.ndarray:
+        r"""Intervals that hold the true parameters with a probability.
+
+        .. math:: \theta \pm t\, \sigma_\theta \quad \text{or} \quad
+                  \{\theta : \chi^2(\theta) \le \chi^2_{min} + t^2 s^2\},
+                  \quad s^2 = \chi^2_{min} / \nu
+
+        with :math:`\nu` degrees of freedom and t of Student's distribution; with
+        ``absolute_sigma`` and of counts :math:`s^2` is one and t that of the normal one.
+
+        Parameters
+        ----------
+        level : float
+            The probability.
+        params : names or numbers, optional
+            Of which parameters; all, in the order of the model, if not given.
+        method : {'wald', 'profile'}
+            'wald' is of the standard errors, and exact for a model that is linear in its
+            parameters.  'profile' is of the least cost for each value of a parameter, found by
+            further fits; exact too where some function of the parameter would be linear, and see
+            `profile`.
+
+        Returns
+        -------
+        (..., k, 2) float64 array
+            Lower and upper ends.  The value itself, twice, of fixed parameters, and with 'wald'
+            also of those at a bound, whose standard error is zero; infinite ends of parameters
+            that the data do not determine, and without degrees of freedom; NaN where a fit did
+            not end at a minimum.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a level that is not between 0 and 1, or an unknown parameter or method; with
+            'profile' also where the result has no data.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from jaxlsq import fit
+        >>> x = np.array([0.02, 0.06, 0.11, 0.22, 0.56, 1.1])
+        >>> y = np.array([61.5, 102.0, 131.0, 155.5, 196.0, 203.5])
+        >>> result = fit(lambda x, top, half: top * x / (half + x), x, y, [200.0, 0.1])
+        >>> result.interval().round(3)
+        array([[1.90594e+02, 2.33752e+02],
+               [4.30000e-02, 8.30000e-02]])
+        >>> result.interval(params="half", method="profile").round(4)
+        array([[0.0459, 0.0871]])
+        """
+        numbers = self._numbers(params)
+        _check_level(level)
+        if not isinstance(method, str) or method not in METHODS:
+            raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
+        if method == "profile":
+            return self.profile(level, params).interval
+        t = times(self, level)[..., None]
+        x = self.x[..., numbers].astype(np.float64)
+        errors = np.sqrt(np.diagonal(self.cov, axis1=-2, axis2=-1))[..., numbers]
+        with np.errstate(invalid="ignore"):
+            half = np.where(errors == 0, 0.0, t * errors)
+        out = np.stack([x - half, x + half], axis=-1)
+        return np.where(usable(self.status)[..., None, None], out, np.nan)
+
+    def profile(
+        self, level: float = 0.95, params: str | int | Sequence[str | int] | None = None
+    ) -> Profile:
+        r"""Intervals of the profile likelihood, and what their ends are.
+
+        Every end is found by fits of all others with the parameter held at trial values, in
+        float64, of all data sets, parameters and sides at once.  An end is
+
+        * where :math:`\chi^2` is at its limit, to 1e-6 of its distance from the minimum or better;
+        * the parameter's bound, if :math:`\chi^2` is below its limit there;
+        * infinite, if :math:`\chi^2` has stopped to rise (its square root rises by less than a
+          thousandth of what is missing while the parameter goes four times as far), or is below its
+          limit a billion intervals away;
+        * NaN, if the model is not finite, or its fits fail, before :math:`\chi^2` is at its limit.
+
+        Where a fit on the way has a cost below that of the minimum, the search begins anew from the
+        lower minimum, and a warning says so.
+
+        Parameters
+        ----------
+        level, params
+            As of `interval`.
+
+        Returns
+        -------
+        Profile
+
+        Raises
+        ------
+        ValueError, TypeError
+            As of `interval`.
+        Interrupted
+            On Ctrl-C, with this result.
+        """
+        numbers = self._numbers(params)
+        _check_level(level)
+        return profiled(self, numbers, level)
+
+    def _numbers(self, params):
+        """Numbers of parameters that are named or numbered."""
+        n = len(self.names)
+        if params is None:
+            return list(range(n))
+        alone = isinstance(params, (str, int, np.integer))
+        numbers = []
+        for one in [params] if alone else list(params):
+            if isinstance(one, str):
+                if one not in self.names:
+                    raise ValueError(unknown_name(one, self.names, "params"))
+                numbers.append(self.names.index(one))
+            elif isinstance(one, (int, np.integer)) and not isinstance(one, bool):
+                if not -n <= one < n:
+                    raise ValueError(f"params has {one}, but there are {n} parameters.")
+                numbers.append(int(one) % n)
+            else:
+                raise TypeError(f"params must be names or numbers of parameters, got {one!r}.")
+        return numbers
+
+
+def _check_level(level):
+    if isinstance(level, bool) or not isinstance(level, (int, float, np.number)):
+        raise TypeError(f"level must be a number between 0 and 1, got {level!r}.")
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must be between 0 and 1, such as 0.95, got {level!r}.")

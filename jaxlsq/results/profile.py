@@ -1,0 +1,211 @@
+"""Intervals of the profile likelihood of a result's fits."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxlsq.results.covariance import scaled_inverses
+from jaxlsq.results.evaluator import Evaluator
+from jaxlsq.results.interrupted import Interrupted
+from jaxlsq.results.quantiles import normal, student
+from jaxlsq.results.roots import End
+from jaxlsq.results.search import Minima, Search, usable
+
+__all__ = ["Profile", "minima_of", "profiled", "times"]
+
+# A minimum that is lower by this, in units of the variance, is another one than that of the fit;
+# and by this part of a cost of float32, which is not exact.
+BETTER, NARROW = 1e-3, 1e-4
+WORDS = {
+    End.FOUND: "found",
+    End.BOUND: "at a bound",
+    End.OPEN: "infinite: the cost stays below its limit",
+    End.FIXED: "of fixed parameters",
+    End.NOT_FITTED: "NaN: the fit did not end at a minimum",
+    End.NOT_FOUND: "NaN: fits on the way failed, or led to ever lower minima",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Profile:
+    """Intervals of the profile likelihood.
+
+    Attributes
+    ----------
+    interval : (..., k, 2) float64 array
+        The ends.
+    ends : (..., k, 2) int8 array
+        What each end is: 0, where the cost is at its limit; 1, a bound of the parameter, where it
+        is not; 2, infinite, since it never is; 3, the value of a fixed parameter.  NaN are -1,
+        where the fit did not end at a minimum, and -2, where no end was found.
+    names : tuple of str
+        Of the k parameters.
+    level : float
+    better : (...) bool array
+        Fits of which a lower minimum was met on the way, around which the intervals are.
+    result : FitResult
+        The fits, with what is better.
+    nfev : (...) int array
+        Evaluations of the residual that it took.
+    """
+
+    interval: np.ndarray
+    ends: np.ndarray
+    names: tuple[str, ...]
+    level: float
+    better: np.ndarray
+    result: Any
+    nfev: np.ndarray
+
+    def __repr__(self) -> str:
+        lines = [f"Profile: intervals of {100 * self.level:g} % for {', '.join(self.names)}"]
+        codes, counts = np.unique(self.ends, return_counts=True)
+        for code, count in zip(codes, counts, strict=True):
+            lines.append(f"  {count:>9,} ends {WORDS[End(code)]}")
+        if self.better.any():
+            lines.append(f"  {self.better.sum():>9,} fits with a lower minimum, in `result`")
+        if not self.better.ndim:
+            pairs = zip(self.names, self.interval, strict=True)
+            lines += [f"  {name:<12}{low:<14.7g}{high:.7g}" for name, (low, high) in pairs]
+        return "\n".join(lines)
+
+
+def times(result: Any, level: float) -> np.ndarray:
+    """Standard errors from a fit's value to the ends of an interval, (...)."""
+    if result.absolute_sigma:
+        return np.full(result.shape, normal(level))
+    return student(level, result.dof)
+
+
+def profiled(result: Any, numbers: list[int], level: float) -> Profile:
+    """The `Profile` of some parameters of all fits; see `FitResult.profile`."""
+    problem = result._with_data("a profile")
+    try:
+        search, number = _searched(result, problem, numbers, times(result, level).ravel())
+        better = _better(result, search.minima, number)
+        kept = _with_better(result, problem, search.minima, better)
+    except Interrupted:
+        raise Interrupted(result) from None
+    shape, total, n = result.shape, result.status.size, len(result.names)
+    values, ends = np.full((total, n, 2), np.nan), np.full((total, n, 2), End.NOT_FITTED, np.int8)
+    can = usable(result.status).ravel()
+    x, fixed = (
+        np.broadcast_to(a.reshape(total, n, 1), values.shape) for a in (result.x, result.fixed)
+    )
+    undetermined = can.copy()
+    undetermined[number] = False  # without degrees of freedom
+    values[undetermined], ends[undetermined] = (-np.inf, np.inf), End.OPEN
+    values[number], ends[number] = search.values, search.ends
+    fixed = fixed & can[:, None, None]
+    values[fixed], ends[fixed] = x[fixed], End.FIXED
+    nfev, found = np.zeros(total, int), np.zeros(total, bool)
+    nfev[number], found[number] = search.nfev, better
+    _warn(found, ends[:, numbers])
+    return Profile(
+        interval=values[:, numbers].reshape(*shape, len(numbers), 2),
+        ends=ends[:, numbers].reshape(*shape, len(numbers), 2),
+        names=tuple(result.names[j] for j in numbers),
+        level=level,
+        better=found.reshape(shape),
+        result=kept,
+        nfev=nfev.reshape(shape),
+    )
+
+
+def _searched(result, problem, numbers, goal):
+    """The `Search` of the ends of fits that have profiles, after it, and their flat numbers."""
+    total, n = result.status.size, len(result.names)
+    known = usable(result.status) & (result.absolute_sigma | (result.dof > 0))
+    number = np.flatnonzero(known)
+    fixed = result.fixed.reshape(total, n)
+    bounds = problem.box()
+
+    def from_there(number, x):
+        return minima_of(result, problem, number, x)
+
+    minima, good, nfev = from_there(number, result.x.reshape(total, n)[number].astype(float))
+    wanted = ~fixed[number] & good[:, None] & np.isin(np.arange(n), numbers)
+    search = Search(minima, goal[number], wanted, bounds[number], problem.held, from_there)
+    search.nfev += nfev
+    search.run()
+    return search, number
+
+
+def minima_of(
+    result: Any, problem: Evaluator, number: np.ndarray, x: np.ndarray
+) -> tuple[Minima, np.ndarray, np.ndarray]:
+    """Minima of some fits in float64, from x on; which of them are; and the evaluations it took."""
+    total, n = result.status.size, len(result.names)
+    if not number.size:
+        none = np.empty((0, n))
+        minima = Minima(number, none, none[:, 0], none[:, 0], np.empty((0, n, n)), none, none)
+        return minima, np.zeros(0, bool), np.zeros(0, int)
+    fitted = problem.held(number, x, np.zeros(x.shape, bool))
+    x, chi2, good = fitted["x"], 2.0 * fitted["cost"], usable(fitted["status"])
+    gram = problem.take(number, number.shape).gram(x)
+    varies = ~result.fixed.reshape(total, n)[number]
+    bounds = problem.box()[number]
+    free = varies & (x > bounds[..., 0]) & (x < bounds[..., 1])
+    inverse = _inverse(gram, free)
+    variance = np.ones(len(number))
+    if not result.absolute_sigma:
+        variance = chi2 / result.dof.ravel()[number]
+    diagonal = np.where(free, np.diagonal(inverse, axis1=1, axis2=2), np.inf)
+    with np.errstate(all="ignore"):
+        tangent = inverse / diagonal[..., None]
+        alone = 1.0 / np.diagonal(gram, axis1=1, axis2=2)  # as if the others were known
+        best = np.where(np.isfinite(diagonal), diagonal, alone)
+        unit = np.sqrt(variance[:, None] * best)
+    unit = np.where(np.isfinite(unit), unit, np.maximum(np.abs(x), 1.0))
+    tangent = np.where(np.isfinite(tangent), tangent, 0.0)
+    slope = np.where(free, unit, 0.0)
+    return Minima(number, x, chi2, variance, tangent, unit, slope), good, fitted["nfev"]
+
+
+def _inverse(gram, free):
+    """Inverses of normal matrices of the parameters that are free, with zeros for the others."""
+    both = free[:, :, None] & free[:, None, :]
+    matrices = np.where(both, gram, np.eye(gram.shape[-1]))
+    return np.where(both, scaled_inverses(matrices, np.float64), 0.0)
+
+
+def _better(result, minima, number):
+    """Whose minimum is lower than that of the fit."""
+    chi2 = result.chi2.ravel()[number].astype(float)
+    slack = BETTER * minima.variance
+    if result.x.dtype == np.float32 or result.problem.is_narrow:
+        slack = np.maximum(slack, NARROW * chi2)
+    return minima.chi2 < chi2 - slack
+
+
+def _with_better(result, problem, minima, better):
+    """The result with the fits of which there is a lower minimum."""
+    if not better.any():
+        return result
+    n = result.x.shape[-1]
+    index = minima.number[better]
+    x = result.x.reshape(-1, n).astype(float)
+    x[index] = minima.x[better]
+    settings = problem.changed_settings({"starts": 1, "progress": False})
+    again = problem.again(index, x.reshape(result.x.shape), None, settings)
+    return result._improved(index, again)
+
+
+def _warn(better, ends):
+    """Say what is not as the fit had it, and what was not found."""
+    texts = []
+    if better.any():
+        texts.append(
+            f"{better.sum():,} of {better.size:,} fits have a lower minimum, which their profiles "
+            "met: these intervals are around it, and profile(...).result has the better fits."
+        )
+    lost = np.count_nonzero(ends == End.NOT_FOUND)
+    if lost:
+        texts.append(
+            f"{lost:,} of {ends.size:,} ends were not found, and are NaN: the model is not finite "
+            "on the way to them, or its fits fail. Bounds keep a parameter where the model is."
+        )
+    if texts:
+        warnings.warn(" ".join(texts), RuntimeWarning, stacklevel=4)
