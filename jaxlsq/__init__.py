@@ -9,6 +9,7 @@ from jaxlsq.api.least_squares import least_squares
 from jaxlsq.api.least_squares_batch import least_squares_batch
 from jaxlsq.api.leastsq import leastsq
 from jaxlsq.lowering.engine import using
+from jaxlsq.results.comparison import compare
 from jaxlsq.results.distribution import Distribution
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import FitResult
@@ -29,6 +30,7 @@ __all__ = [
     "Status",
     "StoredResult",
     "clear_cache",
+    "compare",
     "curve_fit",
     "fit",
     "least_squares",

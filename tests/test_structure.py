@@ -101,6 +101,7 @@ PUBLIC = {
     "Status": None,
     "StoredResult": None,
     "clear_cache": "",
+    "compare": "results names",
     "curve_fit": "f xdata ydata p0 sigma absolute_sigma check_finite bounds method jac full_output "
     "nan_policy kwargs",
     "fit": "model xdata ydata p0 sigma absolute_sigma mask axis nan_policy bounds fixed expand "

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from jaxlsq.batch import polish
+from jaxlsq.batch.alike import differs
 from jaxlsq.batch.evaluate import Answers
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.held import box, held
@@ -326,6 +327,10 @@ class Problem(Answers):
             labels=None,
             sharing=self.sharing and self.sharing.take(index),
         )
+
+    def differs(self, other: Self) -> str | None:
+        """What another problem has of other data or another loss, or None."""
+        return differs(self, other)
 
     def held(self, index: np.ndarray, x: np.ndarray, hold: np.ndarray) -> dict[str, np.ndarray]:
         """Fits with some parameters held; see `jaxlsq.batch.held`."""

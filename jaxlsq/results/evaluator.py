@@ -70,6 +70,10 @@ class Evaluator(Protocol):
         """The result of fitting some of them again, from x or p0."""
         ...
 
+    def differs(self, other: Any) -> str | None:
+        """What another problem has of other data or another loss, or None."""
+        ...
+
     def held(self, index: np.ndarray, x: np.ndarray, hold: np.ndarray) -> dict[str, np.ndarray]:
         """``x cost status nfev`` of fits in float64, (k, ...), with some parameters held.
 

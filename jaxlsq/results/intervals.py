@@ -76,11 +76,10 @@ class Intervals:
         >>> x = np.array([0.02, 0.06, 0.11, 0.22, 0.56, 1.1])
         >>> y = np.array([61.5, 102.0, 131.0, 155.5, 196.0, 203.5])
         >>> result = fit(lambda x, top, half: top * x / (half + x), x, y, [200.0, 0.1])
-        >>> result.interval().round(3)
-        array([[1.90594e+02, 2.33752e+02],
-               [4.30000e-02, 8.30000e-02]])
+        >>> result.interval(params="half").round(4)
+        array([[0.0407, 0.0876]])
         >>> result.interval(params="half", method="profile").round(4)
-        array([[0.0459, 0.0871]])
+        array([[0.0429, 0.0932]])
         """
         numbers = self._numbers(params)
         _check_level(level)

@@ -1,6 +1,7 @@
 """Results as tables: columns, DataFrames of pandas and polars, Datasets of xarray."""
 
 import importlib.util
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxlsq.problem.labels import Labels
 from jaxlsq.results import storage
 from jaxlsq.status import Status, describe
 
-__all__ = ["columns", "dataset", "flags", "frame", "free_name"]
+__all__ = ["columns", "dataset", "flags", "frame", "frame_of", "free_name"]
 
 LIBRARIES = ("pandas", "polars")
 # What is said of each fit, but for its parameters.
@@ -64,6 +65,17 @@ def frame(result: Any, library: str | None, stderr: bool) -> Any:
     if library == "pandas":
         return _pandas(rows, index, texts, places)
     return _polars(rows, index, texts, places)
+
+
+def frame_of(
+    labels: Labels | None, shape: tuple[int, ...], columns: dict[str, np.ndarray], library: Any
+) -> Any:
+    """One row for each fit of a batch, with other columns than those of a result."""
+    library = _library(library)
+    index, others = (labels or Labels.numbered(shape)).of_each()
+    flat = {name: values.reshape(-1) for name, values in columns.items()}
+    make = _pandas if library == "pandas" else _polars
+    return make(others | flat, index, {}, np.arange(math.prod(shape)))
 
 
 def _library(name):

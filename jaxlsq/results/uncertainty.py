@@ -65,6 +65,20 @@ class Uncertainty:
         return self._information(2.0 * self.varying)
 
     @property
+    def aicc(self) -> np.ndarray:
+        r"""Akaike's criterion corrected for few points, :math:`\mathrm{AIC} + 2 K (K + 1) /
+        (N - K - 1)`.
+
+        K are the parameters that were fitted and the variance, which is estimated too; of counts
+        the parameters alone.  inf where there are not enough points.
+        """
+        number = self.varying + (0 if self.of_counts else 1)
+        left = self.dof + self.varying - number - 1
+        term, aic = statistics.quotient(2.0 * number * (number + 1), left), self.aic
+        few = np.isinf(term)
+        return np.where(few & ~np.isnan(aic), np.inf, aic + np.where(few, 0.0, term))[()]
+
+    @property
     def bic(self) -> np.ndarray:
         r"""The Bayesian criterion, :math:`N \ln(\chi^2 / N) + n \ln N`; of counts as `aic`."""
         return self._information(self.varying * np.log(np.maximum(self.dof + self.varying, 1)))
