@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxlsq.problem.names import unknown_name
+from jaxlsq.results.contour import SIGMAS, Contour, contour_of
 from jaxlsq.results.profile import Profile, profiled, times
 from jaxlsq.results.search import usable
 
@@ -26,6 +27,7 @@ class Intervals:
 
         @cached_property
         def cov(self) -> np.ndarray: ...
+        def _one(self, index: Any, what: str) -> Any: ...
 
     def interval(
         self,
@@ -132,6 +134,57 @@ class Intervals:
         numbers = self._numbers(params)
         _check_level(level)
         return profiled(self, numbers, level)
+
+    def contour(
+        self,
+        a: str | int,
+        b: str | int,
+        levels: Sequence[float] = SIGMAS,
+        size: int | tuple[int, int] = 41,
+    ) -> Contour:
+        r"""The profile likelihood of two parameters of one fit, and joint confidence regions.
+
+        .. math:: \chi^2(a, b) \le \chi^2_{min} + 2 F_{2, \nu}(p)\, s^2
+
+        are a region that holds both true parameters with the probability p, with
+        :math:`\chi^2(a, b)` the least for the pair and :math:`s^2` as of `interval`; with
+        ``absolute_sigma`` and of counts with the quantile of chi-squared of two degrees of freedom
+        for :math:`2 F`.
+
+        Parameters
+        ----------
+        a, b : str or int
+            Names or numbers of two parameters that are not fixed.
+        levels : sequence of float
+            Probabilities; the grid reaches a little beyond the region of the largest one, as far as
+            bounds allow, and, where that does not close, as far as standard errors say.
+        size : int or (int, int)
+            Values of each parameter.
+
+        Returns
+        -------
+        Contour
+
+        Raises
+        ------
+        ValueError, TypeError
+            As of `interval`; for a fit that did not end at a minimum; and for a batch.
+        Interrupted
+            On Ctrl-C, with this result.
+        """
+        one = self._one((), "contour")
+        numbers = self._numbers([a, b])
+        if numbers[0] == numbers[1]:
+            raise ValueError(f"contour needs two parameters, got {a!r} and {b!r}.")
+        sizes = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
+        if len(sizes) != 2 or not all(isinstance(k, (int, np.integer)) and k >= 2 for k in sizes):
+            raise ValueError(f"size must be a whole number from 2 on, or two, got {size!r}.")
+        levels = list(levels)
+        if not levels:
+            raise ValueError("levels must be one probability or more, such as [0.68, 0.95].")
+        for level in levels:
+            _check_level(level)
+        return contour_of(one, numbers, levels, sizes)
 
     def _numbers(self, params):
         """Numbers of parameters that are named or numbered."""

@@ -9,7 +9,7 @@ from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.types import Batch
 from jaxlsq.status import Status
 
-__all__ = ["Plots"]
+__all__ = ["DATA", "FAINT", "FIT", "Plots", "pyplot"]
 
 POINTS = 400
 # Lines of the parts of a sum.
@@ -57,7 +57,7 @@ class Plots:
         one = self._one(index, "plot")
         if axes is None:
             options = {"sharex": True, "height_ratios": (3, 1), "layout": "constrained"}
-            _, axes = _pyplot().subplots(2, 1, figsize=(6, 4.5), **options)
+            _, axes = pyplot().subplots(2, 1, figsize=(6, 4.5), **options)
         upper, lower = axes
         x, y, error, live = _draw_fit(one, upper)
         residuals = _cut(one.predict(), y.size) - y
@@ -88,7 +88,7 @@ class Plots:
             columns = min(3, max(len(chosen), 1))
             rows = max(-(-len(chosen) // columns), 1)
             size = (3.2 * columns, 2.2 * rows)
-            _, axes = _pyplot().subplots(
+            _, axes = pyplot().subplots(
                 rows, columns, figsize=size, squeeze=False, layout="constrained"
             )
         axes = np.ravel(axes)
@@ -119,7 +119,7 @@ class Plots:
         n = self.x.shape[-1]
         if axes is None:
             size = (2.2 * n + 0.6, 2.0 * n + 0.4)
-            _, axes = _pyplot().subplots(n, n, figsize=size, squeeze=False, layout="constrained")
+            _, axes = pyplot().subplots(n, n, figsize=size, squeeze=False, layout="constrained")
         good = self.x.reshape(-1, n)[self.success.ravel()]
         limits = [_central(values) for values in good.T] if len(good) else [(0.0, 1.0)] * n
         for i, row in enumerate(axes):
@@ -150,7 +150,7 @@ class Plots:
             raise ValueError(f"plot_map needs a batch with two axes, got the shape {self.shape}.")
         values = self._named(name, error)
         if ax is None:
-            _, ax = _pyplot().subplots(figsize=(6, 4.5), layout="constrained")
+            _, ax = pyplot().subplots(figsize=(6, 4.5), layout="constrained")
         shown = np.where(self.success & np.isfinite(values), values, np.nan)
         some = shown[np.isfinite(shown)]
         low, high = _central(some) if some.size else (0.0, 1.0)
@@ -191,7 +191,7 @@ class Plots:
         return order[:count] if which == "best" else order[::-1][:count]
 
 
-def _pyplot():
+def pyplot():
     try:
         from matplotlib import pyplot
     except ImportError as error:

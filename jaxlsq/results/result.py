@@ -15,6 +15,7 @@ from jaxlsq.problem.types import Batch, PyTree
 from jaxlsq.results import report, storage
 from jaxlsq.results.evaluator import Evaluator
 from jaxlsq.results.interrupted import Interrupted
+from jaxlsq.results.interval_plots import IntervalPlots
 from jaxlsq.results.intervals import Intervals
 from jaxlsq.results.kept import Kept
 from jaxlsq.results.plot import Plots
@@ -29,7 +30,7 @@ SAME_COST = 1e-4
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class FitResult(Plots, Intervals, Uncertainty, Kept):
+class FitResult(Plots, IntervalPlots, Intervals, Uncertainty, Kept):
     r"""The fits of a batch; every array has the batch's shape in front.
 
     Attributes

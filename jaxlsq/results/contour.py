@@ -1,0 +1,163 @@
+"""Joint confidence regions of two parameters of one fit."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxlsq.results.evaluator import Evaluator
+from jaxlsq.results.interrupted import Interrupted
+from jaxlsq.results.profile import minima_of
+from jaxlsq.results.quantiles import joint
+from jaxlsq.results.roots import End
+from jaxlsq.results.search import LOWER, Minima, Search, usable
+from jaxlsq.results.surface import surface
+
+__all__ = ["SIGMAS", "Contour", "contour_of", "region"]
+
+# Probabilities of one, two and three standard deviations of a normal variable.
+SIGMAS = (0.6827, 0.9545, 0.9973)
+# Part of a region's width that is shown around it.
+MARGIN = 0.08
+MOST_MINIMA = 5
+
+
+@dataclass(frozen=True)
+class Contour:
+    """The profile likelihood of two parameters on a grid.
+
+    Attributes
+    ----------
+    names : (str, str)
+        Of the two parameters.
+    a, b : arrays
+        Their values.
+    minimum : (2,) array
+        Where the fit is.
+    rise : (b.size, a.size) array
+        The least :math:`\\chi^2` for each pair of values, above that of the fit; NaN where a fit
+        with the pair failed.
+    level : (b.size, a.size) array
+        The probability of the joint confidence region that ends there.
+    levels, limits : tuples of float
+        Probabilities that are to be drawn, and the rises there.
+    """
+
+    names: tuple[str, str]
+    a: np.ndarray
+    b: np.ndarray
+    minimum: np.ndarray
+    rise: np.ndarray
+    level: np.ndarray
+    levels: tuple[float, ...]
+    limits: tuple[float, ...]
+
+
+def contour_of(
+    one: Any, numbers: list[int], levels: Sequence[float], sizes: tuple[int, ...]
+) -> Contour:
+    """The `Contour` of two parameters of one fit; see `FitResult.contour`."""
+    problem, names = one._with_data("a contour"), [one.names[j] for j in numbers]
+    if not usable(one.status) or not (one.absolute_sigma or one.dof > 0):
+        raise ValueError(f"a contour needs a fit that ended at a minimum: {one.message()}")
+    held = [name for name, j in zip(names, numbers, strict=True) if one.fixed[j]]
+    if held:
+        raise ValueError(f"a contour is of parameters that are fitted, and {held[0]!r} is fixed.")
+    try:
+        found, axes, minima = _found(one, problem, numbers, max(levels), sizes)
+    except Interrupted:
+        raise Interrupted(one) from None
+    chi2, variance = minima.chi2[0], minima.variance[0]
+    if chi2 < one.chi2 - max(1e-3 * variance, 1e-4 * one.chi2 * (one.x.dtype == np.float32)):
+        warnings.warn(
+            f"this fit has a lower minimum, of chi2 {chi2:.6g} in the place of {one.chi2:.6g}, "
+            "around which the contour is: profile().result has it, or refit from there.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    rise = np.maximum(found.chi2 - chi2, 0.0).T
+    dof = None if one.absolute_sigma else int(one.dof)
+    return Contour(
+        names=(names[0], names[1]),
+        a=axes[0],
+        b=axes[1],
+        minimum=minima.x[0, numbers],
+        rise=rise,
+        level=inside(rise / variance, dof),
+        levels=tuple(sorted(levels)),
+        limits=tuple(variance * float(joint(level, dof)) for level in sorted(levels)),
+    )
+
+
+def inside(rise: np.ndarray, dof: int | None) -> np.ndarray:
+    """The probability of a region of two parameters that ends at a rise; `joint` inverted."""
+    return -np.expm1(-0.5 * (rise if dof is None else dof * np.log1p(rise / dof)))
+
+
+def _found(one, problem, numbers, level, sizes):
+    """The `Surface`, its axes, and the minimum, which may be a lower one than that of the fit."""
+    dof = None if one.absolute_sigma else int(one.dof)
+    goal, x, bounds = float(joint(level, dof)) ** 0.5, one.x.astype(float), problem.box()[0]
+    for _ in range(MOST_MINIMA):
+        axes, minima = region(one, problem, numbers, x, goal, sizes)
+        x = minima.x[0]
+        free = ~one.fixed & (x > bounds[:, 0]) & (x < bounds[:, 1])
+        found = surface(problem, x, numbers, axes, free)
+        lowest = np.min(found.chi2, initial=np.inf, where=~np.isnan(found.chi2))
+        if not lowest < minima.chi2[0] - LOWER * minima.variance[0]:
+            return found, axes, minima
+        x = found.x.reshape(-1, x.size)[np.nanargmin(found.chi2)]
+    raise ValueError("no contour was found: fits around the minimum lead to ever lower ones.")
+
+
+def region(
+    one: Any, problem: Evaluator, numbers: list[int], x: np.ndarray, goal: float, sizes: Any
+) -> tuple[list[np.ndarray], Minima]:
+    """Axes that reach a little beyond where the profiles of parameters are at a goal.
+
+    Parameters
+    ----------
+    one : FitResult
+        One fit.
+    problem : Evaluator
+    numbers : list of int
+        The parameters.
+    x : (n,) array
+        Where to look for the minimum.
+    goal : float
+        In standard errors.
+    sizes : sequence of int
+        Of the axes.
+
+    Returns
+    -------
+    axes : list of arrays
+    minima : Minima
+        Of the one fit: the lowest minimum that was met.
+    """
+
+    def from_there(number, x):
+        return minima_of(one, problem, number, x)
+
+    minima, good, _ = from_there(np.zeros(1, int), x[None])
+    if not good[0]:
+        raise ValueError("the fit does not end at a minimum in float64, with tight tolerances.")
+    wanted = np.isin(np.arange(x.size), numbers)[None]
+    bounds = problem.box()
+    search = Search(minima, np.array([goal]), wanted, bounds, problem.held, from_there)
+    search.run()
+    return [_axis(search, j, size) for j, size in zip(numbers, sizes, strict=True)], minima
+
+
+def _axis(search, j, size):
+    """Values of a parameter, from beyond one end of its region to beyond the other."""
+    minima, bounds = search.minima, search.bounds[0, j]
+    at = minima.x[0, j]
+    usual = at + np.array([-1.0, 1.0]) * search.goal[0] * minima.unit[0, j]
+    known = np.isin(search.ends[0, j], (End.FOUND, End.BOUND))
+    low, high = np.clip(np.where(known, search.values[0, j], usual), *bounds)
+    margin = MARGIN * (high - low)
+    low, high = np.clip([low - margin, high + margin], *bounds)
+    return np.linspace(low, high, size)

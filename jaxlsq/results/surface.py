@@ -1,0 +1,87 @@
+"""The least chi-squared of one fit over a grid of some of its parameters."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxlsq.results.evaluator import Evaluator
+from jaxlsq.results.search import usable
+
+__all__ = ["Surface", "surface"]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Fits with k parameters held at each place of a grid, which has k axes.
+
+    Attributes
+    ----------
+    chi2 : (...) array
+        NaN where a fit failed.
+    x : (..., n) array
+        Parameters.
+    nfev : int
+        Evaluations of all.
+    """
+
+    chi2: np.ndarray
+    x: np.ndarray
+    nfev: int
+
+
+def surface(
+    problem: Evaluator, x: np.ndarray, numbers: list[int], axes: list[np.ndarray], free: np.ndarray
+) -> Surface:
+    """The `Surface` around a minimum.
+
+    Fits go outwards in rings, each of which begins where its neighbour inward has ended, moved
+    along the tangent of the minimum.
+
+    Parameters
+    ----------
+    problem : Evaluator
+        Of one fit.
+    x : (n,) array
+        The minimum.
+    numbers : list of k int
+        The parameters that are held.
+    axes : list of k arrays
+        Their values.
+    free : (n,) bool array
+        Parameters that are neither fixed nor at a bound.
+    """
+    shape, n = tuple(axis.size for axis in axes), x.size
+    cells = np.indices(shape).reshape(len(shape), -1).T
+    values = np.stack([axis[k] for axis, k in zip(axes, cells.T, strict=True)], axis=1)
+    centre = [np.argmin(np.abs(axis - x[j])) for axis, j in zip(axes, numbers, strict=True)]
+    apart = cells - np.array(centre)
+    ring = np.max(np.abs(apart), axis=1)
+    inward = np.asarray(np.ravel_multi_index(tuple((cells - np.sign(apart)).T), shape))
+    tangent = _tangent(problem.gram(x), numbers, free)
+    hold = np.isin(np.arange(n), numbers)
+    chi2, found, nfev = np.full(len(cells), np.nan), np.full((len(cells), n), np.nan), 0
+    for number in np.unique(ring):
+        rows = np.flatnonzero(ring == number)
+        before = found[inward[rows]]
+        before = np.where(np.isfinite(before).all(axis=1, keepdims=True), before, x)
+        start = before + (values[rows] - before[:, numbers]) @ tangent
+        start[:, numbers] = values[rows]
+        held = np.broadcast_to(hold, start.shape)
+        fitted = problem.held(np.zeros(len(rows), int), start, held)
+        good = usable(fitted["status"]) & np.isfinite(fitted["cost"])
+        chi2[rows[good]], found[rows[good]] = 2.0 * fitted["cost"][good], fitted["x"][good]
+        nfev += int(fitted["nfev"].sum())
+    return Surface(chi2.reshape(shape), found.reshape(*shape, n), nfev)
+
+
+def _tangent(gram, numbers, free):
+    """(k, n) what the others change by, for one of each that is held, where chi-squared is least.
+
+    Of a quadratic form G that is :math:`-G_{oo}^{-1} G_{oh}`, of others o and those that are held.
+    """
+    out = np.zeros((len(numbers), len(gram)))
+    others = np.flatnonzero(free & ~np.isin(np.arange(len(gram)), numbers))
+    if np.isfinite(gram).all() and others.size:
+        inside, across = gram[np.ix_(others, others)], gram[np.ix_(others, numbers)]
+        out[:, others] = -np.linalg.lstsq(inside, across, rcond=None)[0].T
+    return out
