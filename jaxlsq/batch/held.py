@@ -1,18 +1,20 @@
 """Fits of a batch with some of their parameters held, each as often as is asked."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from jaxlsq.batch.group import BLOCK_BYTES, LEAST_PROBLEMS
 from jaxlsq.problem.limits import Limits
 
 __all__ = ["box", "held"]
 
 # Costs are compared with one another, so that each is to be that of the minimum.
 TOLERANCE = 1e-12
-# So that few sizes of a batch are compiled for, it is filled up to these.
-SIZES = (8, 64, 512)
+# So that few sizes of a block are compiled for, what is less than one is filled up to these.
+SIZES = (32, LEAST_PROBLEMS)
 
 
 def held(problem: Any, index: np.ndarray, x: np.ndarray, hold: np.ndarray) -> dict[str, np.ndarray]:
@@ -39,11 +41,11 @@ def held(problem: Any, index: np.ndarray, x: np.ndarray, hold: np.ndarray) -> di
         On Ctrl-C.
     """
     k, n = x.shape
-    size = next((size for size in SIZES if k <= size), k) if len(problem.groups) == 1 else k
+    size = _filled_up(problem, k)
     more = size - k
     index = np.concatenate([index, np.full(more, index[0])])
-    x = np.concatenate([x, np.full((more, n), np.nan)])  # whose fits end before they begin
-    hold = np.concatenate([hold, np.zeros((more, n), bool)])
+    x = np.concatenate([x, np.tile(x[:1], (more, 1))])
+    hold = np.concatenate([hold, np.ones((more, n), bool)])  # so that they end where they begin
     part = problem.take(index, (size,))
     part = replace(
         part,
@@ -63,6 +65,15 @@ def held(problem: Any, index: np.ndarray, x: np.ndarray, hold: np.ndarray) -> di
     )
     result = part.solve()
     return {name: getattr(result, name)[:k] for name in ("x", "cost", "status", "nfev")}
+
+
+def _filled_up(problem, k):
+    """The number of fits that are to be, of a block in which k are wanted."""
+    if len(problem.groups) > 1:
+        return k
+    lanes = problem.groups[0][1].lanes.values()
+    each = sum(math.prod(source.tail) * source.dtype.itemsize for source in lanes)
+    return next((size for size in SIZES if k <= size <= BLOCK_BYTES // max(each, 1)), k)
 
 
 def _limits(limits, hold):
