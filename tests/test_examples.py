@@ -26,6 +26,8 @@ def test_readme_examples_run(capsys):
         for line in printed[printed.index(second[0]) :][: len(second)]
         if "evaluations" not in line
     ]
+    for line in re.findall(r"^the truth is inside.*$", readme, re.M):
+        assert line in printed
     rate = result.params["k"]
     others = np.arange(1000) != 7
     assert np.median(np.abs(rate / rates[:1000] - 1.0)[others]) < 0.05

@@ -85,3 +85,25 @@ def test_at_a_bound_the_free_ones_cover():
     np.testing.assert_allclose(result.stderr[held], fixed.stderr[held], rtol=1e-4)
     pull = np.abs(fixed.x[:, :2] - TRUTH[:2]) / fixed.stderr[:, :2]
     np.testing.assert_allclose((pull < 1).mean(axis=0), 0.6827, atol=0.02)
+
+
+def test_profiles_cover_where_standard_errors_do_not(capsys):
+    """A saturating curve of six points, which often ends before its plateau."""
+    rng, x = np.random.default_rng(1), np.array([0.05, 0.1, 0.2, 0.4, 0.8, 1.6])
+    y = x / (1.0 + x) + 0.07 * rng.normal(size=(SETS, x.size))
+
+    def rate(x, top, half):
+        return top * x / (half + x)
+
+    result = fit(rate, x, y, (1.0, 1.0), bounds=(0.0, np.inf))
+    assert result.success.mean() > 0.995
+    profile = result.profile()
+    wald, found = (
+        np.mean((ends[..., 0] <= 1.0) & (1.0 <= ends[..., 1]), axis=0)
+        for ends in (result.interval(), profile.interval)
+    )
+    with capsys.disabled():
+        print(f"\ncoverage of 95 %, Wald {wald.round(4)}, profile {found.round(4)}")
+        print(f"evaluations: {profile.nfev.sum() / result.nfev.sum():.1f} times those of the fits")
+    assert np.abs(wald - 0.95).max() > 0.02
+    np.testing.assert_allclose(found, 0.95, atol=0.01)
