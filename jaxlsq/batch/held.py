@@ -52,6 +52,7 @@ def held(problem: Any, index: np.ndarray, x: np.ndarray, hold: np.ndarray) -> di
         groups=tuple((members, group.in_float64()) for members, group in part.groups),
         start=replace(part.start, array=x, guess=None),
         limits=_limits(part.limits, hold),
+        linear=(),  # what is held is not eliminated
         settings=replace(
             part.settings,
             ftol=TOLERANCE,

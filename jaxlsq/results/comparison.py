@@ -314,6 +314,8 @@ def _check_alike(first, other, number):
     for flag, words in (("of_counts", "loss='poisson'"), ("absolute_sigma", "absolute_sigma")):
         if getattr(first, flag) != getattr(other, flag):
             raise ValueError(f"{said}: one is with {words} and the other is not.")
+    if first.sharing is not None or other.sharing is not None:
+        raise ValueError("compare is of fits apart; of common fits compare `shared.chi2` and dof.")
     points, others = first.dof + first.varying, other.dof + other.varying
     apart = np.asarray(first.success & other.success & (points != others))
     if apart.any():

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxlsq.results.evaluator import Evaluator
 from jaxlsq.results.interrupted import Interrupted
-from jaxlsq.results.profile import minima_of
+from jaxlsq.results.profile import check_apart, minima_of
 from jaxlsq.results.quantiles import joint
 from jaxlsq.results.roots import End
 from jaxlsq.results.search import LOWER, Minima, Search, usable
@@ -59,6 +59,7 @@ def contour_of(
     one: Any, numbers: list[int], levels: Sequence[float], sizes: tuple[int, ...]
 ) -> Contour:
     """The `Contour` of two parameters of one fit; see `FitResult.contour`."""
+    check_apart(one, "a contour")
     problem, names = one._with_data("a contour"), [one.names[j] for j in numbers]
     if not usable(one.status) or not (one.absolute_sigma or one.dof > 0):
         raise ValueError(f"a contour needs a fit that ended at a minimum: {one.message()}")

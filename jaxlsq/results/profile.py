@@ -13,7 +13,7 @@ from jaxlsq.results.quantiles import normal, student
 from jaxlsq.results.roots import End
 from jaxlsq.results.search import Minima, Search, usable
 
-__all__ = ["Profile", "minima_of", "profiled", "times"]
+__all__ = ["Profile", "check_apart", "minima_of", "profiled", "times"]
 
 # A minimum that is lower by this, in units of the variance, is another one than that of the fit;
 # and by this part of a cost of float32, which is not exact.
@@ -76,11 +76,21 @@ def times(result: Any, level: float) -> np.ndarray:
     """Standard errors from a fit's value to the ends of an interval, (...)."""
     if result.absolute_sigma:
         return np.full(result.shape, normal(level))
-    return student(level, result.dof)
+    return student(level, result.sharing.dof if result.sharing else result.dof)
+
+
+def check_apart(result: Any, what: str) -> None:
+    """Raise ValueError where fits share parameters, so that none can be refitted for itself."""
+    if result.sharing is not None:
+        raise ValueError(
+            f"{what} is of fits apart, and these share {', '.join(result.sharing.names)}: use "
+            "interval(method='wald'), whose errors are of the common fit."
+        )
 
 
 def profiled(result: Any, numbers: list[int], level: float) -> Profile:
     """The `Profile` of some parameters of all fits; see `FitResult.profile`."""
+    check_apart(result, "a profile")
     problem = result._with_data("a profile")
     try:
         search, number = _searched(result, problem, numbers, times(result, level).ravel())

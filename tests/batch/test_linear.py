@@ -201,6 +201,14 @@ def test_results_answer_as_others_do(together, tmp_path):
         fit(decays, T, many(200), [1.0, 1.0, 0.5, 0.0], linear=["a"], out=tmp_path / "store")
 
 
+def test_profiles_hold_linear_parameters_too(together):
+    some = slice(0, 5)
+    result = fit(decays, T, many(200)[some], {"k": 0.5}, linear=["a", "b", "offset"])
+    whole = fit(decays, T, many(200)[some], [3.0, -0.2, 0.8, 0.5])
+    expected = whole.interval(method="profile")
+    np.testing.assert_allclose(result.interval(method="profile"), expected, rtol=1e-6, atol=1e-7)
+
+
 WRONG = {
     "not linear": ({"linear": ["k"]}, ValueError, "the model's derivative by it depends on itself"),
     "a product": ({"linear": ["a", "s"]}, ValueError, "depends on 'a'"),

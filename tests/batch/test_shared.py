@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from scipy.optimize import least_squares
 
-from jaxlsq import FitResult, Status, fit
+from jaxlsq import FitResult, Status, compare, fit
 from tests.decays import noise
 
 # Reaction velocities of an enzyme with and without puromycin: R's data set `Puromycin`.
@@ -220,6 +221,16 @@ def test_results_answer_as_others_do(together, tmp_path):
     assert again.success.all()
     np.testing.assert_allclose(again.x, together.x, rtol=1e-7)
     assert again.shape == together.shape
+
+
+def test_intervals_are_of_the_common_fit(together):
+    half = 0.5 * np.diff(together.interval(0.9), axis=-1)[..., 0]
+    times = scipy.stats.t.ppf(0.95, together.shared.dof)
+    np.testing.assert_allclose(half, times * together.stderr, rtol=1e-9)
+    with pytest.raises(ValueError, match="a profile is of fits apart, and these share fast, slow"):
+        together.interval(method="profile")
+    with pytest.raises(ValueError, match="compare is of fits apart"):
+        compare(together, together)
 
 
 def test_an_image_keeps_its_shape():

@@ -99,7 +99,7 @@ def test_profiles_cover_where_standard_errors_do_not(capsys):
     assert result.success.mean() > 0.995
     profile = result.profile()
     wald, found = (
-        np.mean((ends[..., 0] <= 1.0) & (1.0 <= ends[..., 1]), axis=0)
+        np.mean((ends[..., 0] <= 1.0) & (ends[..., 1] >= 1.0), axis=0)
         for ends in (result.interval(), profile.interval)
     )
     with capsys.disabled():
