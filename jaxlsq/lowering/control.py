@@ -8,9 +8,9 @@ import numpy as np
 
 from jaxlsq.lowering.elementwise import elementwise
 from jaxlsq.lowering.structural import boxed
-from jaxlsq.tracing.jaxprs import opened
+from jaxlsq.tracing.jaxprs import opened, scan_counts
 
-__all__ = ["LOOPS", "Carry", "scan_counts", "selected"]
+__all__ = ["LOOPS", "Carry", "selected"]
 
 Array = np.ndarray
 
@@ -164,14 +164,6 @@ class _Rows:
     @property
     def _align(self):
         return self._emitter.alignment(self._dtype)
-
-
-def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
-    """How many of a scan's arguments are constants, and how many are carried."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].unpack()  # since JAX 0.11
-    return len(consts), len(carry)
 
 
 def _row(x, k):

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlsq.lowering.control import scan_counts
-from jaxlsq.tracing.jaxprs import called, eqn_results, interpret, opened
+from jaxlsq.tracing.jaxprs import called, eqn_results, interpret, opened, scan_counts
 from jaxlsq.tracing.types import Equation, Jaxpr
 
 __all__ = ["unrolled"]

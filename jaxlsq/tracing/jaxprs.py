@@ -28,6 +28,7 @@ __all__ = [
     "interpret",
     "make_jaxpr",
     "opened",
+    "scan_counts",
 ]
 
 # Primitives that only call a jaxpr.
@@ -276,10 +277,18 @@ def depends(jaxpr: Jaxpr, inputs: Sequence[bool]) -> list[bool]:
     return interpret(jaxpr, still, inputs, equation, lambda *_: False)
 
 
+def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
+    """How many of a scan's arguments are constants, and how many are carried."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()  # since JAX 0.11
+    return len(consts), len(carry)
+
+
 def _depends_in_scan(eqn, moving):
     """`depends` of a scan, whose carry is made of what it was in the turn before."""
-    body, params = opened(eqn.params["jaxpr"])[0], eqn.params
-    first, count = params["num_consts"], params["num_carry"]
+    body = opened(eqn.params["jaxpr"])[0]
+    first, count = scan_counts(eqn.params)
     moving = list(moving)
     while True:
         out = depends(body, moving)

@@ -8,6 +8,7 @@ import pytest
 from jaxlsq.numerics.factor import qr
 from jaxlsq.numerics.linear_model import Region
 from jaxlsq.numerics.normal import Normal, normal_equations
+from jaxlsq.numerics.sweep import floor_of, sweep, sweep_elements
 
 M, N = 30, 4
 EPS = np.finfo(np.float64).eps
@@ -265,3 +266,19 @@ def test_beyond_half_of_the_digits_the_step_is_finite(x64):
         assert np.all(np.isfinite(p))
         assert step_norm <= 1.1 * bound
         assert model <= 1.0 + 1e-9
+
+
+def test_a_sweep_written_out_is_the_sweep(x64):
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(5, 7, 4))
+    gram = np.einsum("imk,jmk->ijk", rows, rows)
+    gram[1] = gram[0]
+    gram[:, 1] = gram[:, 0]  # a row that another one spans
+    free = np.ones((5, 4), bool)
+    free[2, :2] = False
+    floor = floor_of(5, np.float64)
+    for flags in (np.ones((5, 4), bool), free):
+        expected = sweep(jnp.asarray(gram), 3, floor, jnp.asarray(flags))
+        lists = [[jnp.asarray(gram[i, j]) for j in range(5)] for i in range(5)]
+        found = sweep_elements(lists, 3, floor, [*jnp.asarray(flags)])
+        np.testing.assert_allclose(np.array(found), expected, rtol=1e-9, atol=1e-9)

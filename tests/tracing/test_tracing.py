@@ -10,6 +10,7 @@ import pytest
 
 from jaxlsq import leastsq
 from jaxlsq.tracing.cache import PROGRAMS, ProgramCache
+from jaxlsq.tracing.jaxprs import depends, make_jaxpr
 from jaxlsq.tracing.trace import evaluate, trace
 
 X = np.linspace(0.0, 4.0, 50)
@@ -253,3 +254,16 @@ def test_evaluate_reproduces_the_function_on_other_data(x64):
         evaluate(one, [x], *two.data), make(np.arange(3.0) + 1, -0.5)(x), strict=True
     ):
         np.testing.assert_allclose(got, expected, rtol=1e-15)
+
+
+def test_what_a_scan_gives_depends_on_what_its_carry_does():
+    def function(a, b):
+        def step(carry, row):
+            first, second = carry
+            return (first + row * a, second * b), row
+
+        return jax.lax.scan(step, (0.0, 1.0), jnp.arange(3.0))
+
+    jaxpr, _, _ = make_jaxpr(function, 1.0, 2.0)
+    assert depends(jaxpr, [True, False]) == [True, False, False]
+    assert depends(jaxpr, [False, True]) == [False, True, False]
