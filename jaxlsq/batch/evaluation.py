@@ -14,14 +14,14 @@ from jaxlsq.batch.group import Group
 from jaxlsq.batch.machine import Given, Scratch, addresses
 from jaxlsq.batch.program import separated, traced_task
 from jaxlsq.lowering.elementwise import NotLowered
-from jaxlsq.lowering.engine import compiled_evaluation, one_point, target_for
+from jaxlsq.lowering.engine import LANES, XLA, compiled_evaluation, one_point, target_for
 from jaxlsq.lowering.evaluation import Evaluation
 from jaxlsq.numerics.normal import normal_equations
 from jaxlsq.problem.separable import Reduced
 from jaxlsq.schedule.devices import workers_of
 from jaxlsq.tracing.cache import PROGRAMS
 
-__all__ = ["compiled_rows", "normal_rows", "packed_size", "triangle"]
+__all__ = ["NormalRows", "compiled_rows", "packed_size", "triangle"]
 
 # Values at points that are worth a second thread.
 SHARED_WORK = 1 << 20
@@ -37,40 +37,64 @@ def packed_size(n: int) -> int:
     return n * (n + 1) // 2 + n + 1
 
 
-def normal_rows(group: Group, exact: bool = False) -> Callable[[np.ndarray], np.ndarray]:
-    """``rows(x)``: the normal equations (total, packed_size(n)) at x (total, n), in float64.
+class NormalRows:
+    """The normal equations of all data sets of a problem, at any parameters.
 
     Derivatives that are not finite where the residual is come from differences.
 
     Parameters
     ----------
-    group : Group
-        Computed in float64.
+    problem : jaxlsq.batch.run.Problem
+        Of groups that are computed in float64.
     exact : bool
         Whether to take the curvature of the loss that covariances are made of.
-    """
-    task = group.task
-    if exact and task.loss is not None:
-        group = replace_task(group, loss=task.loss.exact)
-    try:
-        evaluate = compiled_rows(group, False)
-    except NotLowered:
-        evaluate = partial(group.map, partial(_normal, group.task, False))
 
-    def rows(x):
-        out = evaluate(x)
+    Attributes
+    ----------
+    engine : str
+    """
+
+    def __init__(self, problem: Any, exact: bool = False) -> None:
+        self.total, self.size = problem.total, packed_size(problem.layout.n)
+        self._parts = [(index, _OfGroup.of(group, exact)) for index, group in problem.groups]
+        self.engine = "; ".join(dict.fromkeys(part.engine for _, part in self._parts))
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """(total, packed_size(n)) at (total, n)."""
+        if len(self._parts) == 1:
+            return self._parts[0][1](x)
+        out = np.empty((self.total, self.size))
+        for index, part in self._parts:
+            out[index] = part(x[index])
+        return out
+
+
+@dataclass(frozen=True)
+class _OfGroup:
+    """`NormalRows` of one group."""
+
+    group: Group
+    evaluate: Callable[..., np.ndarray]
+    engine: str
+
+    @classmethod
+    def of(cls, group, exact):
+        task = group.task
+        if exact and task.loss is not None:
+            group = replace(group, task=replace(task, loss=task.loss.exact))
+        try:
+            return cls(group, compiled_rows(group, False), LANES)
+        except NotLowered as reason:
+            evaluate = partial(group.map, partial(_normal, group.task, False))
+            return cls(group, evaluate, f"{XLA}: {reason}")
+
+    def __call__(self, x):
+        group, out = self.group, self.evaluate(x)
         broken = ~np.isfinite(out).all(axis=1) & np.isfinite(out[:, -1])
         if broken.any():
             some = np.flatnonzero(broken)
             out[some] = group.take(some).map(partial(_normal, group.task, True), x[some])
         return out
-
-    return rows
-
-
-def replace_task(group: Group, **changes: Any) -> Group:
-    """A group with another task."""
-    return replace(group, task=replace(group.task, **changes))
 
 
 def _normal(task, repair, x, lane, shared):

@@ -6,26 +6,24 @@ is in memory is of the size of the parameters.  Problems that share nothing with
 trust region each, and those that have ended are not evaluated any more.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from jaxlsq.batch.arrows import Arrows
-from jaxlsq.batch.evaluation import normal_rows, packed_size
+from jaxlsq.batch.common import Found, told
+from jaxlsq.batch.evaluation import NormalRows, packed_size
 from jaxlsq.batch.interruption import Interruption
 from jaxlsq.batch.progress import reporter
-from jaxlsq.batch.separable import all_parameters, reduced
-from jaxlsq.lowering.engine import XLA
+from jaxlsq.batch.separable import reduced
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.state import Options
-from jaxlsq.numerics.sweep import floor_of
 from jaxlsq.problem.sharing import Sharing
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import FitResult
-from jaxlsq.results.shared import Shares
-from jaxlsq.status import Status, converged
+from jaxlsq.status import Status
 
 __all__ = ["solved_together"]
 
@@ -35,7 +33,6 @@ ENDED_PART = 0.5
 FTOL, XTOL = 1e-12, 1e-10
 # Data sets that are looked at together.
 BLOCK = 8192
-ENGINE = f"{XLA}: parameters are shared"
 
 
 def solved_together(problem: Any) -> FitResult:
@@ -49,8 +46,7 @@ def solved_together(problem: Any) -> FitResult:
     Interrupted
         On Ctrl-C, with what is done.
     """
-    if not isinstance(problem.settings.starts, int) or problem.settings.starts != 1:
-        raise ValueError("starts is for fits apart; with shared there is one start, p0.")
+    _check(problem)
     kept = problem.kept()
     if problem.linear:
         small = reduced(problem, kept)
@@ -59,37 +55,27 @@ def solved_together(problem: Any) -> FitResult:
     with Interruption() as interrupts:
         with reporter(problem.settings.progress, problem.total) as report:
             found = _Together(small).solve(interrupts, report)
-        result = _Ended(kept, small, found).result()
+        result = told(kept, small, found)
         interrupts.settle()
         if interrupts.asked:
             raise Interrupted(result)
     return result
 
 
+def _check(problem):
+    """Raise ValueError for what is meant for fits apart."""
+    if not isinstance(problem.settings.starts, int) or problem.settings.starts != 1:
+        raise ValueError("starts is for fits apart; with shared there is one start, p0.")
+    if problem.groups[0][1].task.evaluations:
+        raise ValueError(
+            "jac by differences is for fits apart; with shared leave jac out, or give a function."
+        )
+
+
 def _given(problem, kept):
     """Groups with tasks that were traced before."""
     pairs = zip(kept.groups, problem.groups, strict=True)
     return tuple((index, replace(group, task=given.task)) for (index, group), (_, given) in pairs)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """How data sets ended: (total, ...) arrays."""
-
-    x: np.ndarray
-    status: np.ndarray
-    nfev: np.ndarray
-    njev: np.ndarray
-    nit: np.ndarray
-    live: np.ndarray  # whether a data set is part of a fit
-    points: np.ndarray
-
-    @classmethod
-    def nothing(cls, x, status, points):
-        """Before the first trial."""
-        zero = np.zeros(len(x), np.int32)
-        live = status == Status.RUNNING
-        return cls(x, status, zero, zero.copy(), zero.copy(), live, points)
 
 
 class _Together:
@@ -109,7 +95,7 @@ class _Together:
         own = [j for j in range(problem.layout.n) if j not in self.shared]
         self.order = (*own, *self.shared)
 
-    def solve(self, interrupts: Interruption, report: Any) -> _Found:
+    def solve(self, interrupts: Interruption, report: Any) -> Found:
         """Fit all."""
         problem, sharing = self.problem, self.sharing
         x0 = sharing.medians(self._starts(), self.shared)
@@ -120,7 +106,7 @@ class _Together:
             x0, bounds = limits.block(x0[:, None], 0, len(x0))
             x0 = x0[:, 0]
         status, points = self._seen(x0)
-        found = _Found.nothing(x0, status, points)
+        found = Found.nothing(x0, status, points)
         fixed = np.zeros(x0.shape, bool)
         if bounds:
             fixed = bounds.lower == bounds.upper
@@ -180,7 +166,7 @@ class _Together:
             running = (np.asarray(state.status) == Status.RUNNING)[arrows.problem] & live
             if active is None or running.sum() < ENDED_PART * len(active):
                 active = np.flatnonzero(running)
-                rows = _Rows(self.problem.take(sets[active], (len(active),)))
+                rows = NormalRows(self.problem.take(sets[active], (len(active),)))
             x = arrows.rows(np.asarray(state.trial.x))
             packed = np.zeros((len(sets), packed_size(len(self.order))))
             packed[active] = rows(x[active])
@@ -236,152 +222,3 @@ class _Together:
 
 def _guess(guess, x, lane, shared):
     return guess(lane, shared)
-
-
-class _Rows:
-    """The normal equations of all data sets of a problem, at any parameters (total, n)."""
-
-    def __init__(self, problem: Any, exact: bool = False) -> None:
-        self.total, n = problem.total, problem.layout.n
-        self.parts = [(index, normal_rows(group, exact)) for index, group in problem.groups]
-        self.size = packed_size(n)
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """(total, packed_size(n))."""
-        if len(self.parts) == 1:
-            return self.parts[0][1](x)
-        out = np.empty((self.total, self.size))
-        for index, rows in self.parts:
-            out[index] = rows(x[index])
-        return out
-
-
-class _Ended:
-    """What is said of data sets whose common fits have ended.
-
-    Parameters
-    ----------
-    kept : jaxlsq.batch.run.Problem
-        Of all parameters.
-    small : jaxlsq.batch.run.Problem
-        Of those that were not eliminated.
-    found : _Found
-    """
-
-    def __init__(self, kept: Any, small: Any, found: _Found) -> None:
-        self.kept, self.small, self.found = kept, small, found
-        self.sharing: Sharing = kept.sharing
-        self.problems, self.nodes = self.sharing.problems(), self.sharing.nodes()[0]
-        shared = [kept.names.index(name) for name in self.sharing.names]
-        self.own = [j for j in range(kept.layout.n) if j not in shared]
-        self.order = (*self.own, *shared)
-        self.shared = shared
-
-    def result(self) -> FitResult:
-        """All of it."""
-        kept, found = self.kept, self.found
-        x = self._x()
-        packed = self._packed(x)
-        cost = np.where(found.live, 0.5 * packed[:, -1], np.nan)
-        limits = self.sharing.limits(kept.limits, None, kept.names)
-        fixed = np.zeros(x.shape, bool)
-        active = np.zeros(x.shape, np.int8)
-        if limits:
-            fixed[:] = limits.fixed
-            active[:] = limits.active(x, x.dtype)
-        inverse, status = self._inverse(packed, ~fixed & (active == 0))
-        dof = found.points - (~fixed[:, self.own]).sum(axis=1)
-        arrays = {
-            "x": x,
-            "cost": cost,
-            "status": status,
-            "nfev": found.nfev,
-            "njev": found.njev,
-            "nit": found.nit,
-            "optimality": self._optimality(packed, fixed | (active != 0)),
-            "dof": dof.astype(np.int32),
-            "agreed": np.isfinite(cost).astype(np.int32),
-            "active_mask": active,
-            "fixed": fixed,
-            "inverse": inverse,
-        }
-        shaped = {k: v.reshape(*kept.batch, *v.shape[1:]) for k, v in arrays.items()}
-        return FitResult(
-            **shaped,
-            layout=kept.layout,
-            names=kept.names,
-            problem=kept,
-            of_counts=kept.of_counts,
-            absolute_sigma=kept.absolute_sigma,
-            engine=ENGINE,
-            labels=kept.labels,
-            sharing=self._shares(cost, dof, fixed),
-        )
-
-    def _x(self):
-        """All parameters (total, n)."""
-        x = self.found.x
-        if not self.kept.linear:
-            return x
-        whole = all_parameters(self.small, x)
-        whole[np.ix_(~self.found.live, [*self.kept.linear])] = np.nan
-        return whole
-
-    def _packed(self, x):
-        groups = []
-        for index, group in self.small.groups:
-            task = getattr(group.task, "full", group.task)
-            groups.append((index, replace(group, task=task).in_float64()))
-        return _Rows(replace(self.kept, groups=tuple(groups)), exact=True)(x)
-
-    def _inverse(self, packed, free):
-        """The inverse's blocks (total, n, n), and statuses where it says that J is singular."""
-        found, (total, n) = self.found, free.shape
-        blocks, status = np.full((total, n, n), np.nan), found.status.copy()
-        good = found.live & np.isfinite(packed).all(axis=1)
-        for arrows in Arrows.of(self.problems, self.nodes, self.order):
-            sets = arrows.sets
-            members = arrows.members(good[sets])
-            some = np.where(good[sets, None], packed[sets], 0.0)
-            frees = arrows.vectors(free[sets].astype(float)) > 0
-            inverse = arrows.inverse(arrows.arranged(some), members, frees)
-            size = arrows.own + arrows.shared
-            lost = ~(inverse.inflations * size * floor_of(size, np.float64) < 1.0)
-            both = free[sets][:, :, None] & free[sets][:, None, :]
-            either = lost[:, :, None] | lost[:, None, :]
-            values = np.where(both, np.where(either, np.inf, inverse.blocks), 0.0)
-            blocks[sets] = np.where(found.live[sets, None, None], values, np.nan)
-            singular = converged(status[sets]) & lost.any(axis=1)
-            status[sets[singular]] = Status.SINGULAR_JACOBIAN
-        bad = converged(status) & ~np.isfinite(packed[:, -1])
-        status[bad] = Status.NONFINITE_COST
-        return blocks, status
-
-    def _optimality(self, packed, held):
-        """The largest element of the gradient of each data set's own and shared parameters."""
-        n, q = len(self.order), len(self.shared)
-        gradient = packed[:, -1 - n : -1][:, list(self.order)]
-        gradient = np.where(self.found.live[:, None], gradient, 0.0)
-        sums = np.zeros(self.nodes.max(initial=0) + 1)
-        np.add.at(sums, self.nodes, gradient[:, n - q :])
-        gradient[:, n - q :] = sums[self.nodes]
-        gradient = np.where(held[:, list(self.order)], 0.0, np.abs(gradient))
-        return np.where(self.found.live, gradient.max(axis=1), np.nan)
-
-    def _shares(self, cost, dof, fixed):
-        """Costs and degrees of freedom of common fits, for each data set."""
-        live, problems = self.found.live, self.problems
-        total = np.bincount(problems, np.where(live, np.nan_to_num(cost), 0.0))
-        points = np.bincount(problems, np.where(live, dof, 0))
-        for j, place in enumerate(self.shared):
-            _, first = np.unique(self.nodes[:, j], return_index=True)
-            free = ~fixed[first, place]
-            points -= np.bincount(problems[first], free, len(points))
-        batch = self.kept.batch
-        return Shares(
-            names=self.sharing.names,
-            labels=self.sharing.labels,
-            index=self.sharing.index.reshape(*batch, -1),
-            cost=np.where(live, total[problems], np.nan).reshape(batch),
-            dof=points[problems].astype(np.int64).reshape(batch),
-        )

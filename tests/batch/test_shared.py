@@ -268,6 +268,7 @@ WRONG = {
     "groups": ({"shared": {"a": [1, 2]}}, ValueError, r"shared\['a'\] must have a group for each"),
     "nan": ({"shared": {"a": np.full(SETS, np.nan)}}, ValueError, "NaN or infinite"),
     "starts": ({"shared": "a", "starts": 3}, ValueError, "starts is for fits apart"),
+    "differences": ({"shared": "a", "jac": "2-point"}, ValueError, "jac by differences"),
     "out": ({"shared": "a", "out": "somewhere"}, ValueError, "save the result"),
     "fixed": (
         {"shared": "fast", "fixed": {"fast": np.arange(SETS) == 0}},

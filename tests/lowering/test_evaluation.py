@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from jaxlsq import fit
-from jaxlsq.batch.evaluation import compiled_rows, normal_rows, triangle
+from jaxlsq.batch.evaluation import NormalRows, compiled_rows, triangle
+from jaxlsq.batch.group import Group
 from jaxlsq.batch.separable import reduced
 from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.engine import LANES, using
@@ -34,49 +35,47 @@ def rows_by_numpy(x, weights):
     return np.concatenate([half, gradient, np.sum(f * f, axis=1)[:, None]], axis=1)
 
 
-def group_of(**options):
-    result = fit(decay, T, Y, [1.0, 1.0, 0.0], **options)
-    return result, result.problem.groups[0][1].in_float64()
+def fitted(**options):
+    return fit(decay, T, Y, [1.0, 1.0, 0.0], **options)
 
 
 def test_normal_equations_are_numpys():
-    _, group = group_of(sigma=SIGMA, mask=MASK)
-    found = normal_rows(group)(TRUE)
+    rows = NormalRows(fitted(sigma=SIGMA, mask=MASK).problem)
+    found = rows(TRUE)
     np.testing.assert_allclose(found, rows_by_numpy(TRUE, MASK / SIGMA), rtol=1e-11, atol=1e-11)
-    assert compiled_rows(group, False).call is not None
+    assert rows.engine == LANES
 
 
 def test_threads_and_blocks_change_nothing(monkeypatch):
-    _, group = group_of()
-    whole = normal_rows(group)(TRUE)
+    problem = fitted().problem
+    whole = NormalRows(problem)(TRUE)
     monkeypatch.setattr("jaxlsq.batch.evaluation.SHARED_WORK", 0)
-    monkeypatch.setattr(type(group), "block_size", lambda self, *_: 16)
-    np.testing.assert_array_equal(normal_rows(group)(TRUE), whole)
+    monkeypatch.setattr(Group, "block_size", lambda self, *_: 16)
+    np.testing.assert_array_equal(NormalRows(problem)(TRUE), whole)
 
 
 @pytest.mark.parametrize("loss", ["soft_l1", "cauchy", "huber"])
 def test_losses_are_weighted_as_in_xla(loss):
-    _, group = group_of(loss=loss, f_scale=0.1)
+    problem = fitted(loss=loss, f_scale=0.1).problem
     found = {}
     for exact in (False, True):
-        found["lanes"] = normal_rows(group, exact)(TRUE)
+        found["lanes"] = NormalRows(problem, exact)(TRUE)
         with using("xla"):
-            found["xla"] = normal_rows(group, exact)(TRUE)
+            found["xla"] = NormalRows(problem, exact)(TRUE)
         np.testing.assert_allclose(found["lanes"], found["xla"], rtol=1e-9, atol=1e-9)
 
 
 def test_linear_parameters_are_eliminated_as_in_xla():
-    result, _ = group_of(linear=["a", "c"])
+    result = fitted(linear=["a", "c"])
     assert result.engine == LANES
-    kept = result.problem
-    group = reduced(kept, kept).groups[0][1].in_float64()
-    found = normal_rows(group)(TRUE[:, 1:2])
+    small = reduced(result.problem, result.problem)
+    found = NormalRows(small)(TRUE[:, 1:2])
     with using("xla"):
-        expected = normal_rows(group)(TRUE[:, 1:2])
+        expected = NormalRows(small)(TRUE[:, 1:2])
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-9)
     # all parameters, and how well they are determined
     both = np.concatenate([TRUE[:, 1:2], np.ones((B, 1))], axis=1)
-    rows = compiled_rows(group, True)(both)
+    rows = compiled_rows(small.groups[0][1], True)(both)
     basis = np.stack([np.exp(-TRUE[:, 1:2] * T), np.ones((B, M))], axis=-1)
     for i in range(B):
         c, *_ = np.linalg.lstsq(basis[i], Y[i], rcond=None)
@@ -90,9 +89,9 @@ def test_fits_without_linear_parameters_are_the_same_in_both_engines(bounded):
     options = {"linear": ["a", "c"]}
     if bounded:
         options["bounds"] = {"k": (0.0, 1.2)}
-    one, _ = group_of(**options)
+    one = fitted(**options)
     with using("xla"):
-        other, _ = group_of(**options)
+        other = fitted(**options)
     assert one.engine == LANES
     assert other.engine != LANES
     assert len(np.unique(one.nfev)) > 1
@@ -110,13 +109,13 @@ def test_what_is_not_lowered_goes_to_xla():
     assert result.engine.startswith("XLA")
     with pytest.raises(NotLowered):
         compiled_rows(result.problem.groups[0][1], False)
-    assert np.isfinite(normal_rows(result.problem.groups[0][1])(result.x)).all()
+    assert np.isfinite(NormalRows(result.problem)(result.x)).all()
 
 
 def test_derivatives_that_are_not_finite_come_from_differences():
     def model(t, a, k, c):
         return a * jnp.exp(-k * t) + jnp.sqrt(c)
 
-    group = fit(model, T, Y, [1.0, 1.0, 0.5]).problem.groups[0][1]
+    problem = fit(model, T, Y, [1.0, 1.0, 0.5]).problem
     x = np.tile([1.0, 1.0, 0.0], (B, 1))  # where the root's derivative is infinite
-    assert np.isfinite(normal_rows(group)(x)).all()
+    assert np.isfinite(NormalRows(problem)(x)).all()

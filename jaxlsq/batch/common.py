@@ -1,0 +1,186 @@
+"""What is said of data sets whose common fits have ended."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from jaxlsq.batch.arrows import Arrows
+from jaxlsq.batch.evaluation import NormalRows
+from jaxlsq.batch.separable import all_parameters
+from jaxlsq.lowering.engine import XLA
+from jaxlsq.numerics.sweep import floor_of
+from jaxlsq.problem.sharing import Sharing
+from jaxlsq.results.result import FitResult
+from jaxlsq.results.shared import Shares
+from jaxlsq.status import Status, converged
+
+__all__ = ["Found", "told"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """How data sets ended: (total, ...) arrays.
+
+    Attributes
+    ----------
+    x : (total, n) array
+        Of the parameters that were not eliminated.
+    status, nfev, njev, nit : (total,) int32 arrays
+    live : (total,) bool array
+        Whether a data set is part of a fit.
+    points : (total,) int array
+        That count.
+    """
+
+    x: np.ndarray
+    status: np.ndarray
+    nfev: np.ndarray
+    njev: np.ndarray
+    nit: np.ndarray
+    live: np.ndarray
+    points: np.ndarray
+
+    @classmethod
+    def nothing(cls, x: np.ndarray, status: np.ndarray, points: np.ndarray) -> Self:
+        """Before the first trial."""
+        zero = np.zeros(len(x), np.int32)
+        live = status == Status.RUNNING
+        return cls(x, status, zero, zero.copy(), zero.copy(), live, points)
+
+
+def told(kept: Any, small: Any, found: Found) -> FitResult:
+    """The `FitResult` of all parameters, with what the common fit says of their errors.
+
+    Parameters
+    ----------
+    kept : jaxlsq.batch.run.Problem
+        Of all parameters.
+    small : jaxlsq.batch.run.Problem
+        Of those that were not eliminated.
+    found : Found
+    """
+    return _Told(kept, small, found).result()
+
+
+class _Told:
+    """How `told` finds it."""
+
+    def __init__(self, kept: Any, small: Any, found: Found) -> None:
+        self.kept, self.small, self.found = kept, small, found
+        self.sharing: Sharing = kept.sharing
+        self.problems, self.nodes = self.sharing.problems(), self.sharing.nodes()[0]
+        shared = [kept.names.index(name) for name in self.sharing.names]
+        self.own = [j for j in range(kept.layout.n) if j not in shared]
+        self.order = (*self.own, *shared)
+        self.shared = shared
+
+    def result(self) -> FitResult:
+        """All of it."""
+        kept, found = self.kept, self.found
+        x = self._x()
+        rows = self._rows()
+        packed = rows(x)
+        cost = np.where(found.live, 0.5 * packed[:, -1], np.nan)
+        limits = self.sharing.limits(kept.limits, None, kept.names)
+        fixed = np.zeros(x.shape, bool)
+        active = np.zeros(x.shape, np.int8)
+        if limits:
+            fixed[:] = limits.fixed
+            active[:] = limits.active(x, x.dtype)
+        inverse, status = self._inverse(packed, ~fixed & (active == 0))
+        dof = found.points - (~fixed[:, self.own]).sum(axis=1)
+        arrays = {
+            "x": x,
+            "cost": cost,
+            "status": status,
+            "nfev": found.nfev,
+            "njev": found.njev,
+            "nit": found.nit,
+            "optimality": self._optimality(packed, fixed | (active != 0)),
+            "dof": dof.astype(np.int32),
+            "agreed": np.isfinite(cost).astype(np.int32),
+            "active_mask": active,
+            "fixed": fixed,
+            "inverse": inverse,
+        }
+        shaped = {k: v.reshape(*kept.batch, *v.shape[1:]) for k, v in arrays.items()}
+        return FitResult(
+            **shaped,
+            layout=kept.layout,
+            names=kept.names,
+            problem=kept,
+            of_counts=kept.of_counts,
+            absolute_sigma=kept.absolute_sigma,
+            engine=f"{rows.engine}, and {XLA} for what is shared",
+            labels=kept.labels,
+            sharing=self._shares(cost, dof, fixed),
+        )
+
+    def _x(self):
+        """All parameters (total, n)."""
+        x = self.found.x
+        if not self.kept.linear:
+            return x
+        whole = all_parameters(self.small, x)
+        whole[np.ix_(~self.found.live, [*self.kept.linear])] = np.nan
+        return whole
+
+    def _rows(self):
+        groups = []
+        for index, group in self.small.groups:
+            task = getattr(group.task, "full", group.task)
+            groups.append((index, replace(group, task=task).in_float64()))
+        return NormalRows(replace(self.kept, groups=tuple(groups)), exact=True)
+
+    def _inverse(self, packed, free):
+        """The inverse's blocks (total, n, n), and statuses where it says that J is singular."""
+        found, (total, n) = self.found, free.shape
+        blocks, status = np.full((total, n, n), np.nan), found.status.copy()
+        good = found.live & np.isfinite(packed).all(axis=1)
+        for arrows in Arrows.of(self.problems, self.nodes, self.order):
+            sets = arrows.sets
+            members = arrows.members(good[sets])
+            some = np.where(good[sets, None], packed[sets], 0.0)
+            frees = arrows.vectors(free[sets].astype(float)) > 0
+            inverse = arrows.inverse(arrows.arranged(some), members, frees)
+            size = arrows.own + arrows.shared
+            lost = ~(inverse.inflations * size * floor_of(size, np.float64) < 1.0)
+            both = free[sets][:, :, None] & free[sets][:, None, :]
+            either = lost[:, :, None] | lost[:, None, :]
+            values = np.where(both, np.where(either, np.inf, inverse.blocks), 0.0)
+            blocks[sets] = np.where(found.live[sets, None, None], values, np.nan)
+            singular = converged(status[sets]) & lost.any(axis=1)
+            status[sets[singular]] = Status.SINGULAR_JACOBIAN
+        bad = converged(status) & ~np.isfinite(packed[:, -1])
+        status[bad] = Status.NONFINITE_COST
+        return blocks, status
+
+    def _optimality(self, packed, held):
+        """The largest element of the gradient of each data set's own and shared parameters."""
+        n, q = len(self.order), len(self.shared)
+        gradient = packed[:, -1 - n : -1][:, list(self.order)]
+        gradient = np.where(self.found.live[:, None], gradient, 0.0)
+        sums = np.zeros(self.nodes.max(initial=0) + 1)
+        np.add.at(sums, self.nodes, gradient[:, n - q :])
+        gradient[:, n - q :] = sums[self.nodes]
+        gradient = np.where(held[:, list(self.order)], 0.0, np.abs(gradient))
+        return np.where(self.found.live, gradient.max(axis=1), np.nan)
+
+    def _shares(self, cost, dof, fixed):
+        """Costs and degrees of freedom of common fits, for each data set."""
+        live, problems = self.found.live, self.problems
+        total = np.bincount(problems, np.where(live, np.nan_to_num(cost), 0.0))
+        points = np.bincount(problems, np.where(live, dof, 0))
+        for j, place in enumerate(self.shared):
+            _, first = np.unique(self.nodes[:, j], return_index=True)
+            free = ~fixed[first, place]
+            points -= np.bincount(problems[first], free, len(points))
+        batch = self.kept.batch
+        return Shares(
+            names=self.sharing.names,
+            labels=self.sharing.labels,
+            index=self.sharing.index.reshape(*batch, -1),
+            cost=np.where(live, total[problems], np.nan).reshape(batch),
+            dof=points[problems].astype(np.int64).reshape(batch),
+        )
