@@ -8,14 +8,17 @@ from jaxlsq.numerics.loss import Robust
 
 __all__ = ["differs"]
 
-# Parts of the data that the cost is of, and what the caller calls them.
+# Parts of the data that the cost is of, by the first word of their keys, as the caller calls them.
 PARTS = {
     "y": "ydata",
     "sigma": "sigma",
     "whitening": "sigma",
+    "xsigma": "xsigma",
     "mask": "mask",
     "f_scale": "f_scale",
 }
+# Data sets that are read at once.
+STEP = 1024
 
 
 def differs(problem: Any, other: Any) -> str | None:
@@ -37,8 +40,10 @@ def differs(problem: Any, other: Any) -> str | None:
     for (index, group), (places, beside) in zip(problem.groups, other.groups, strict=True):
         if not np.array_equal(index, places):
             return "ydata"
-        for key, name in PARTS.items():
-            if not _same_part(group, beside, key):
+        both = (group.lanes, group.shared, beside.lanes, beside.shared)
+        for key in sorted({key for part in both for key in part}):
+            name = PARTS.get(key.split(".")[0])
+            if name and not _same_part(group, beside, key):
                 return name
     return None
 
@@ -51,12 +56,9 @@ def _same_loss(loss, other):
 
 
 def _same_part(group, other, key):
-    """Whether a part of the data has the same values in two groups, or is in neither."""
-    if all(key not in part for part in (group.lanes, group.shared, other.lanes, other.shared)):
-        return True
-    step = 1024
-    for first in range(0, group.total, step):
-        last = min(first + step, group.total)
+    """Whether a part of the data has the same values in two groups."""
+    for first in range(0, group.total, STEP):
+        last = min(first + STEP, group.total)
         mine, theirs = (_rows(one, key, first, last) for one in (group, other))
         if mine is None or theirs is None:
             return False
@@ -68,7 +70,7 @@ def _same_part(group, other, key):
 
 
 def _rows(group, key, first, last):
-    """A part of some problems, or None."""
+    """A part of some problems; None where there is none, and a mask that leaves nothing out."""
     if key in group.lanes:
         return group.lanes[key].read(first, last)
-    return group.shared.get(key)
+    return group.shared.get(key, np.array(True) if key.startswith("mask") else None)

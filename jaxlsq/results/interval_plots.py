@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxlsq.results.contour import SIGMAS, Contour, region
 from jaxlsq.results.plot import DATA, FAINT, FIT, pyplot
-from jaxlsq.results.profile import times
+from jaxlsq.results.profile import check_apart, times
 from jaxlsq.results.surface import surface
 
 __all__ = ["IntervalPlots"]
@@ -86,6 +86,7 @@ class IntervalPlots:
         array of Axes
         """
         one = self._one((), "plot_profile")
+        check_apart(one, "a profile")
         chosen = np.flatnonzero(~one.fixed).tolist() if params is None else one._numbers(params)
         if axes is None:
             size = (2.6 * len(chosen) + 0.4, 2.8)

@@ -176,6 +176,10 @@ def test_results_of_other_data_are_refused(results, tmp_path):
         "sigma is not": (small, fits(sigma=SIGMA)[1]),
         "mask is not": (fits(mask=T[-1] > T)[0], fits(mask=T > 0)[1]),
         "points": (small, fits(mask=T > 0)[1]),
+        "mask is": (
+            fits(np.ma.masked_array(Y, np.broadcast_to(T == 0, Y.shape)))[0],
+            fits(mask=T < T[-1])[1],
+        ),
         "poisson": (
             fit(decay, T, np.ones((B, T.size)), P0, loss="poisson"),
             fit(offset, T, np.ones((B, T.size)), (*P0, 1.0)),
@@ -184,6 +188,8 @@ def test_results_of_other_data_are_refused(results, tmp_path):
     for match, pair in cases.items():
         with pytest.raises(ValueError, match=f"not of the same data.*{match}"):
             compare(*pair)
+    both = compare(small, fits(np.ma.masked_array(Y, Y < -9))[1])  # nothing is masked
+    np.testing.assert_array_equal(both.best, compare(small, large).best)
     # Without the data it is their shapes and numbers that are compared.
     large.save(tmp_path / "large.npz")
     loaded = FitResult.load(tmp_path / "large.npz")
@@ -208,6 +214,8 @@ def test_improper_arguments(results, comparison):
         compare(small)
     with pytest.raises(TypeError, match="takes results of fits, got ndarray"):
         compare(small, Y)
+    with pytest.raises(ValueError, match="compare is of fits apart"):
+        compare(small, fit(decay, T, Y, P0, shared=["k"]))
     with pytest.raises(ValueError, match="2 different texts"):
         compare(small, large, names=["a", "a"])
     with pytest.raises(ValueError, match="more parameters: 'line' has 2, and 'decay' has 2"):
