@@ -86,8 +86,8 @@ def _limits(limits, hold):
     return Limits(lower, np.broadcast_to(limits.upper, hold.shape), limits.fixed | hold)
 
 
-def box(problem: Any) -> np.ndarray:
-    """(total, n, 2) lower and upper bounds of a `Problem`, infinite where there are none."""
-    limits, shape = problem.limits, (problem.total, problem.layout.n)
+def box(problem: Any, index: np.ndarray) -> np.ndarray:
+    """(k, n, 2) lower and upper bounds of some fits, infinite where there are none."""
+    limits, shape = problem.limits and problem.limits.take(index), (len(index), problem.layout.n)
     sides = (limits.lower, limits.upper) if limits else (-np.inf, np.inf)
     return np.stack([np.broadcast_to(side, shape) for side in sides], axis=-1)

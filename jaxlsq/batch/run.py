@@ -336,9 +336,9 @@ class Problem(Answers):
         """Fits with some parameters held; see `jaxlsq.batch.held`."""
         return held(self, index, x, hold)
 
-    def box(self) -> np.ndarray:
-        """(total, n, 2) bounds."""
-        return box(self)
+    def box(self, index: np.ndarray) -> np.ndarray:
+        """(k, n, 2) bounds of some fits."""
+        return box(self, index)
 
     def changed_settings(self, changes: dict[str, Any]) -> Settings:
         """The settings with some of them changed, checked."""

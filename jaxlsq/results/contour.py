@@ -100,7 +100,11 @@ def inside(rise: np.ndarray, dof: int | None) -> np.ndarray:
 def _found(one, problem, numbers, level, sizes):
     """The `Surface`, its axes, and the minimum, which may be a lower one than that of the fit."""
     dof = None if one.absolute_sigma else int(one.dof)
-    goal, x, bounds = float(joint(level, dof)) ** 0.5, one.x.astype(float), problem.box()[0]
+    goal, x, bounds = (
+        float(joint(level, dof)) ** 0.5,
+        one.x.astype(float),
+        problem.box(np.zeros(1, int))[0],
+    )
     for _ in range(MOST_MINIMA):
         axes, minima = region(one, problem, numbers, x, goal, sizes)
         x = minima.x[0]
@@ -146,7 +150,7 @@ def region(
     if not good[0]:
         raise ValueError("the fit does not end at a minimum in float64, with tight tolerances.")
     wanted = np.isin(np.arange(x.size), numbers)[None]
-    bounds = problem.box()
+    bounds = problem.box(np.zeros(1, int))
     search = Search(minima, np.array([goal]), wanted, bounds, problem.held, from_there)
     search.run()
     return [_axis(search, j, size) for j, size in zip(numbers, sizes, strict=True)], minima

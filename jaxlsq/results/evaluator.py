@@ -81,6 +81,6 @@ class Evaluator(Protocol):
         """
         ...
 
-    def box(self) -> np.ndarray:
-        """(total, n, 2) lower and upper bounds, infinite where there are none."""
+    def box(self, index: np.ndarray) -> np.ndarray:
+        """(k, n, 2) lower and upper bounds of some fits, infinite where there are none."""
         ...

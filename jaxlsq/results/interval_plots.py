@@ -109,7 +109,7 @@ def _draw_profile(one, j, goal, ax):
     """The profile of a parameter, and that of a linear one, to beyond a goal."""
     problem = one._with_data("plot_profile")
     [values], minima = region(one, problem, [j], one.x.astype(float), goal, [POINTS])
-    x, bounds = minima.x[0], problem.box()[0]
+    x, bounds = minima.x[0], problem.box(np.zeros(1, int))[0]
     values = np.sort(np.append(values, x[j]))
     free = ~one.fixed & (x > bounds[:, 0]) & (x < bounds[:, 1])
     found = surface(problem, x, [j], [values], free)

@@ -18,6 +18,8 @@ __all__ = ["Profile", "check_apart", "minima_of", "profiled", "times"]
 # A minimum that is lower by this, in units of the variance, is another one than that of the fit;
 # and by this part of a cost of float32, which is not exact.
 BETTER, NARROW = 1e-3, 1e-4
+# Fits whose ends are looked for at once.
+PORTION = 1 << 16
 WORDS = {
     End.FOUND: "found",
     End.BOUND: "at a bound",
@@ -92,55 +94,52 @@ def profiled(result: Any, numbers: list[int], level: float) -> Profile:
     """The `Profile` of some parameters of all fits; see `FitResult.profile`."""
     check_apart(result, "a profile")
     problem = result._with_data("a profile")
-    try:
-        search, number = _searched(result, problem, numbers, times(result, level).ravel())
-        better = _better(result, search.minima, number)
-        kept = _with_better(result, problem, search.minima, better)
-    except Interrupted:
-        raise Interrupted(result) from None
     shape, total, n = result.shape, result.status.size, len(result.names)
     values, ends = np.full((total, n, 2), np.nan), np.full((total, n, 2), End.NOT_FITTED, np.int8)
+    x, nfev = result.x.reshape(total, n).astype(float), np.zeros(total, int)
+    better = np.zeros(total, bool)
     can = usable(result.status).ravel()
-    x, fixed = (
-        np.broadcast_to(a.reshape(total, n, 1), values.shape) for a in (result.x, result.fixed)
-    )
-    undetermined = can.copy()
-    undetermined[number] = False  # without degrees of freedom
-    values[undetermined], ends[undetermined] = (-np.inf, np.inf), End.OPEN
-    values[number], ends[number] = search.values, search.ends
-    fixed = fixed & can[:, None, None]
-    values[fixed], ends[fixed] = x[fixed], End.FIXED
-    nfev, found = np.zeros(total, int), np.zeros(total, bool)
-    nfev[number], found[number] = search.nfev, better
-    _warn(found, ends[:, numbers])
+    values[can], ends[can] = (-np.inf, np.inf), End.OPEN  # without degrees of freedom
+    fits = np.flatnonzero(can & (result.absolute_sigma | (result.dof > 0)).ravel())
+    try:
+        for first in range(0, fits.size, PORTION):
+            number = fits[first : first + PORTION]
+            search = _searched(result, problem, numbers, level, number)
+            values[number], ends[number] = search.values, search.ends
+            nfev[number], better[number] = search.nfev, _better(result, search.minima)
+            x[number] = search.minima.x
+        kept = _with_better(result, problem, x, np.flatnonzero(better))
+    except Interrupted:
+        raise Interrupted(result) from None
+    fixed = result.fixed.reshape(total, n) & can[:, None]
+    values[fixed], ends[fixed] = result.x.reshape(total, n)[fixed][:, None], End.FIXED
+    _warn(better, ends[:, numbers])
     return Profile(
         interval=values[:, numbers].reshape(*shape, len(numbers), 2),
         ends=ends[:, numbers].reshape(*shape, len(numbers), 2),
         names=tuple(result.names[j] for j in numbers),
         level=level,
-        better=found.reshape(shape),
+        better=better.reshape(shape),
         result=kept,
         nfev=nfev.reshape(shape),
     )
 
 
-def _searched(result, problem, numbers, goal):
-    """The `Search` of the ends of fits that have profiles, after it, and their flat numbers."""
+def _searched(result, problem, numbers, level, number):
+    """The `Search` of the ends of some fits, after it."""
     total, n = result.status.size, len(result.names)
-    known = usable(result.status) & (result.absolute_sigma | (result.dof > 0))
-    number = np.flatnonzero(known)
-    fixed = result.fixed.reshape(total, n)
-    bounds = problem.box()
 
     def from_there(number, x):
         return minima_of(result, problem, number, x)
 
+    goal = times(result, level).ravel()[number]
     minima, good, nfev = from_there(number, result.x.reshape(total, n)[number].astype(float))
-    wanted = ~fixed[number] & good[:, None] & np.isin(np.arange(n), numbers)
-    search = Search(minima, goal[number], wanted, bounds[number], problem.held, from_there)
+    wanted = ~result.fixed.reshape(total, n)[number] & good[:, None]
+    wanted &= np.isin(np.arange(n), numbers)
+    search = Search(minima, goal, wanted, problem.box(number), problem.held, from_there)
     search.nfev += nfev
     search.run()
-    return search, number
+    return search
 
 
 def minima_of(
@@ -148,15 +147,11 @@ def minima_of(
 ) -> tuple[Minima, np.ndarray, np.ndarray]:
     """Minima of some fits in float64, from x on; which of them are; and the evaluations it took."""
     total, n = result.status.size, len(result.names)
-    if not number.size:
-        none = np.empty((0, n))
-        minima = Minima(number, none, none[:, 0], none[:, 0], np.empty((0, n, n)), none, none)
-        return minima, np.zeros(0, bool), np.zeros(0, int)
     fitted = problem.held(number, x, np.zeros(x.shape, bool))
     x, chi2, good = fitted["x"], 2.0 * fitted["cost"], usable(fitted["status"])
     gram = problem.take(number, number.shape).gram(x)
     varies = ~result.fixed.reshape(total, n)[number]
-    bounds = problem.box()[number]
+    bounds = problem.box(number)
     free = varies & (x > bounds[..., 0]) & (x < bounds[..., 1])
     inverse = _inverse(gram, free)
     variance = np.ones(len(number))
@@ -181,23 +176,19 @@ def _inverse(gram, free):
     return np.where(both, scaled_inverses(matrices, np.float64), 0.0)
 
 
-def _better(result, minima, number):
+def _better(result, minima):
     """Whose minimum is lower than that of the fit."""
-    chi2 = result.chi2.ravel()[number].astype(float)
+    chi2 = result.chi2.ravel()[minima.number].astype(float)
     slack = BETTER * minima.variance
-    if result.x.dtype == np.float32 or result.problem.is_narrow:
+    if result.problem.is_narrow:
         slack = np.maximum(slack, NARROW * chi2)
     return minima.chi2 < chi2 - slack
 
 
-def _with_better(result, problem, minima, better):
-    """The result with the fits of which there is a lower minimum."""
-    if not better.any():
+def _with_better(result, problem, x, index):
+    """The result with the fits of which there is a lower minimum, at x (total, n)."""
+    if not index.size:
         return result
-    n = result.x.shape[-1]
-    index = minima.number[better]
-    x = result.x.reshape(-1, n).astype(float)
-    x[index] = minima.x[better]
     settings = problem.changed_settings({"starts": 1, "progress": False})
     again = problem.again(index, x.reshape(result.x.shape), None, settings)
     return result._improved(index, again)
@@ -208,8 +199,8 @@ def _warn(better, ends):
     texts = []
     if better.any():
         texts.append(
-            f"{better.sum():,} of {better.size:,} fits have a lower minimum, which their profiles "
-            "met: these intervals are around it, and profile(...).result has the better fits."
+            f"{better.sum():,} of {better.size:,} fits have a lower minimum than theirs, which "
+            "their profiles met: these intervals are around it, and profile().result has it."
         )
     lost = np.count_nonzero(ends == End.NOT_FOUND)
     if lost:

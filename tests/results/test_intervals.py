@@ -417,6 +417,13 @@ def test_a_lane_is_a_single_fit(result, profile):
     assert image.nfev.shape == image.better.shape == (3, 4)
 
 
+def test_portions(result, profile, monkeypatch):
+    monkeypatch.setattr("jaxlsq.results.profile.PORTION", 5)
+    found = result.profile()
+    np.testing.assert_allclose(found.interval, profile.interval, rtol=1e-9)
+    assert np.all(found.nfev > 0)
+
+
 def test_failed_fits_are_alone(profile):
     y = Y.copy()
     y[3, 5] = np.nan
