@@ -263,11 +263,6 @@ def compare(*results: FitResult, names: Sequence[str] | None = None) -> Comparis
     for result in results:
         if not isinstance(result, FitResult):
             raise TypeError(f"compare takes results of fits, got {type(result).__name__}.")
-        if result.sharing is not None:
-            raise ValueError(
-                "compare is of fits apart; of fits that share parameters, result.shared has chi2 "
-                "and dof of all together."
-            )
     for number, result in enumerate(results[1:], 1):
         _check_alike(results[0], result, number)
     names = tuple(map(str, range(len(results)))) if names is None else tuple(names)

@@ -214,8 +214,6 @@ def test_improper_arguments(results, comparison):
         compare(small)
     with pytest.raises(TypeError, match="takes results of fits, got ndarray"):
         compare(small, Y)
-    with pytest.raises(ValueError, match="compare is of fits apart"):
-        compare(small, fit(decay, T, Y, P0, shared=["k"]))
     with pytest.raises(ValueError, match="2 different texts"):
         compare(small, large, names=["a", "a"])
     with pytest.raises(ValueError, match="more parameters: 'line' has 2, and 'decay' has 2"):

@@ -126,6 +126,13 @@ def test_improper_arguments():
         fit(decay, T, Y[0] * np.nan, P0).contour("a", "k")
 
 
+def test_fits_that_share_parameters_have_none():
+    one = fit(decay, T, Y[:4], P0, shared=["k"])[0]
+    for ask in (lambda: one.contour("a", "k"), one.plot_profile):
+        with pytest.raises(ValueError, match="is of fits apart, and these share k"):
+            ask()
+
+
 def test_an_interrupt_has_the_fit(monkeypatch):
     one, calls, solve = fit(decay, T, Y[0], P0), [], held_fits.held
 

@@ -449,23 +449,6 @@ def test_float32_is_profiled_in_float64(profile):
     assert np.all(np.abs(found.interval - profile.interval) < 1e-4 * half)
 
 
-def test_linear_parameters_are_held_as_others(profile):
-    separable = fit(decay, T, Y, P0, linear=["a"])
-    found = separable.profile()
-    np.testing.assert_allclose(found.interval, profile.interval, rtol=1e-7)
-    assert np.all(found.ends == FOUND)
-
-
-def test_fits_that_share_parameters():
-    together = fit(decay, T, Y[:4], P0, shared=["k"])
-    ends = together.interval(0.9)
-    t = stats.t.isf(0.05, 4 * T.size - 5)
-    np.testing.assert_allclose(ends[..., 1] - together.x, t * together.stderr, rtol=1e-9)
-    for ask in (lambda: together.profile(), lambda: together[0].contour("a", "k")):
-        with pytest.raises(ValueError, match="is of fits apart, and these share k"):
-            ask()
-
-
 def test_what_it_costs():
     """Six ends of each fit take less than ten times the evaluations of the fits."""
     rng, t = np.random.default_rng(0), np.linspace(0, 4, 50)
