@@ -1,13 +1,13 @@
 """A batch of problems: groups of one shape each, and how they are solved together."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 
-from jaxlsq.batch import polish
+from jaxlsq.batch import bootstrap, polish
 from jaxlsq.batch.alike import differs
 from jaxlsq.batch.evaluate import Answers
 from jaxlsq.batch.group import Group
@@ -28,6 +28,7 @@ from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.multistart import MultiStart
 from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.resampling import Plan
 from jaxlsq.problem.settings import Settings
 from jaxlsq.problem.sharing import Sharing
 from jaxlsq.problem.starts import Start
@@ -372,6 +373,20 @@ class Problem(Answers):
                 last = np.where(np.all(np.isfinite(last), axis=1, keepdims=True), last, first)
             problem = replace(problem, start=replace(problem.start, array=last))
         return replace(problem, settings=settings).solve()
+
+    def check_bootstrap(self, plan: Plan) -> None:
+        """Raise ValueError where data sets of that kind can't be made."""
+        bootstrap.check_plan(self, plan)
+
+    def replicates(
+        self, places: np.ndarray, x: np.ndarray, spread: np.ndarray, plan: Plan
+    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Fits of data sets made of some fits, see `jaxlsq.batch.bootstrap.replicates`."""
+        return bootstrap.replicates(self, places, x, spread, plan)
+
+    def acceleration(self, x: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+        """(..., n) a sixth of the skewness of the parameters' distributions."""
+        return bootstrap.acceleration(self, x, inverse)
 
 
 def _unless_asked(interrupts, call, *arguments):

@@ -1,9 +1,11 @@
 """What a result asks of the data and the model that it was fitted to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
+
+from jaxlsq.problem.resampling import Plan
 
 __all__ = ["Evaluator"]
 
@@ -83,4 +85,18 @@ class Evaluator(Protocol):
 
     def box(self, index: np.ndarray) -> np.ndarray:
         """(k, n, 2) lower and upper bounds of some fits, infinite where there are none."""
+        ...
+
+    def check_bootstrap(self, plan: Plan) -> None:
+        """Raise ValueError where data sets of that kind can't be made."""
+        ...
+
+    def replicates(
+        self, places: np.ndarray, x: np.ndarray, spread: np.ndarray, plan: Plan
+    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Parameters of fits of data sets made of some fits, and which of them converged."""
+        ...
+
+    def acceleration(self, x: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+        """(..., n) a sixth of the skewness of the parameters' distributions."""
         ...

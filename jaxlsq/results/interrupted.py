@@ -16,9 +16,9 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes
     ----------
-    result : FitResult or StoredResult
-        Of all fits; those that are not done have the status INTERRUPTED.  Where results were
-        written to a path, what is there.
+    result : FitResult, StoredResult or Bootstrap
+        Of all fits; those that are not done have the status INTERRUPTED, and NaN in a bootstrap.
+        Where results were written to a path, what is there.
     """
 
     def __init__(self, result: Any) -> None:
@@ -26,6 +26,8 @@ class Interrupted(KeyboardInterrupt):
         self.result = result
 
     def __str__(self) -> str:
+        if hasattr(self.result, "samples"):
+            return "what is done of the bootstrap is in this exception's `result`."
         status = getattr(self.result, "status", None)
         if status is None:
             return f"what is done is in {self.result.path!r}; the same call goes on after it."

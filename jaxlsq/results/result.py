@@ -19,6 +19,7 @@ from jaxlsq.results.interval_plots import IntervalPlots
 from jaxlsq.results.intervals import Intervals
 from jaxlsq.results.kept import Kept
 from jaxlsq.results.plot import Plots
+from jaxlsq.results.resampling import Resampling
 from jaxlsq.results.shared import SharedParameters, Shares
 from jaxlsq.results.uncertainty import Uncertainty
 from jaxlsq.status import Status, converged, describe
@@ -30,7 +31,7 @@ SAME_COST = 1e-4
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class FitResult(Plots, IntervalPlots, Intervals, Uncertainty, Kept):
+class FitResult(Plots, IntervalPlots, Intervals, Uncertainty, Resampling, Kept):
     r"""The fits of a batch; every array has the batch's shape in front.
 
     Attributes
