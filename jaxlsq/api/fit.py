@@ -38,7 +38,7 @@ def fit(
     gtol: float | None = 0.0,
     x_scale: ArrayLike | None = None,
     max_nfev: int | None = None,
-    starts: int | ArrayLike = 1,
+    starts: int | str | ArrayLike = 1,
     polish: str | None = "auto",
     progress: bool | Callable[..., Any] = False,
     workers: int | None = None,
@@ -122,9 +122,10 @@ def fit(
         Typical size of each parameter; None for MINPACK's scaling.
     max_nfev : int, optional
         Limit on evaluations of each fit, ``100 (n + 1)`` if not given.
-    starts : int or array
+    starts : int, 'neighbours' or array
         How many starts each fit has, `p0` and others around it; or further starts, (k, n) or
-        (..., k, n).  The best is returned.
+        (..., k, n).  The best is returned.  'neighbours', of images and stacks: from `p0`, and
+        then again from what was found beside it, where a step from there promises a lower cost.
     polish : {'auto', 'float64', None}
         Go on in float64 from what float32 found, where that is not exact.
     progress : bool or callable

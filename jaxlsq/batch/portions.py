@@ -53,7 +53,8 @@ def solved_in_portions(problem: Problem, out: Any) -> Any:
     Raises
     ------
     ValueError
-        If a path holds another run, or one whose data have changed since.
+        If a path holds another run, or one whose data have changed since; for starts from
+        neighbours, which may be in another portion.
     Interrupted
         On Ctrl-C: the portions that have ended are written.
     """
@@ -63,6 +64,11 @@ def solved_in_portions(problem: Problem, out: Any) -> Any:
         raise ValueError(
             "out is written in portions, each fitted for itself, and shared ties all data sets "
             "together. Leave out away, and save the result."
+        )
+    if isinstance(problem.settings.starts, str):
+        raise ValueError(
+            f"starts={problem.settings.starts!r} needs the whole image, and out= cuts it into "
+            "portions; leave out= and save the result, or give a number of starts."
         )
     out = check_out(out)
     grid = Grid.of(problem.batch, _most_fits(problem))

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from jaxlsq.batch import bootstrap, polish
+from jaxlsq.batch import bootstrap, neighbours, polish
 from jaxlsq.batch.alike import differs
 from jaxlsq.batch.evaluate import Answers
 from jaxlsq.batch.group import Group
@@ -26,7 +26,7 @@ from jaxlsq.problem.bounds import check_box
 from jaxlsq.problem.fit_data import FitData
 from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.limits import Limits
-from jaxlsq.problem.multistart import MultiStart
+from jaxlsq.problem.multistart import NEIGHBOURS, MultiStart
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.resampling import Plan
 from jaxlsq.problem.settings import Settings
@@ -152,6 +152,8 @@ class Problem(Answers):
         """
         if self.sharing is not None:
             return solved_together(self)
+        if isinstance(self.settings.starts, str) and self.settings.starts == NEIGHBOURS:
+            return neighbours.solved(self)
         if self.linear:
             return solved_reduced(self)
         try:
@@ -343,6 +345,11 @@ class Problem(Answers):
 
     def changed_settings(self, changes: dict[str, Any]) -> Settings:
         """The settings with some of them changed, checked."""
+        if isinstance(changes.get("starts"), str):
+            raise ValueError(
+                f"starts={changes['starts']!r} is of fit, whose fits lie beside each other; give a "
+                "number of starts, or p0."
+            )
         return Settings.of(**(vars(self.settings) | changes))
 
     def again(self, index: np.ndarray, x: np.ndarray, p0: Any, settings: Settings) -> FitResult:

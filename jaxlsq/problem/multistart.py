@@ -8,7 +8,10 @@ import numpy as np
 from jaxlsq.problem.containers import no_mask
 from jaxlsq.problem.types import Batch
 
-__all__ = ["MultiStart"]
+__all__ = ["NEIGHBOURS", "MultiStart"]
+
+# What `starts` is where those after the first are neighbours' parameters.
+NEIGHBOURS = "neighbours"
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,13 @@ class MultiStart:
 
     @classmethod
     def of(cls, starts: Any, n: int, batch: Batch) -> Self:
-        """`starts` as the caller gave it: their number, or an array of further ones.
+        """`starts` as the caller gave it: their number, 'neighbours', or an array of further ones.
 
         The first start is p0.  The others have each parameter multiplied by a number from
         1/2 to 2, or, where it is zero, moved by one from -1 to 1: the same for all problems.
         """
+        if isinstance(starts, str) and starts == NEIGHBOURS:
+            starts = 1
         if isinstance(starts, (int, np.integer)):
             if starts < 1:
                 raise ValueError(f"starts must be at least 1, got {starts}.")
@@ -47,9 +52,10 @@ class MultiStart:
             or given.shape[-1] != n
             or given.shape[:-2] not in ((), batch)
         ):
+            found = f"{given.dtype} of shape {given.shape}" if given.ndim else repr(starts)
             raise ValueError(
-                f"starts must be a number, or an array of shape (k, {n}) or {(*batch, 'k', n)}; "
-                f"got {given.dtype} of shape {given.shape}."
+                f"starts must be a number, {NEIGHBOURS!r}, or an array of shape (k, {n}) or "
+                f"{(*batch, 'k', n)}; got {found}."
             )
         given = given.astype(np.float64)
         none = np.empty((0, n))

@@ -24,7 +24,7 @@ class Settings:
     gtol: float | None = 0.0
     x_scale: ArrayLike | None = None
     max_nfev: int | None = None
-    starts: int | ArrayLike = 1
+    starts: int | str | ArrayLike = 1
     polish: str | None = "auto"
     progress: bool | Callable[..., Any] = False
     workers: int | None = None

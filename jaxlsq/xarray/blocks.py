@@ -133,6 +133,11 @@ def fitted(
         ``read(result)``, an array for each of the outputs.
     several : bool
         Whether x are several variables.
+
+    Raises
+    ------
+    ValueError
+        If fits start from neighbours and chunks part those.
     """
     dims, options = list(dims), dict(options)
     arrays, constants = {}, {}
@@ -142,6 +147,7 @@ def fitted(
         else:
             constants[part] = _constant(part, value, dims)
     if is_lazy(data):
+        _check_whole(data, dims, options)
         options = {"workers": 1} | options  # a worker of Dask is one thread
         arrays = {part: _in_chunks_of(data, array) for part, array in arrays.items()}
     else:
@@ -169,6 +175,16 @@ def fitted(
     # Coordinates stay with their attributes; the data's are not those of what was fitted.
     kept = {k: one for k, one in data.coords.items() if not set(one.dims) & set(dims)}
     return tuple(_without_strays(array, kept).assign_coords(kept) for array in made)
+
+
+def _check_whole(data, dims, options):
+    """Raise ValueError where fits start from neighbours that are in other chunks."""
+    cut = [dim for dim, sizes in data.chunksizes.items() if dim not in dims and len(sizes) > 1]
+    if cut and isinstance(options.get("starts"), str):
+        raise ValueError(
+            f"starts={options['starts']!r} needs neighbours in one chunk, and the data have "
+            f"several along {', '.join(map(repr, cut))}; use .chunk() or .compute() first."
+        )
 
 
 def _without_strays(array, kept):
