@@ -13,10 +13,11 @@ from jaxlsq.problem.multistart import NEIGHBOURS
 from jaxlsq.problem.task import Task
 from jaxlsq.problem.types import Batch, Parts
 from jaxlsq.results.interrupted import Interrupted
+from jaxlsq.results.neighbours import candidate, pairs
 from jaxlsq.results.result import SAME_COST, FitResult
 from jaxlsq.status import Status
 
-__all__ = ["candidate", "check_neighbours", "costs_at", "pairs", "solved"]
+__all__ = ["check_neighbours", "contribution", "cost", "solved", "values_at"]
 
 # A fit is tried again where one step from a neighbour's parameters promises a chi-squared that is
 # lower by so many times its mean per degree of freedom.  In the same minimum the model's curvature
@@ -93,27 +94,6 @@ def _strides(batch: Batch) -> list[int]:
     return [1 << k for k in reversed(range(most.bit_length()))]
 
 
-def pairs(batch: Batch, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """Flat places of fits, and of their neighbours at a distance, on a grid of that distance.
-
-    Examples
-    --------
-    >>> pairs((5,), 2)
-    (array([0, 2, 2, 4]), array([2, 0, 4, 2]))
-    """
-    places = np.arange(np.prod(batch, dtype=int)).reshape(batch)
-    places = places[(slice(None, None, stride),) * len(batch)]
-    first, second = [], []
-    for axis in range(len(batch)):
-        here = np.moveaxis(places, axis, 0)
-        for low, high in ((here[:-1], here[1:]), (here[1:], here[:-1])):
-            first.append(low.ravel())
-            second.append(high.ravel())
-    p, q = np.concatenate(first), np.concatenate(second)
-    order = np.lexsort((q, p))
-    return p[order], q[order]
-
-
 def _swept(result, p, q, fresh):
     """One sweep over pairs: the result, and which of its fits are better now.
 
@@ -127,42 +107,27 @@ def _swept(result, p, q, fresh):
         return result, none
     p, q = p[some], q[some]
     x = candidate(result, p, q)
-    promised = costs_at(result.problem, p, np.concatenate([x, _free(result)[p]], axis=1), _promise)
-    cost = np.where(flat["success"], flat["cost"], np.inf).astype(np.float64)
+    promised = values_at(result.problem, p, np.concatenate([x, _free(result)[p]], axis=1), _promise)
+    costs = np.where(flat["success"], flat["cost"], np.inf).astype(np.float64)
     # The best of each fit's neighbours.
     order = np.lexsort((promised, p))
     p, x, promised = p[order], x[order], promised[order]
     best = np.concatenate([[True], p[1:] != p[:-1]])
     gain = np.clip(PROMISE / np.maximum(result.dof.reshape(-1)[p], 1), LEAST_PROMISE, 0.5)
-    best &= promised < (1.0 - gain) * cost[p]
+    best &= promised < (1.0 - gain) * costs[p]
     index, x = p[best], x[best]
     if not index.size:
         return result, none
     better = _tried(result, index, x)
-    fresh = (better.cost < (1.0 - SAME_COST) * cost.reshape(better.shape)) & better.success
+    fresh = (better.cost < (1.0 - SAME_COST) * costs.reshape(better.shape)) & better.success
     return better, fresh.ravel()
-
-
-def candidate(result: FitResult, p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Parameters of the fits q as a start of the fits p: inside their bounds, with what is fixed.
-
-    All are (k,) flat places, and what comes back is (k, n).
-    """
-    problem: Any = result.problem
-    n = len(result.names)
-    x, fixed = result.x.reshape(-1, n), result.fixed.reshape(-1, n)
-    values = np.where(fixed[p], x[p], x[q])
-    limits = problem.limits and problem.limits.take(p)
-    if limits:
-        values = np.where(fixed[p], values, np.clip(values, limits.lower, limits.upper))
-    return values
 
 
 def _free(result):
     return ~result.fixed.reshape(-1, len(result.names))
 
 
-def costs_at(problem: Any, p: np.ndarray, x: np.ndarray, function: Any) -> np.ndarray:
+def values_at(problem: Any, p: np.ndarray, x: np.ndarray, function: Any) -> np.ndarray:
     """(k,) values of ``function(task, x, lane, shared)`` of the fits p; inf where not finite."""
     size = len(p)
     p, x = _made_up(p, LEAST), _made_up(x, LEAST)
@@ -202,6 +167,22 @@ def _promise(task: Task, both: jax.Array, lane: Parts, shared: Parts) -> jax.Arr
     eye = jnp.eye(x.size, dtype=x.dtype)
     step = jnp.linalg.solve(gram + eye * jnp.where(size > 0, DAMPING, 1.0), gradient)
     return 0.5 * jnp.maximum(sum_of(rows) - jnp.sum(gradient * step), 0.0)
+
+
+def cost(task: Task, x: jax.Array, lane: Parts, shared: Parts) -> jax.Array:
+    """Half of what is minimized."""
+    rows, _ = task.lane(lane, shared)(tuple(x))
+    return 0.5 * sum_of(rows)
+
+
+def contribution(task: Task, x: jax.Array, lane: Parts, shared: Parts) -> jax.Array:
+    r"""What parameters contribute to the residual, :math:`\sum_j |x_j| \lVert J_j \rVert`.
+
+    Times the spacing of their type it is about how large a residual of rounding is.
+    """
+    rows, columns = task.lane(lane, shared)(tuple(x))
+    norms = [jnp.sqrt(jnp.sum(jnp.square(jnp.broadcast_to(c, rows[0].shape)))) for c in columns]
+    return jnp.sum(jnp.abs(x) * jnp.stack(norms))
 
 
 def _tried(result, index, x):

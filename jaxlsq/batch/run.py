@@ -381,6 +381,14 @@ class Problem(Answers):
             problem = replace(problem, start=replace(problem.start, array=last))
         return replace(problem, settings=settings).solve()
 
+    def costs(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """(k,) costs of the fits at flat places with other parameters; inf where not finite."""
+        return neighbours.values_at(self, places, x, neighbours.cost)
+
+    def contributions(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """(k,) norms of what their parameters contribute to the residuals."""
+        return neighbours.values_at(self, places, x, neighbours.contribution)
+
     def check_bootstrap(self, plan: Plan) -> None:
         """Raise ValueError where data sets of that kind can't be made."""
         bootstrap.check_plan(self, plan)

@@ -87,6 +87,14 @@ class Evaluator(Protocol):
         """(k, n, 2) lower and upper bounds of some fits, infinite where there are none."""
         ...
 
+    def costs(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """(k,) costs of the fits at flat places with other parameters; inf where not finite."""
+        ...
+
+    def contributions(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """(k,) norms of what their parameters contribute to the residuals."""
+        ...
+
     def check_bootstrap(self, plan: Plan) -> None:
         """Raise ValueError where data sets of that kind can't be made."""
         ...

@@ -28,6 +28,8 @@ class Kept:
 
         Its index is that of the data, if they came as a table, groups of one, or an array with
         coordinates; else fits are counted along each axis of the batch.  polars has it in columns.
+        A parameter that ended at a bound, or is fixed, has an error of zero; ``at_bound`` says
+        which fits have one at a bound.
 
         Parameters
         ----------

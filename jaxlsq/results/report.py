@@ -8,7 +8,7 @@ import numpy as np
 from jaxlsq.results.statistics import correlation
 from jaxlsq.status import Status, describe
 
-__all__ = ["Words", "html", "one_fit", "quantiles", "text"]
+__all__ = ["Words", "html", "one_fit", "quantiles", "suspicions", "text"]
 
 QUANTILES = (0.05, 0.5, 0.95)
 STRONG = 0.5
@@ -31,8 +31,24 @@ class Words(str):
         return self.tables
 
 
-def text(result: Any) -> str:
+def suspicions(result: Any, thorough: bool = False) -> str:
+    """How many fits are suspect, and how many for each reason; empty where none is.
+
+    From the result alone, or `thorough`: with what model and data say, where they can be asked.
+    """
+    try:
+        total, reasons = result._suspicion_counts(thorough)
+    except (ValueError, RuntimeError, OSError):  # the data have changed, or their file is closed
+        total, reasons = result._suspicion_counts(False)
+    if not total:
+        return ""
+    counted = ", ".join(f"{count:,} with {words}" for words, count in reasons.items())
+    return f"{total:,} of those that converged are suspect: {counted}"
+
+
+def text(result: Any, notes: str = "") -> str:
     """Counts of the statuses, and quantiles of the parameters."""
+    notes = notes or suspicions(result)
     lines = [f"FitResult: {_headline(result)}"]
     for code, count in result.counts().items():
         lines.append(f"  {count:>9,} {code.name}: {describe(code).split('.')[0]}.")
@@ -42,11 +58,13 @@ def text(result: Any) -> str:
             (f"  {name:<10}" + "".join(f"  {v:<10.5g}" for v in row) + f"  {ends}").rstrip()
             for (name, row), ends in zip(quantiles(result), _at_bounds(result), strict=False)
         ]
+    lines += [f"  {notes}"] if notes else []
     return "\n".join(lines)
 
 
-def html(result: Any) -> str:
+def html(result: Any, notes: str = "") -> str:
     """The same as tables."""
+    notes = notes or suspicions(result)
     statuses = "".join(
         f"<tr><td style='text-align:right'>{count:,}</td><td>{code.name}</td>"
         f"<td style='text-align:left'>{escape(describe(code))}</td></tr>"
@@ -62,7 +80,7 @@ def html(result: Any) -> str:
         f"<b>FitResult</b>: {_headline(result)}"
         f"<table>{_head('-fits', 'status', 'meaning')}{statuses}</table>"
         f"<table>{_head('parameter', '-5 %', '-median', '-95 %', 'of the fits that converged')}"
-        f"{rows}</table>"
+        f"{rows}</table>{escape(notes)}"
     )
 
 
@@ -110,13 +128,18 @@ def _at_bounds(result):
     ]
 
 
-def one_fit(result: Any) -> Words:
-    """One fit: values and errors, strong correlations, statistics, why it ended."""
+def one_fit(result: Any, doubts: tuple[str, ...] = ()) -> Words:
+    """One fit: values and errors, strong correlations, statistics, why it ended.
+
+    Doubts about it, `FitResult.suspicions`, are notes where the rows do not say so already.
+    """
     code = Status(int(result.status))
     end = f"{code.name}: {describe(code)}"
     known = result.problem is not None or result.inverse is not None
     rows, notes = _values(result) if known else (_bare_values(result), [])
     notes += _statistics(result)
+    said = ("ended at a bound", "the data do not determine")
+    notes += [f"suspect: {doubt}" for doubt in doubts if not any(s in doubt for s in said)]
     width = max(len(row[0]) for row in rows)
     lines = [f"  {row[0]:<{width}}  {row[1]:>12}{'  '.join(['', *row[2:]])}" for row in rows]
     plain = "\n".join([end, *lines, *(f"  {note}" for note in notes)])

@@ -21,6 +21,7 @@ from jaxlsq.results.kept import Kept
 from jaxlsq.results.plot import Plots
 from jaxlsq.results.resampling import Resampling
 from jaxlsq.results.shared import SharedParameters, Shares
+from jaxlsq.results.suspicion import Suspicions
 from jaxlsq.results.uncertainty import Uncertainty
 from jaxlsq.status import Status, converged, describe
 
@@ -31,7 +32,7 @@ SAME_COST = 1e-4
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class FitResult(Plots, IntervalPlots, Intervals, Uncertainty, Resampling, Kept):
+class FitResult(Plots, IntervalPlots, Intervals, Uncertainty, Resampling, Suspicions, Kept):
     r"""The fits of a batch; every array has the batch's shape in front.
 
     Attributes
@@ -195,9 +196,10 @@ class FitResult(Plots, IntervalPlots, Intervals, Uncertainty, Resampling, Kept):
         Returns
         -------
         str
-            Which a notebook shows as tables.
+            Which a notebook shows as tables.  Of fits that are `suspect` it counts the reasons.
         """
-        return report.Words(report.text(self), report.html(self))
+        notes = report.suspicions(self, True)
+        return report.Words(report.text(self, notes), report.html(self, notes))
 
     def report(self, index: int | tuple[Any, ...] = ()) -> report.Words:
         """One fit in words: values and errors, strong correlations, statistics, why it ended.
@@ -212,7 +214,8 @@ class FitResult(Plots, IntervalPlots, Intervals, Uncertainty, Resampling, Kept):
         str
             Which a notebook shows as a table.
         """
-        return report.one_fit(self._one(index, "report"))
+        one = self._one(index, "report")
+        return report.one_fit(one, self._suspicions(one, index))
 
     @property
     def residuals(self) -> np.ndarray | list[np.ndarray]:

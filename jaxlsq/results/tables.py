@@ -15,13 +15,13 @@ __all__ = ["columns", "dataset", "flags", "frame", "frame_of", "free_name"]
 
 LIBRARIES = ("pandas", "polars")
 # What is said of each fit, but for its parameters.
-PER_FIT = ("success", "status", "message", "cost", "redchi", "nfev", "dof")
+PER_FIT = ("success", "status", "message", "cost", "redchi", "nfev", "dof", "at_bound")
 
 
 def columns(result: Any, stderr: bool) -> dict[str, np.ndarray]:
     """Arrays of the batch's shape by name, as `FitResult.to_dict` has them."""
     per_fit = [n for n in storage.ARRAYS[1:] if getattr(result, n).shape == result.shape]
-    rest = {name: getattr(result, name) for name in (*per_fit, "success")}
+    rest = {name: getattr(result, name) for name in (*per_fit, "success", "at_bound")}
     return _of_parameters(result, stderr, rest) | rest
 
 

@@ -27,6 +27,7 @@ PER_FIT = {
     "redchi": np.float64,
     "nfev": np.int32,
     "dof": np.int32,
+    "at_bound": np.bool_,
 }
 OF_MODEL = ("absolute_sigma", "expand", "loss", "f_scale", "jac")
 
@@ -84,7 +85,8 @@ class LeastSquaresAccessor:
         Dataset
             A variable for each parameter and for its standard error (``<name>_stderr``), and
             ``success``, ``status`` (whose attributes say what its codes mean), ``cost``,
-            ``redchi``, ``nfev`` and ``dof``.  A fit that failed has its status, and its last good
+            ``redchi``, ``nfev``, ``dof`` and ``at_bound`` (a parameter that ended at a bound has
+            an error of zero).  A fit that failed has its status, and its last good
             parameters: ``out.where(out.success)`` leaves it out.
 
         Raises

@@ -70,9 +70,11 @@ def test_wrong_minima_of_an_image(result, right):
 
 def test_what_it_costs(monkeypatch):
     promised, tried = [], []
-    costs_at, again = neighbours.costs_at, neighbours._tried
+    values_at, again = neighbours.values_at, neighbours._tried
     monkeypatch.setattr(
-        neighbours, "costs_at", lambda pr, p, *how: promised.append(len(p)) or costs_at(pr, p, *how)
+        neighbours,
+        "values_at",
+        lambda pr, p, *how: promised.append(len(p)) or values_at(pr, p, *how),
     )
     monkeypatch.setattr(
         neighbours, "_tried", lambda r, i, x: tried.append(len(i)) or again(r, i, x)

@@ -26,7 +26,7 @@ def assert_same_fits(one, other):
 
 def test_to_dict(result):
     columns = result.to_dict()
-    assert list(columns) == ["a", "k", *PER_FIT, "success"]
+    assert list(columns) == ["a", "k", *PER_FIT, "success", "at_bound"]
     np.testing.assert_array_equal(columns["k"], result.x[..., 1])
     np.testing.assert_array_equal(columns["success"], result.success)
     for name in PER_FIT:

@@ -116,6 +116,17 @@ def test_a_frame_has_a_row_for_each_fit(named):
     assert "k_stderr" not in named.to_frame(stderr=False)
 
 
+def test_a_table_says_which_fits_have_a_parameter_at_a_bound():
+    result = fit(decay, T, Y, P0, bounds={"k": (0, 1.2)})
+    held = result.active_mask[..., 1] == 1
+    assert 0 < held.sum() < held.size
+    np.testing.assert_array_equal(result.stderr["k"] == 0, held)
+    np.testing.assert_array_equal(result.to_dataset().at_bound, held)
+    np.testing.assert_array_equal(result.to_dict()["at_bound"], held)
+    for library in ("pandas", "polars"):
+        np.testing.assert_array_equal(result.to_frame(library)["at_bound"], held.ravel())
+
+
 def test_polars(named):
     frame = named.to_frame("polars")
     assert isinstance(frame, pl.DataFrame)

@@ -42,7 +42,7 @@ def expected():
 def test_a_dataset_of_parameters(stack, expected):
     out = stack.lsq.fit(decay, "time", P0, cov=True)
     assert list(out) == ["a", "a_stderr", "k", "k_stderr", "success", "status", "cost", "redchi",
-                         "nfev", "dof", "cov"]  # fmt: skip
+                         "nfev", "dof", "at_bound", "cov"]  # fmt: skip
     np.testing.assert_array_equal(out.k, expected.params["k"])
     np.testing.assert_array_equal(out.k_stderr, expected.stderr["k"])
     np.testing.assert_array_equal(out["cov"], expected.cov)
