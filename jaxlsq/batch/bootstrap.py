@@ -31,13 +31,24 @@ def check_plan(problem: Any, plan: Plan) -> None:
     """Raise ValueError where data sets of that kind can't be made of a problem's fits."""
     if problem.model is None:
         raise ValueError("bootstrap needs data that are fitted by a model: use fit.")
+    if problem.sharing is not None:
+        raise ValueError(
+            "bootstrap is of fits apart, and shared ties all data sets together: make data sets of "
+            "the result and fit those with shared."
+        )
     if plan.kind == "residual" and problem.of_counts:
         raise ValueError(
             "kind='residual' is not for counts, whose errors differ from point to point; use "
             "'parametric', which draws counts, or 'pairs'."
         )
     _, group = problem.groups[0]
-    if plan.kind == "pairs" and "whitening" in {**group.lanes, **group.shared}:
+    entries = {key.split(".")[0] for key in (*group.lanes, *group.shared)}
+    if "xsigma" in entries:
+        raise ValueError(
+            "bootstrap makes data with errors in y alone, and the fit has some in x: make data "
+            "sets of the result, and fit those with xsigma."
+        )
+    if plan.kind == "pairs" and "whitening" in entries:
         raise ValueError(
             "kind='pairs' draws points, which are not independent where sigma is a covariance "
             "matrix; use 'residual' or 'parametric'."

@@ -50,9 +50,12 @@ def pairs(
 def candidate(result: Any, p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Parameters of the fits q as those of the fits p: in their bounds, with what is fixed there.
 
-    All are (k,) flat places, and what comes back is (k, n).
+    What fits share with others is not one's to change, as what is fixed.  All are (k,) flat
+    places, and what comes back is (k, n).
     """
     n = len(result.names)
-    x, fixed = result.x.reshape(-1, n), result.fixed.reshape(-1, n)
+    x, held = result.x.reshape(-1, n), result.fixed.reshape(-1, n)
+    if result.sharing:
+        held = held | np.isin(result.names, result.sharing.names)
     lower, upper = result.problem.box(p)
-    return np.where(fixed[p], x[p], np.clip(x[q], lower, upper))
+    return np.where(held[p], x[p], np.clip(x[q], lower, upper))

@@ -10,6 +10,7 @@ from jaxlsq.problem.types import Batch
 from jaxlsq.results.evaluator import Evaluator
 from jaxlsq.results.neighbours import candidate, pairs
 from jaxlsq.results.quantiles import beyond_chi2
+from jaxlsq.results.shared import Shares
 
 __all__ = ["Suspicions"]
 
@@ -40,7 +41,6 @@ REASONS = {
     "chi2": "chi-squared too large",
     "neighbour": "a neighbour whose parameters fit better",
 }
-AT_ONCE = ("dof", "bound", "chi2")
 
 
 @dataclass
@@ -77,6 +77,7 @@ class Suspicions:
     absolute_sigma: bool
     inverse: np.ndarray | None
     problem: Evaluator | None
+    sharing: Shares | None
 
     if TYPE_CHECKING:  # what the rest of a `FitResult` has
 
@@ -216,7 +217,7 @@ class Suspicions:
         inverse = part.inverse_gram.reshape(-1, n, n)
         diagonal = np.diagonal(inverse, axis1=1, axis2=2)
         found.which["undetermined"] = good[:, None] & np.isinf(diagonal)
-        if self.problem is None:
+        if self.problem is None or self.sharing:  # of all that share they are, not of one
             return
         redchi = part.redchi.reshape(-1)
         variance = np.ones(len(places)) if self.absolute_sigma else redchi.astype(np.float64)

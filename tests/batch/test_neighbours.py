@@ -209,6 +209,14 @@ def test_losses_and_counts():
     assert wrong(fit(wave, X, data, START, starts="neighbours", **how), right) < 0.02
 
 
+def test_linear_parameters(right):
+    how = {"linear": ["a", "c"]}
+    assert wrong(fit(wave, X, IMAGE, START, **how), right) > 0.2
+    result = fit(wave, X, IMAGE, START, **how, starts="neighbours")
+    assert wrong(result, right) == 0
+    np.testing.assert_allclose(result.x, right.x, rtol=1e-4, atol=1e-5)
+
+
 def test_general_functions():
     def residual(p, y):
         return wave(X, p["a"], p["w"], p["c"]) - y
@@ -254,6 +262,8 @@ def test_what_is_refused(tmp_path):
     for out in (tmp_path / "out.zarr", Distribution()):
         with pytest.raises(ValueError, match="needs the whole image, and out= cuts it"):
             fit(decay, T, Y, P0, starts="neighbours", out=out)
+    with pytest.raises(ValueError, match="starts is for fits apart"):
+        fit(decay, T, Y, P0, starts="neighbours", shared="k")
     with pytest.raises(ValueError, match="is of fit, whose fits lie beside each other"):
         fit(decay, T, Y, P0).refit(starts="neighbours")
 

@@ -427,6 +427,17 @@ def test_what_is_refused():
         general.bootstrap(10)
 
 
+def test_linear_parameters_are_eliminated_in_replicates_too():
+    plain = samples_of(fit(decay, T, Y, P0))
+    linear = samples_of(fit(decay, T, Y, P0, linear="a"))
+    np.testing.assert_allclose(linear, plain, rtol=1e-5)
+
+
+def test_what_data_sets_share_is_refused():
+    with pytest.raises(ValueError, match="shared ties all data sets together"):
+        fit(decay, T, Y, P0, shared="k").bootstrap(10)
+
+
 def test_a_loaded_result_has_no_data(tmp_path):
     fit(decay, T, Y, P0).save(tmp_path / "fits.npz")
     with pytest.raises(ValueError, match="bootstrap needs the data and the model"):

@@ -218,6 +218,15 @@ def test_lists_and_general_functions_have_neighbours_too():
     assert general.suspect.tolist() == [False, False, True, False, False]
 
 
+def test_shared_and_linear_parameters():
+    x, y = waves((9,))
+    p0 = np.broadcast_to([1.0, 2.9], (9, 2)).copy()
+    assert not fit(wave, x, y, p0, linear="a").suspect.any()
+    shared = fit(wave, x, y, [1.0, 2.9], shared="w")
+    assert not shared.suspect.any()
+    assert "suspect" not in shared.summary()
+
+
 # --- where data are not to be had --------------------------------------------------------
 
 
