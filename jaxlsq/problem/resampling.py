@@ -161,8 +161,9 @@ class Replicates:
         k, out = self.plan.k, np.full((last - first, self.shape[1]), self.rest, self.dtype)
         for fit in range(first // k, -(-last // k)):
             begin, end = max(first, fit * k), min(last, (fit + 1) * k)
-            made = self._of_one(fit, begin - fit * k, end - fit * k)
-            out[begin - first : end - first, self.points.live[fit]] = made
+            made, live = self._of_one(fit, begin - fit * k, end - fit * k), self.points.live[fit]
+            # A slice is several times faster than a selection.
+            out[begin - first : end - first, slice(None) if live.all() else live] = made
         return out
 
     def _of_one(self, fit, first, last):

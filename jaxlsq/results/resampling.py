@@ -81,6 +81,12 @@ class Resampling:
         are made when they are fitted, about 65,000 at a time, and reduced before the next, so that
         memory does not grow with k.  What is fixed has an error of zero.
 
+        Of few points all kinds give intervals that are too short, since residuals are smaller than
+        errors, and no Student's t makes up for it: of a decay's two parameters those of 95 % held
+        the truth in 92 to 94 % of 4,000 data sets of 20 points, and in 91 to 92 % for 'residual';
+        of 8 points in 89 to 95 %, and in 82 to 84 % for 'residual', where `stderr` with Student's
+        t held it in 94.
+
         Examples
         --------
         >>> import numpy as np

@@ -107,3 +107,22 @@ def test_profiles_cover_where_standard_errors_do_not(capsys):
         print(f"evaluations: {profile.nfev.sum() / result.nfev.sum():.1f} times those of the fits")
     assert np.abs(wald - 0.95).max() > 0.02
     np.testing.assert_allclose(found, 0.95, atol=0.01)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("kind", "data"), [("parametric", "absolute"), ("parametric", "poisson"), ("pairs", "scaled")]
+)
+def test_bootstrap_intervals_cover_as_often_as_they_say(kind, data, capsys):
+    unit = np.array([40.0, 1.0, 40.0]) if data == "poisson" else np.ones(3)
+    arguments = simulated(data)
+    some = arguments | {"ydata": arguments["ydata"][:1000]}
+    result = fit(decay, T, p0=np.array([1.5, 1.0, 0.4]) * unit, **some)
+    boot, truth = result.bootstrap(999, kind), TRUTH * unit
+    for method in ("percentile", "bca"):
+        low, high = np.moveaxis(boot.interval(0.95, method=method), -1, 0)
+        found = np.mean((low < truth) & (high > truth), axis=0)
+        with capsys.disabled():
+            print(f"\ncoverage, {kind} {method} of {data}: {np.round(found, 3).tolist()}")
+        # Of 1,000 data sets to three standard errors; pairs of 40 points are somewhat too short.
+        assert np.all(np.abs(found - 0.95) < (0.04 if kind == "pairs" else 0.02))
