@@ -12,7 +12,7 @@ from IPython.display import Markdown, display
 from jaxlsq import fit
 from jaxlsq.models import Model
 
-NOISE = 0.04  # of the range of the curve
+NOISE = 0.04  # of the range of the curve, or of its value if it has none
 
 
 def words(docstring: str) -> str:
@@ -32,7 +32,8 @@ def words(docstring: str) -> str:
 def noisy(values: np.ndarray) -> np.ndarray:
     """A curve with noise, the same whenever the page is made."""
     rng = np.random.default_rng(0)
-    return values + NOISE * np.ptp(values) * rng.normal(size=values.shape)
+    scale = np.ptp(values) or np.max(np.abs(values))
+    return values + NOISE * scale * rng.normal(size=values.shape)
 
 
 def show(factory: Callable[..., Model], x: np.ndarray, log: bool = False, **truth: Any) -> None:
