@@ -77,11 +77,15 @@ html_theme = "pydata_sphinx_theme"
 html_title = "jaxlsq"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
+# Pages that have none beside them need no list of those.
+_ALONE = ("start", "when_a_fit_fails", "uncertainties", "speed", "how_it_works", "changelog")
+html_sidebars = {page: [] for page in _ALONE}
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": True,
-    "secondary_sidebar_items": ["page-toc"],
-    "header_links_before_dropdown": 6,
+    # Two columns of code need the room.
+    "secondary_sidebar_items": {"**": ["page-toc"], "coming_from/*": []},
+    "header_links_before_dropdown": 5,
     "footer_start": ["copyright"],
     "footer_end": [],
 }

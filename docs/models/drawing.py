@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Markdown, display
@@ -36,16 +37,21 @@ def noisy(values: np.ndarray) -> np.ndarray:
     return values + NOISE * scale * rng.normal(size=values.shape)
 
 
+def guessed(model: Model, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """The model's own start, which `fit` would take."""
+    return {name: float(value) for name, value in jax.jit(model.guess)(x, y).items()}
+
+
 def show(factory: Callable[..., Model], x: np.ndarray, log: bool = False, **truth: Any) -> None:
     """The words, and a figure of data, guess and fit along a line."""
     model = factory()
     y = noisy(np.asarray(model(x, **truth)))
-    result = fit(model, x, y)
+    guess = guessed(model, x, y)
+    result = fit(model, x, y, p0=guess)
     fine = np.geomspace(x[0], x[-1], 400) if log else np.linspace(x[0], x[-1], 400)
-    guess = fit(model, x, y, max_nfev=1)  # ends where it starts
     _, ax = plt.subplots(figsize=(5.6, 2.6))
     ax.plot(x, y, ".", color="0.6", label="data")
-    ax.plot(fine, guess.predict(fine), ":", color="C0", lw=2, label="guess")
+    ax.plot(fine, model(fine, **guess), ":", color="C0", lw=2, label="guess")
     ax.plot(fine, result.predict(fine), color="C1", label="fit")
     ax.set(xlabel="x", ylabel="y", xscale="log" if log else "linear")
     ax.legend(fontsize="small", bbox_to_anchor=(1.0, 1.0), loc="upper left")
@@ -59,10 +65,10 @@ def show_image(factory: Callable[..., Model], x: np.ndarray, **truth: Any) -> No
     shape = x.shape[1:]
     flat = x.reshape(len(shape), -1)
     y = noisy(np.asarray(model(flat, **truth)))
-    result = fit(model, flat, y)
-    guess = fit(model, flat, y, max_nfev=1)  # ends where it starts
+    guess = guessed(model, flat, y)
+    result = fit(model, flat, y, p0=guess)
     figure, axes = plt.subplots(1, 3, figsize=(8, 2.8), sharey=True)
-    images = [np.asarray(v).reshape(shape) for v in (y, guess.predict(), result.predict())]
+    images = [np.asarray(v).reshape(shape) for v in (y, model(flat, **guess), result.predict())]
     images = [image.sum(axis=2) if image.ndim == 3 else image for image in images]
     low, high = images[0].min(), images[0].max()
     for ax, title, image in zip(axes, ("data", "guess", "fit"), images, strict=True):
