@@ -31,7 +31,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 
 def _nothing(params):
-    """A model of which nothing is derived."""
+    """What follows from a dict of the parameters: nothing, if it is not said."""
     return {}
 
 
