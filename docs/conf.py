@@ -83,8 +83,7 @@ html_sidebars = {page: [] for page in _ALONE}
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": True,
-    # Two columns of code need the room.
-    "secondary_sidebar_items": {"**": ["page-toc"], "coming_from/*": []},
+    "secondary_sidebar_items": ["page-toc"],
     "header_links_before_dropdown": 5,
     "footer_start": ["copyright"],
     "footer_end": [],
