@@ -1,8 +1,9 @@
 """Sphinx's settings.
 
 From the repository's root, with the extra ``docs``: ``python -m sphinx -W docs docs/_build/html``.
-From nothing that takes some five minutes of one core, to execute all pages. A page is executed again
-when its own code changes; delete ``docs/_build`` when the package or `models/drawing.py` has.
+From nothing that takes some five minutes of one core, to execute all pages. A page is executed
+again when its own code changes; delete ``docs/_build`` when the package has changed, or
+``models/drawing.py``.
 """
 
 import os
