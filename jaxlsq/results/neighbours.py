@@ -57,5 +57,5 @@ def candidate(result: Any, p: np.ndarray, q: np.ndarray) -> np.ndarray:
     x, held = result.x.reshape(-1, n), result.fixed.reshape(-1, n)
     if result.sharing:
         held = held | np.isin(result.names, result.sharing.names)
-    lower, upper = result.problem.box(p)
+    lower, upper = np.moveaxis(result.problem.box(p), -1, 0)
     return np.where(held[p], x[p], np.clip(x[q], lower, upper))

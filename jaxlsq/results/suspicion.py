@@ -234,7 +234,7 @@ class Suspicions:
         step = step * np.sqrt(variance[which])[:, None]
         problem = self._with_data("suspect")
         near = problem.costs(places[which], x[which])
-        lower, upper = np.moveaxis(problem.box()[places[which]], -1, 0)
+        lower, upper = np.moveaxis(problem.box(places[which]), -1, 0)
         outside, strange = np.ones(which.size, bool), np.zeros(which.size, bool)
         for side in (1.0, -1.0):
             end = x[which] + side * step
