@@ -24,8 +24,9 @@ __all__ = ["Minima", "Search", "usable"]
 LOWER = 1e-6
 # Minima that the profiles of one fit may lead to.
 MOST_MINIMA = 5
-# How many times as far the others are extrapolated along a profile.
-EXTRAPOLATED = 1.5
+# How many times as far the others are extrapolated along a profile, and up to how many times the
+# goal a point is one to go on from.
+EXTRAPOLATED, TRUSTED = 1.5, 2.0
 # Spacings of a parameter's value that an interval has to have for its ends to be told apart.
 SPACINGS = 4.0 * np.finfo(float).eps
 
@@ -71,6 +72,9 @@ class Minima:
             getattr(self, field.name)[rows] = getattr(others, field.name)
 
 
+_ARRAYS = ("fit", "which", "side", "x", "x_low")
+
+
 @dataclass(frozen=True)
 class _Lanes:
     """Ends that are looked for.
@@ -81,6 +85,8 @@ class _Lanes:
         Row of the minimum, parameter, and -1 or 1.
     x : (L, 2, n) array
         Parameters at the last two points.
+    x_low : (L, n) array
+        Those at the farthest point below the goal; of the minimum where there is none.
     roots : Roots
         Whose distances are from the minimum.
     """
@@ -89,6 +95,7 @@ class _Lanes:
     which: np.ndarray
     side: np.ndarray
     x: np.ndarray
+    x_low: np.ndarray
     roots: Roots
 
     @property
@@ -98,13 +105,13 @@ class _Lanes:
 
     def take(self, rows: np.ndarray) -> Self:
         """Some of them."""
-        arrays = self.fit[rows], self.which[rows], self.side[rows], self.x[rows]
-        return type(self)(*arrays, self.roots.take(rows))
+        arrays = {name: getattr(self, name)[rows] for name in _ARRAYS}
+        return type(self)(**arrays, roots=self.roots.take(rows))
 
     def joined(self, others: Self) -> Self:
         """These and others."""
         mine, theirs = vars(self), vars(others)
-        arrays = {k: np.concatenate([mine[k], theirs[k]]) for k in ("fit", "which", "side", "x")}
+        arrays = {name: np.concatenate([mine[name], theirs[name]]) for name in _ARRAYS}
         return type(self)(**arrays, roots=self.roots.joined(others.roots))
 
 
@@ -169,7 +176,8 @@ class Search:
         first = goal * m.unit[fit, which]
         narrow = first <= SPACINGS * np.abs(at)
         roots = Roots.begin(goal, reach, m.slope[fit, which], first)
-        lanes = _Lanes(fit, which, side, np.full((fit.size, 2, m.x.shape[1]), np.nan), roots)
+        none = np.full((fit.size, 2, m.x.shape[1]), np.nan)
+        lanes = _Lanes(fit, which, side, none, m.x[fit], roots)
         at_once = np.where(reach <= 0, End.BOUND, np.where(narrow, End.FOUND, End.SEARCHED))
         return self._without(lanes, at_once, np.minimum(first, reach))
 
@@ -198,10 +206,12 @@ class Search:
             fresh = self._from_lower(lanes.fit[lower], rise[lower], fitted["x"][lower])
             lanes = lanes.take(stays)
         z, good = np.sqrt(np.maximum(rise[stays], 0.0)), good[stays]
-        roots, ends, distances = lanes.roots.moved(z, good)
-        points = np.stack([lanes.x[:, 1], fitted["x"][stays]], axis=1)
+        trial, (roots, ends, distances) = lanes.roots.trial, lanes.roots.moved(z, good)
+        found = fitted["x"][stays]
+        points = np.stack([lanes.x[:, 1], found], axis=1)
         points = np.where(good[:, None, None], points, lanes.x)
-        lanes = _Lanes(lanes.fit, lanes.which, lanes.side, points, roots)
+        lowest = np.where((good & (roots.low == trial))[:, None], found, lanes.x_low)
+        lanes = _Lanes(lanes.fit, lanes.which, lanes.side, points, lowest, roots)
         lanes = self._without(lanes, ends, distances)
         return lanes if fresh is None else lanes.joined(fresh)
 
@@ -222,6 +232,7 @@ class Search:
         """Parameters at the trial distances: along the last two points, or from the tangent.
 
         A parabola through the minimum, with its tangent, and the last point, where that is alone.
+        What is far above the goal may be of another valley, and is not gone on from.
         """
         m, roots = self.minima, lanes.roots
         at, tangent = m.x[lanes.fit], m.tangent[lanes.fit, lanes.which]
@@ -231,8 +242,15 @@ class Search:
         with np.errstate(all="ignore"):
             secant = x2 + (x2 - x1) / (t2 - t1) * (t - t2)
             bend = ((x2 - at) / t2 - tangent) / t2
+            near = roots.z[:, 1:] <= TRUSTED * roots.goal[:, None]
+            near[:, 1] &= np.abs(t - t2)[:, 0] <= (EXTRAPOLATED - 1.0) * np.abs(t2)[:, 0]
         line = at + tangent * t
         parabola = line + bend * t**2
-        x = np.where(np.isfinite(secant), secant, np.where(np.isfinite(parabola), parabola, line))
-        far = (np.abs(t) > EXTRAPOLATED * np.abs(t2)) | roots.doubted[:, None]
-        return np.where(far & np.isfinite(x2), x2, x)
+        known = [np.isfinite(secant).all(axis=1), np.isfinite(parabola).all(axis=1)]
+        cases = [
+            roots.doubted & (roots.low > 0),
+            near.all(axis=1) & known[0],
+            near[:, 1] & known[1],
+        ]
+        cases = [case[:, None] for case in (*cases, roots.low > 0)]
+        return np.select(cases, [lanes.x_low, secant, parabola, lanes.x_low], line)

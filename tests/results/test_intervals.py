@@ -404,6 +404,28 @@ def test_a_lower_minimum_is_kept_and_said():
     np.testing.assert_allclose(found.interval, again.interval, rtol=1e-6)
 
 
+def test_first_points_in_another_valley():
+    """Two peaks that overlap: far out, a fit that is held ends with one of them narrow."""
+    x, rng = np.linspace(-5, 5, 60), np.random.default_rng(5)
+
+    def peaks(x, h, c, w, g, d, v):
+        return h * jnp.exp(-0.5 * ((x - c) / w) ** 2) + g * jnp.exp(-0.5 * ((x - d) / v) ** 2)
+
+    truth = np.array([2.0, -0.8, 0.8, 1.5, 0.9, 0.9])
+    y = np.asarray(peaks(x, *truth)) + 0.2 * rng.normal(size=(8, 60))
+    bounds = ([0, -5, 0.1, 0, -5, 0.1], [9, 5, 5, 9, 5, 5])
+    result = fit(peaks, x, y, 1.1 * truth, bounds=bounds)
+    found = result.profile()
+    assert np.all((found.ends == FOUND) | (found.ends == BOUND))
+    i, j, side = np.nonzero(found.ends == FOUND)
+    assert i.size > 90
+    hold = np.eye(6, dtype=bool)[j]
+    start = np.where(hold, found.interval[i, j, side][:, None], result.x[i])
+    chi2 = 2 * result.problem.held(i, start, hold)["cost"]
+    limit = result.chi2 * (1 + stats.f.ppf(0.95, 1, 54) / 54)
+    assert np.all(chi2 > limit[i] * (1 - 1e-8))
+
+
 # --- lanes ------------------------------------------------------------------------
 
 
