@@ -105,7 +105,7 @@ class Intervals:
         Every end is found by fits of all others with the parameter held at trial values, in
         float64, of all data sets, parameters and sides at once.  An end is
 
-        * where :math:`\chi^2` is at its limit, to 1e-6 of its distance from the minimum or better;
+        * where :math:`\chi^2` is at its limit, to 1e-6 of its distance or better;
         * the parameter's bound, if :math:`\chi^2` is below its limit there;
         * infinite, if :math:`\chi^2` has stopped to rise (its square root rises by less than a
           thousandth of what is missing while the parameter goes four times as far), or is below its
