@@ -72,9 +72,10 @@ _TABLE = {
         "Fit fewer parameters, or leave this data set out.",
     ),
     Status.NONFINITE_DATA: (
-        "The data (xdata, ydata, sigma) or the starting parameters have a NaN or an infinity, or a "
-        "sigma is zero or negative; the starting parameters are returned.",
-        "Mask the point, or pass nan_policy='omit' for NaN in xdata, ydata or sigma.",
+        "The data (xdata, ydata, sigma, xsigma) or the starting parameters have a NaN or an "
+        "infinity, or a sigma is zero or negative, or an xsigma negative; the starting parameters "
+        "are returned.",
+        "Mask the point, or pass nan_policy='omit' for NaN in xdata, ydata, sigma or xsigma.",
     ),
     Status.NONFINITE_STEPS: (
         "Every step down to the smallest led to where the function returns a NaN or an infinity; "

@@ -105,7 +105,7 @@ PUBLIC = {
     "curve_fit": "f xdata ydata p0 sigma absolute_sigma check_finite bounds method jac full_output "
     "nan_policy kwargs",
     "fit": "model xdata ydata p0 sigma absolute_sigma mask axis nan_policy bounds fixed expand "
-    f"linear shared loss f_scale jac {COMMON} out",
+    f"linear shared loss f_scale jac xsigma x_errors {COMMON} out",
     "least_squares": "fun x0 jac bounds ftol xtol gtol x_scale loss f_scale max_nfev args kwargs "
     "hessian on_singular return_history",
     "least_squares_batch": f"fun x0 data bounds fixed loss f_scale jac {COMMON}",

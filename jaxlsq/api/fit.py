@@ -33,6 +33,8 @@ def fit(
     loss: str | Callable[..., Any] = "linear",
     f_scale: ArrayLike = 1.0,
     jac: str | Callable[..., Any] = "jacfwd",
+    xsigma: PyTree = None,
+    x_errors: str = "odr",
     ftol: float | None = None,
     xtol: float | None = None,
     gtol: float | None = 0.0,
@@ -116,6 +118,14 @@ def fit(
     jac : str or callable
         'jacfwd', 'jacrev', '2-point', '3-point', or ``jac(x, *params) -> (m, n)`` of the model;
         'cs' is 'jacfwd', which is exact.
+    xsigma : array_like or pytree of those, optional
+        Standard deviations of `xdata`, in the structure of it (None for an array that is exact);
+        each broadcasts to its array of x with the batch's shape in front, (..., m) for x of
+        (m,).  Zero where a point's x is exact.  With it distances from the curve are minimized,
+        see the notes; `sigma` is one where it is not given.
+    x_errors : {'odr', 'effective_variance'}
+        What is made of `xsigma`: orthogonal distances, or residuals over an error to which
+        `xsigma` adds along the tangent.
     ftol, xtol, gtol : float, optional
         Tolerances, as for `leastsq`; None for 1.5e-8 in float64 and 1e-5 in float32.
     x_scale : (n,) array_like, optional
@@ -156,6 +166,23 @@ def fit(
     Notes
     -----
     float32 data are computed in float32, all others in float64, whatever JAX's settings.
+
+    With `xsigma` the fit is an orthogonal distance regression: each point's x has a shift d of
+    its own, eliminated exactly for every p, and
+
+    .. math:: \min_{p} \tfrac12 \sum_j \min_{d_j}
+              \left(\frac{f(x_j + d_j, p) - y_j}{\sigma_j}\right)^2
+              + \left(\frac{d_j}{\sigma_{x,j}}\right)^2
+
+    Errors, `cov` and `dof` (points minus parameters) are those of ODRPACK, and `FitResult.x_shifts`
+    are the d.  The model must be one of single points: its value at a point may depend on the x of
+    that point alone.  Fits begin with x exact, and go on from where that leads.  Each d is the
+    minimum that is reached from zero, the nearest place on the curve where it does not turn within
+    some xsigma.  'effective_variance' minimizes
+    :math:`(f(x_j) - y_j)^2 / (\sigma_j^2 + (\sigma_{x,j} f'(x_j))^2)`.  That is the same for a
+    straight line only: elsewhere it is an approximation for small `xsigma`, and not the same
+    parameters.
+
     Ctrl-C raises `jaxlsq.Interrupted`, a KeyboardInterrupt, within half a second; its `result`
     has what is done, and the status INTERRUPTED for the rest.
 
@@ -205,6 +232,8 @@ def fit(
             loss=loss,
             f_scale=f_scale,
             jac=jac,
+            xsigma=xsigma,
+            x_errors=x_errors,
         )
     )
     problem = Problem.of_fit(data, settings)

@@ -13,6 +13,7 @@ from jaxlsq.problem.containers import as_array_like
 from jaxlsq.problem.functions import Band, ModelResidual, Prediction, given_places
 from jaxlsq.problem.inputs import float_dtype, in_memory
 from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.shifted import OrthogonalResidual, Shifts
 from jaxlsq.problem.sources import converted
 from jaxlsq.problem.types import Batch, PyTree
 
@@ -44,7 +45,7 @@ class Answers:
             out: list[Any] = [None] * self.total
             for index, piece in pieces:
                 for i, row in zip(index, piece, strict=True):
-                    out[i] = row[: self.lengths[i]]
+                    out[i] = row[..., : self.lengths[i]]
             return out if self.batch else out[0]
         whole = np.empty((self.total, *pieces[0][1].shape[1:]), pieces[0][1].dtype)
         for index, piece in pieces:
@@ -113,6 +114,25 @@ class Answers:
             raise ValueError("r2 needs data that are fitted by a model: use fit.")
         single = replace(self, lengths=None)
         return single._gather(lambda group, x: group.in_type_of(x).variation(x), x)
+
+    def x_shifts(self, x: np.ndarray) -> PyTree:
+        """(..., m) shifts, for each array of x."""
+        _, group = self.groups[0]
+        residual = group.task.residual
+        if not isinstance(residual, OrthogonalResidual):
+            raise ValueError(
+                "x_shifts are of orthogonal distances: use fit with xsigma, and x_errors='odr'."
+            )
+        structure = jax.tree.structure(residual.x(group.lanes, group.shared))
+
+        def of_leaf(number):
+            def call(group, x):
+                task = group.task
+                return group.in_type_of(x).map(Shifts(task.residual, task.layout, number), x)
+
+            return self._gather(call, x)
+
+        return jax.tree.unflatten(structure, map(of_leaf, range(structure.num_leaves)))
 
     def derived(
         self, x: np.ndarray, cov: np.ndarray, function: Callable[..., Any] | None

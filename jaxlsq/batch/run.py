@@ -10,11 +10,19 @@ import numpy as np
 from jaxlsq.batch import bootstrap, neighbours, polish
 from jaxlsq.batch.alike import differs
 from jaxlsq.batch.evaluate import Answers
+from jaxlsq.batch.exact_first import (
+    going_on,
+    has_errors_in_x,
+    roughly,
+    with_counts_of,
+    with_exact_x,
+)
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.held import box, held
 from jaxlsq.batch.interruption import Interruption
 from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.on_host import on_host
+from jaxlsq.batch.pointwise import check_pointwise
 from jaxlsq.batch.progress import reporter
 from jaxlsq.batch.separable import solved_reduced
 from jaxlsq.batch.stream import Control
@@ -75,6 +83,8 @@ class Problem(Answers):
         Places of the parameters that are eliminated.
     sharing : Sharing, optional
         Of parameters that data sets share.
+    goes_on : bool
+        Whether its starts are where its fits ended before.
     watched : tuple, optional
         What a result reads and was not copied, each with a method `check`; None before anything
         was.
@@ -95,13 +105,23 @@ class Problem(Answers):
     labels: Labels | None = None
     linear: tuple[int, ...] = ()
     sharing: Sharing | None = None
+    goes_on: bool = False
     watched: tuple[Any, ...] | None = None
 
     @classmethod
     def of_fit(cls, data: FitData, settings: Settings) -> Self:
-        """The problem of a model and `FitData`."""
+        """The problem of a model and `FitData`.
+
+        Raises
+        ------
+        ValueError
+            For errors in x with a model that is not one of single points.
+        """
+        groups = tuple((index, Group.of(pieces, task)) for index, pieces, task in data.tasks())
+        for _, group in groups:
+            check_pointwise(group, data.start)
         return cls(
-            groups=tuple((index, Group.of(pieces, task)) for index, pieces, task in data.tasks()),
+            groups=groups,
             batch=data.batch,
             start=data.start,
             layout=data.start.layout,
@@ -211,7 +231,9 @@ class Problem(Answers):
             spread = replace(spread, given=given[index])
         limits = self.limits and self.limits.take(index)
         begin = start, self.start.guess
-        ended, seen, engine = _solved(group, begin, options, spread, control, limits)
+        how = options, spread, control, limits
+        begun = has_errors_in_x(group) and not self.goes_on
+        ended, seen, engine = (_begun_exact if begun else _solved)(group, begin, *how)
         arrays = _best(ended, spread.starts)
         if not group.wide:
             some = polish.chosen(settings.polish, arrays, seen)
@@ -378,7 +400,7 @@ class Problem(Answers):
             first = problem.start.array
             if first is not None:
                 last = np.where(np.all(np.isfinite(last), axis=1, keepdims=True), last, first)
-            problem = replace(problem, start=replace(problem.start, array=last))
+            problem = replace(problem, start=replace(problem.start, array=last), goes_on=True)
         return replace(problem, settings=settings).solve()
 
     def costs(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -427,6 +449,18 @@ def _not_begun(size, n, dtype):
     x = np.full((size, n), np.nan, dtype)
     reals = {"x": x, "cost": real, "optimality": real.astype(dtype)}
     return reals | counts | {"status": status, "active_mask": np.zeros((size, n), np.int8)}
+
+
+def _begun_exact(group, begin, options, spread, control, limits):
+    """`_solved` from where the fits end whose x are exact."""
+    quiet = replace(control, report=None)
+    how = roughly(options), spread, quiet, limits
+    first = _solved(with_exact_x(group), begin, *how).ended
+    if control.interrupts.asked:
+        raise KeyboardInterrupt
+    start, spread = going_on(first, spread)
+    solved = _solved(group, (start, begin[1]), options, spread, control, limits)
+    return with_counts_of(solved, first)
 
 
 def _solved(group, begin, options, spread, control, limits):

@@ -20,11 +20,12 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxlsq.lowering.arrays import is_lowered
-from jaxlsq.lowering.axes import NOWHERE, Place, axes_of, narrowed, operand_places
+from jaxlsq.lowering.axes import NOWHERE, Place
 from jaxlsq.lowering.elementwise import NotLowered
+from jaxlsq.lowering.narrow import at_one_point, parts_of_operands
 from jaxlsq.lowering.point_program import Input, PointProgram
 from jaxlsq.tracing.jaxprs import eqn_results, inner_jaxprs, opened
-from jaxlsq.tracing.types import Equation, Jaxpr
+from jaxlsq.tracing.types import Jaxpr
 
 __all__ = ["pointwise"]
 
@@ -181,7 +182,7 @@ class _Analysis:
         if not is_lowered(eqn) or any(True for _ in inner_jaxprs(eqn)):
             return False
         if place != NOWHERE:
-            return operand_places(eqn, place) is not None
+            return parts_of_operands(eqn, place) is not None
         if v not in self.depends:  # a number, or a few
             return v.aval.size <= MOST_OF_LANE
         # No sum of many, and nothing that has points after all.
@@ -200,7 +201,7 @@ class _Analysis:
         name = eqn.primitive.name
         if not is_lowered(eqn):
             raise NotLowered(f"the operation {name!r}")
-        places = operand_places(eqn, place)
+        places = parts_of_operands(eqn, place)
         if places is None:
             raise NotLowered(f"{name!r} along the points")
         for inner in inner_jaxprs(eqn):
@@ -256,21 +257,7 @@ class _Analysis:
             pairs = zip(self.parameters, arguments[:n], strict=True)
             values = {(v, NOWHERE): x for v, x in pairs}
             values.update(zip(read, arguments[n:], strict=True))
-            for eqn in jaxpr.eqns:
-                asked = {p for v in eqn.outvars for p in self.places.get(v, ())}
-                for place in sorted(asked, key=str):
-                    if any((v, place) in values for v in eqn.outvars):
-                        continue
-                    places = operand_places(eqn, place)
-                    assert places is not None  # as was seen before
-                    operands = [
-                        v.val if isinstance(v, Literal) else values[v, one]
-                        for v, one in zip(eqn.invars, places, strict=True)
-                    ]
-                    for v, x in zip(eqn.outvars, _narrow(eqn, place, operands), strict=True):
-                        if x.shape != narrowed(v.aval.shape, place):
-                            raise NotLowered(f"{eqn.primitive.name!r} along the points")
-                        values[v, place] = x
+            at_one_point(jaxpr, self.places, values)
             found = [v.val if isinstance(v, Literal) else values[v, p] for v, p in wanted]
             return [jnp.reshape(x, ()) if np.size(x) == 1 else jnp.ravel(x) for x in found]
 
@@ -279,27 +266,6 @@ class _Analysis:
 
 def _value(values, v):
     return v.val if isinstance(v, Literal) else values[v]
-
-
-def _narrow(eqn: Equation, place: Place, operands: Sequence[Any]) -> Sequence[Any]:
-    """The results of an equation at one point."""
-    if place == NOWHERE:
-        return eqn_results(eqn, operands)
-    name, shape = eqn.primitive.name, eqn.outvars[0].aval.shape
-    part = narrowed(shape, place)
-    if name == "broadcast_in_dim":
-        return [jax.lax.broadcast_in_dim(operands[0], part, eqn.params["broadcast_dimensions"])]
-    if name in ("reshape", "squeeze", "expand_dims"):
-        return [jnp.reshape(operands[0], part)]
-    if name == "slice":
-        p = eqn.params
-        strides = p["strides"] or (1,) * len(shape)
-        ends = zip(p["start_indices"], p["limit_indices"], strides, strict=True)
-        index = [
-            slice(0, 1) if axis in axes_of(place) else slice(*end) for axis, end in enumerate(ends)
-        ]
-        return [operands[0][tuple(index)]]
-    return eqn_results(eqn, operands)
 
 
 def _check_lowered(jaxpr):

@@ -18,10 +18,12 @@ from jaxlsq.problem.losses import not_counts
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.points import Filled, Known, Unmasked
 from jaxlsq.problem.readings import EACH, Leaf
+from jaxlsq.problem.shifted import with_x_errors
 from jaxlsq.problem.sources import Source
 from jaxlsq.problem.starts import Start
 from jaxlsq.problem.task import Task
 from jaxlsq.problem.types import Batch, Parts, PyTree, PyTreeDef
+from jaxlsq.problem.xsigma import sigma_parts, sigmas_by_kind
 from jaxlsq.tracing.shapes import shapes_of
 from jaxlsq.tracing.untraceable import JAX_ERRORS, untraceable
 
@@ -62,11 +64,12 @@ class Pieces:
         shape = (*batch, ydata.shape[-1])
         dtype = _common_dtype(leaves, ydata, points["sigma"], batch)
         lanes, shared = _usable_points(leaves, ydata, points["sigma"], shape, policy)
+        s_lanes, s_shared = sigma_parts(leaves, batch, dtype, policy.omit)
         if policy.some:
             leaves = [_filled(leaf, batch, shape[-1]) for leaf in leaves]
         x_lanes, x_shared, x = split_data(leaves, structure, batch, dtype, "xdata")
-        lanes |= x_lanes | {"y": Source(ydata, batch, dtype)}
-        shared |= x_shared
+        lanes |= x_lanes | s_lanes | {"y": Source(ydata, batch, dtype)}
+        shared |= x_shared | s_shared
         for name, value in points.items():
             if value is None:
                 continue
@@ -86,13 +89,19 @@ class Pieces:
         jac: str | Callable[..., Any],
         layout: Layout,
         loss: Loss | None = None,
+        x_errors: str | None = None,
     ) -> Task:
         """The `Task` of these problems."""
         counts = loss is POISSON
+        residual = ModelResidual(predict, policy, self.x, counts)
+        if callable(jac):
+            jac = ModelJacobian(jac, predict.by_name, policy, self.x)
+        if x_errors is not None:
+            residual, jac = with_x_errors(residual, jac, x_errors)
         return Task(
             layout=layout if predict.expand else _scalar_layout(layout, predict.by_name),
-            residual=ModelResidual(predict, policy, self.x, counts),
-            jac=ModelJacobian(jac, predict.by_name, policy, self.x) if callable(jac) else jac,
+            residual=residual,
+            jac=jac,
             check=policy,
             loss=loss,
             extra=Counts(policy) if counts else loss and scale_of,
@@ -100,8 +109,9 @@ class Pieces:
 
 
 def _common_dtype(leaves, ydata, sigma, batch):
-    each = [ydata, *(leaf.array for leaf in leaves if leaf.reading == EACH)]
-    shared = [whole(leaf, batch) for leaf in leaves if leaf.reading != EACH]
+    each, shared = sigmas_by_kind(leaves, batch)
+    each += [ydata, *(leaf.array for leaf in leaves if leaf.reading == EACH)]
+    shared += [whole(leaf, batch) for leaf in leaves if leaf.reading != EACH]
     if sigma is not None:
         sigma = as_array_like(sigma, "sigma")
         of_all = all(size == 1 for size in sigma.shape[: len(sigma.shape) - 1])
@@ -157,7 +167,7 @@ def _filled(leaf, batch, m):
     if not _has_points(leaf, batch, m) or _is_clean(leaf.array):
         return leaf
     view = Filled(leaf.array)
-    return Leaf(view if leaf.reading == EACH else np.asarray(view), leaf.reading)
+    return replace(leaf, array=view if leaf.reading == EACH else np.asarray(view))
 
 
 def _check_positive(shared, policy):
@@ -250,9 +260,10 @@ def as_params(params: PyTree) -> PyTree:
 
 
 def check_nan(parts: Iterable[tuple[Any, ...]]) -> None:
-    """Raise ValueError for a NaN in xdata, ydata or sigma, where it is not masked."""
+    """Raise ValueError for a NaN in xdata, xsigma, ydata or sigma, where it is not masked."""
     for _, (leaves, _), ydata, sigma, _ in parts:
         arrays = [("xdata", leaf.array) for leaf in leaves] + [("ydata", ydata)]
+        arrays += [("xsigma", leaf.sigma) for leaf in leaves if leaf.sigma is not None]
         if sigma is not None:
             arrays.append(("sigma", as_array_like(sigma, "sigma")))
         for name, array in arrays:

@@ -104,6 +104,19 @@ class Dims:
             return xdata
         return jax.tree.map(self._of_x, xdata)
 
+    def of_xsigma(self, xsigma: PyTree) -> PyTree:
+        """Leaves that have names with the batch's axes in front, then x's own, then the points'."""
+        if self.names is None:
+            return xsigma
+        return jax.tree.map(self._of_xsigma, xsigma)
+
+    def _of_xsigma(self, value):
+        own = self._names_of(value)
+        if own is None:
+            return value
+        others = tuple(d for d in own if d not in self._known)
+        return self._ordered(value, (*self._known[:-1], *others, *self._known[-1:]))
+
     def _of_x(self, value):
         own = self._names_of(value)
         if own is None:

@@ -22,11 +22,13 @@ from jaxlsq.problem.model_values import begin_of, bounds_of
 from jaxlsq.problem.names import check_count, check_order, names_of
 from jaxlsq.problem.separable import check_separable, linear_places
 from jaxlsq.problem.sharing import Sharing
+from jaxlsq.problem.shifted import ORTHOGONAL
 from jaxlsq.problem.sources import check_open
 from jaxlsq.problem.starts import Start, as_start
 from jaxlsq.problem.tables import as_lists, check_groups, in_order, keys_of, points_in_order
 from jaxlsq.problem.task import Task
 from jaxlsq.problem.types import Batch, BoundsLike, PyTree
+from jaxlsq.problem.xsigma import check_x_errors
 from jaxlsq.tracing.concrete import check_concrete
 
 __all__ = ["FitArguments", "FitData", "read"]
@@ -55,11 +57,14 @@ class FitArguments:
     axis: Any = -1
     linear: Any = None
     shared: Any = None
+    xsigma: Any = None
+    x_errors: str = ORTHOGONAL
 
     def checked(self) -> Self:
         """The same without what has no meaning, and with the `loss` that is meant."""
         start = () if callable(self.p0) else self.p0
-        check_concrete("fit", (self.xdata, self.ydata, start, self.sigma, self.mask))
+        points = self.sigma, self.mask, self.xsigma
+        check_concrete("fit", (self.xdata, self.ydata, start, *points))
         loss = loss_of(self.loss, counts=True)
         policy = self.nan_policy
         if not isinstance(policy, str) or policy not in NAN_POLICIES:
@@ -67,12 +72,13 @@ class FitArguments:
         check_callable("model", self.model)
         check_method("jac", self.jac)
         check_weights(loss, self.sigma, self.absolute_sigma, self.f_scale)
+        check_x_errors(self.xsigma, self.x_errors, loss, self.jac)
         check_open(self.ydata, "ydata")
         return replace(self, loss=loss)
 
     def listed(self) -> Self:
         """The same with lists of arrays for groups of a table, and for columns of arrays."""
-        names = ("xdata", "ydata", "sigma", "mask")
+        names = ("xdata", "ydata", "sigma", "mask", "xsigma")
         for name in names:
             check_groups(getattr(self, name), self.ydata, name)
         return replace(self, **{name: as_lists(getattr(self, name), name) for name in names})
@@ -81,7 +87,7 @@ class FitArguments:
         """The same with tables whose rows are data sets in the order of ydata's."""
         points = {
             name: points_in_order(getattr(self, name), keys, axis, name)
-            for name in ("sigma", "mask")
+            for name in ("sigma", "mask", "xsigma")
         }
         bounds = self.bounds
         if isinstance(bounds, (tuple, list)):
@@ -105,7 +111,7 @@ class FitArguments:
                 lambda leaf: points_last(leaf, axis, name, like), getattr(self, name)
             )
 
-        names = ("xdata", "sigma", "mask", "f_scale")
+        names = ("xdata", "sigma", "mask", "f_scale", "xsigma")
         parts = {name: moved(name) for name in names}
         return replace(self, **parts, ydata=points_last(self.ydata, axis, "ydata"))
 
@@ -120,6 +126,7 @@ class FitArguments:
             self,
             **like_ydata,
             xdata=dims.of_x(self.xdata),
+            xsigma=dims.of_xsigma(self.xsigma),
             p0=self.p0 if callable(self.p0) else dims.of_parameters(self.p0, "p0"),
             bounds=dims.of_bounds(self.bounds),
             fixed=dims.of_parameters(self.fixed, "fixed"),
@@ -146,6 +153,8 @@ class FitData:
     predict : Predict
     jac, loss
         As `jaxlsq.problem.task.Task` has them.
+    x_errors : str or None
+        What is made of the errors in x, as `fit` calls it; None where there are none.
     absolute_sigma : bool
     labels : Labels or None
         Of the batch's axes, where the data have some.
@@ -164,6 +173,7 @@ class FitData:
     predict: Predict
     jac: str | Callable[..., Any]
     loss: Loss | None
+    x_errors: str | None
     absolute_sigma: bool
     labels: Labels | None
     linear: tuple[int, ...]
@@ -181,7 +191,7 @@ class FitData:
     def tasks(self) -> Iterator[tuple[np.ndarray, Pieces, Task]]:
         """``index, Pieces, Task`` of each part."""
         for index, pieces in self.parts:
-            how = self.predict, self.policy, self.jac, self.start.layout, self.loss
+            how = self.predict, self.policy, self.jac, self.start.layout, self.loss, self.x_errors
             yield index, pieces, pieces.task(*how)
 
 
@@ -212,7 +222,8 @@ def read(arguments: FitArguments) -> FitData:
     begin = begin_of(a.expand or a.model, a.p0, a.linear)
     given = None if begin.p0 is None else as_start(begin.p0, batch)
     trial = partial(trial_values, a.model, a.expand, given or begin.guess)
-    parts, policy = parts_of(a.xdata, (ydata, lists), (a.sigma, a.mask), a.nan_policy, trial)
+    x = a.xdata, a.xsigma
+    parts, policy = parts_of(x, (ydata, lists), (a.sigma, a.mask), a.nan_policy, trial)
     if a.loss is POISSON:
         check_counts(parts)
     ragged = isinstance(ydata, list)
@@ -237,6 +248,7 @@ def read(arguments: FitArguments) -> FitData:
         predict=predict,
         jac=a.jac,
         loss=a.loss,
+        x_errors=None if a.xsigma is None else a.x_errors,
         absolute_sigma=a.absolute_sigma or a.loss is POISSON,
         labels=labels,
         linear=linear,

@@ -30,6 +30,7 @@ __all__ = [
     "Predict",
     "Prediction",
     "all_points",
+    "check_shape",
     "given_places",
     "scale_of",
 ]
@@ -78,7 +79,7 @@ class Policy:
     Attributes
     ----------
     omit : bool
-        Whether NaN in x, y or sigma leaves a point out.
+        Whether NaN in x, y, sigma or xsigma leaves a point out.
     masked : bool
         Whether there may be masks: entries of the data that are called ``mask...``.
     """
@@ -104,6 +105,7 @@ class Policy:
         if self.omit:
             parts += [~xp.isnan(y), *_of_points("known", lanes, shared, xp, front)]
             parts += [] if sigma is None else [~xp.isnan(sigma)]
+            parts += _of_points("xsigma", lanes, shared, xp, front, lambda v: ~xp.isnan(v))
         if not parts:
             return None
         return xp.broadcast_to(reduce(xp.logical_and, parts), y.shape)
@@ -121,6 +123,7 @@ class Policy:
             known = _of_points("known", lanes, shared, xp, 1)
         else:
             known = _known_x(lanes, shared, xp)
+        known += _of_points("xsigma", lanes, shared, xp, 1, lambda v: (v >= 0) & xp.isfinite(v))
         if sigma is not None:
             known = [*known, sigma > 0]
         if live is None and not known and whitening is None:
@@ -172,11 +175,14 @@ def _find(key, lane, shared):
     return lane.get(key, shared.get(key))
 
 
-def _of_points(kind, lanes, shared, xp, front):
+def _of_points(kind, lanes, shared, xp, front, good=lambda values: values):
     """(..., m) bool from each entry of a kind, over all variables of a point."""
     entries = {**shared, **lanes}
     names = sorted(name for name in entries if name.split(".")[0] == kind)
-    return [_over_variables(entries[name], front if name in lanes else 0, xp) for name in names]
+    fronts = [front if name in lanes else 0 for name in names]
+    return [
+        _over_variables(good(entries[name]), k, xp) for name, k in zip(names, fronts, strict=True)
+    ]
 
 
 def _over_variables(good, front, xp):
@@ -218,6 +224,10 @@ class ModelResidual:
             y = jnp.where(live, y, jnp.zeros((), y.dtype))
         residual = _weighted(values - y, lane, shared, live)
         return residual.astype(y.dtype)
+
+    def weighted(self, rows: jax.Array, lane: Parts, shared: Parts) -> jax.Array:
+        """Rows, one per point, over sigma, and zero where the point does not count."""
+        return _weighted(rows, lane, shared, self.policy.live(lane, shared))
 
     def about_mean(self, task: Any, lane: Parts, shared: Parts) -> jax.Array:
         """The weighted sum of squares of the data about their mean, or the deviance of counts."""

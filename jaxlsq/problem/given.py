@@ -19,6 +19,7 @@ from jaxlsq.problem.readings import Outcome, read_x
 from jaxlsq.problem.sources import Source
 from jaxlsq.problem.starts import Start, as_start
 from jaxlsq.problem.types import Batch, PyTree
+from jaxlsq.problem.xsigma import with_sigmas
 from jaxlsq.tracing.shapes import floats, shapes_of
 
 __all__ = ["parts_of", "start_again", "takes", "trial_values", "ydata_of"]
@@ -37,7 +38,7 @@ def ydata_of(ydata: Any) -> tuple[Any, Batch]:
 
 
 def parts_of(
-    xdata: PyTree,
+    xdata: tuple[PyTree, Any],
     ydata: tuple[Any, bool],
     points: tuple[Any, Any],
     nan_policy: str,
@@ -47,7 +48,8 @@ def parts_of(
 
     Parameters
     ----------
-    xdata : pytree
+    xdata : (xdata, xsigma)
+        Pytrees, or lists; xsigma is None where x is exact.
     ydata : (data, lists)
         As `ydata_of` gives them, and whether they came as a list.
     points : (sigma, mask)
@@ -61,19 +63,24 @@ def parts_of(
         As `Pieces.of` takes them; `index` are the places in the batch, flat.
     policy : Policy
     """
-    (data, lists), (sigma, mask) = ydata, points
+    (x, xsigma), (data, lists), (sigma, mask) = xdata, ydata, points
     if isinstance(data, list):
-        parts = ragged_parts(xdata, data, sigma, mask)
+        parts = ragged_parts(x, data, sigma, mask, xsigma)
         masked = True
     else:
         batch, m = tuple(data.shape[:-1]), data.shape[-1]
         no_mask(mask, "mask")
-        leaves, structure = read_x(
-            xdata, lists, batch, Outcome(trial, m, _may_be_wide(xdata, data, sigma))
-        )
+        leaves, structure = read_x(x, lists, batch, Outcome(trial, m, _may_be_wide(x, data, sigma)))
+        leaves = with_sigmas(leaves, structure, xsigma, batch, m)
         sigma = _weights(sigma, data.shape)
-        arrays = [data, sigma, *(leaf.array for leaf in leaves)]
+        arrays = [data, sigma, *(one for leaf in leaves for one in (leaf.array, leaf.sigma))]
         masked = mask is not None or any(map(is_masked, arrays))
+        if xsigma is not None and is_covariance(sigma, data.shape):
+            raise ValueError(
+                "a covariance matrix as sigma does not go with xsigma: errors of points that "
+                "depend on each other can't be shared out point by point. Pass standard "
+                "deviations, or leave xsigma."
+            )
         if is_covariance(sigma, data.shape) and (masked or nan_policy == "omit"):
             raise ValueError(
                 "a covariance matrix as sigma goes with neither mask nor nan_policy='omit': leave "

@@ -8,6 +8,7 @@ import numpy as np
 from jaxlsq.problem.containers import as_array_like, no_mask
 from jaxlsq.problem.readings import EACH, Leaf
 from jaxlsq.problem.sources import converted
+from jaxlsq.problem.xsigma import with_sigmas
 
 __all__ = ["is_ragged", "ragged_parts"]
 
@@ -20,7 +21,9 @@ def is_ragged(ydata: Any) -> bool:
     return len(shapes) > 1 and all(len(shape) == 1 for shape in shapes)
 
 
-def ragged_parts(xdata: Any, ydata: Any, sigma: Any, mask: Any) -> list[tuple[Any, ...]]:
+def ragged_parts(
+    xdata: Any, ydata: Any, sigma: Any, mask: Any, xsigma: Any = None
+) -> list[tuple[Any, ...]]:
     """Groups of similar length: their places, and padded arrays with a mask.
 
     Returns
@@ -32,15 +35,18 @@ def ragged_parts(xdata: Any, ydata: Any, sigma: Any, mask: Any) -> list[tuple[An
     lengths = np.array([len(y) for y in ydata])
     if lengths.min() == 0:
         raise ValueError(f"ydata[{int(lengths.argmin())}] is empty.")
-    xdata, sigma, mask = (
-        values if values is None and name != "xdata" else _checked(name, values, lengths)
-        for name, values in (("xdata", xdata), ("sigma", sigma), ("mask", mask))
+    of_all = None if isinstance(xsigma, (list, tuple)) or np.ndim(xsigma) else xsigma
+    xsigma = xsigma if of_all is None else None
+    lists = {"xdata": xdata, "sigma": sigma, "mask": mask, "xsigma": xsigma}
+    xdata, sigma, mask, xsigma = (
+        None if values is None and name != "xdata" else _checked(name, values, lengths)
+        for name, values in lists.items()
     )
     parts = []
     for size, index in _groups(lengths):
         live = np.arange(size)[None, :] < lengths[index][:, None]
         padded = []
-        for values in (xdata, ydata, sigma):
+        for values in (xdata, ydata, sigma, xsigma):
             array = values and _stacked([values[i] for i in index], size)
             if isinstance(array, np.ma.MaskedArray):
                 good = ~np.ma.getmaskarray(array)
@@ -51,8 +57,13 @@ def ragged_parts(xdata: Any, ydata: Any, sigma: Any, mask: Any) -> list[tuple[An
             live = live & _stacked(
                 [np.asarray(no_mask(mask[i], "mask"), bool) for i in index], size
             )
-        x, y, s = padded
-        parts.append((index, ([Leaf(x, EACH)], jax.tree.structure(0)), y, s, live))
+        x, y, s, of_x = padded
+        if of_x is not None and of_x.ndim < x.ndim:  # the same for all variables of a point
+            of_x = of_x.reshape(len(index), *[1] * (x.ndim - of_x.ndim), size)
+        leaf, structure = Leaf(x, EACH), jax.tree.structure(0)
+        given = of_all if of_x is None else of_x
+        leaves = with_sigmas([leaf], structure, given, (len(index),), size)
+        parts.append((index, (leaves, structure), y, s, live))
     return parts
 
 

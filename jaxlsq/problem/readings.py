@@ -21,10 +21,19 @@ MOST = 16
 
 @dataclass(frozen=True)
 class Leaf:
-    """An array of `xdata` that is read in a way that is known."""
+    """An array of `xdata` that is read in a way that is known.
+
+    Attributes
+    ----------
+    array : array-like
+    reading : str
+    sigma : array-like or None
+        Standard deviations of its elements; None where it is exact.
+    """
 
     array: Any
     reading: str
+    sigma: Any = None
 
 
 def read_x(

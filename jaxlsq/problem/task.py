@@ -42,7 +42,9 @@ class Task:
     layout : Layout
         Of the parameters.
     residual : callable
-        ``residual(params, lane, shared) -> (m,)``.
+        ``residual(params, lane, shared) -> (m,)``.  It may have a method ``beside(params, lane,
+        shared)``, which does once what is the same for all derivatives at these parameters, and
+        returns ``residual(params) -> (m,)`` with the same value and derivatives there.
     jac : str or callable
         A method of `jaxlsq.numerics.jacobian`, or ``jac(params, lane, shared) -> (m, n)``.
     check : callable
@@ -97,9 +99,19 @@ class Task:
         def residual(*xs):
             return self.residual(self.layout.from_scalars(xs), lane, shared)
 
-        residual = unstacked(residual)
+        jac, beside = self.jac, getattr(self.residual, "beside", None)
+        if beside is not None and not callable(jac):
 
-        jac = self.jac
+            def near(xs):
+                one = beside(self.layout.from_scalars(xs), lane, shared)
+
+                def residual(*xs):
+                    return one(self.layout.from_scalars(xs))
+
+                return linearized(unstacked(residual), jac, 0.0, lane.get("bounds"))(xs)
+
+            return near
+        residual = unstacked(residual)
         if callable(jac):
 
             def given(xs):

@@ -50,6 +50,10 @@ class Evaluator(Protocol):
         """Their standard errors."""
         ...
 
+    def x_shifts(self, x: np.ndarray) -> Any:
+        """Shifts to the nearest places on the curve, in the form of x, where x is uncertain."""
+        ...
+
     def derived(
         self, x: np.ndarray, cov: np.ndarray, function: Callable[..., Any] | None
     ) -> tuple[Any, Any]:

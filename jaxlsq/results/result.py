@@ -21,6 +21,7 @@ from jaxlsq.results.kept import Kept
 from jaxlsq.results.plot import Plots
 from jaxlsq.results.resampling import Resampling
 from jaxlsq.results.shared import SharedParameters, Shares
+from jaxlsq.results.shifts import Shifted
 from jaxlsq.results.suspicion import Suspicions
 from jaxlsq.results.uncertainty import Uncertainty
 from jaxlsq.status import Status, converged, describe
@@ -32,7 +33,9 @@ SAME_COST = 1e-4
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class FitResult(Plots, IntervalPlots, Intervals, Uncertainty, Resampling, Suspicions, Kept):
+class FitResult(
+    Plots, IntervalPlots, Intervals, Uncertainty, Resampling, Suspicions, Shifted, Kept
+):
     r"""The fits of a batch; every array has the batch's shape in front.
 
     Attributes
@@ -222,7 +225,8 @@ class FitResult(Plots, IntervalPlots, Intervals, Uncertainty, Resampling, Suspic
         """Residuals as they were minimized, (..., m): model - data over sigma, zero where masked.
 
         A list of arrays where the data are ragged.  Of counts Pearson's, ``(model - y) /
-        sqrt(model)``; with a robust loss those that the loss is of.
+        sqrt(model)``; with a robust loss those that the loss is of; with errors in x the
+        distances from the curve, positive where the model is above the point.
         """
         return self._with_data("residuals").residuals(self.x)
 

@@ -29,7 +29,7 @@ PER_FIT = {
     "dof": np.int32,
     "at_bound": np.bool_,
 }
-OF_MODEL = ("absolute_sigma", "expand", "loss", "f_scale", "jac")
+OF_MODEL = ("absolute_sigma", "expand", "loss", "f_scale", "jac", "x_errors")
 
 
 @xr.register_dataarray_accessor("lsq")
@@ -47,6 +47,7 @@ class LeastSquaresAccessor:
         *,
         x: Any = None,
         sigma: Any = None,
+        xsigma: Any = None,
         mask: Any = None,
         bounds: Any = None,
         fixed: Any = None,
@@ -71,6 +72,9 @@ class LeastSquaresAccessor:
             What the model is given, if not the coordinates of `dim`; may have the other dims too.
         sigma, mask : DataArray or array, optional
             With any of the array's dims.
+        xsigma : DataArray, number or sequence of those, optional
+            Standard deviations of `x`, with any of the array's dims: one for each variable where
+            there are several, zero for those that are exact.
         bounds, fixed : optional
             As for `jaxlsq.fit`; values by name may be DataArrays with the other dims.
         skipna : bool
@@ -123,6 +127,8 @@ class LeastSquaresAccessor:
         for name, value in (("sigma", sigma), ("mask", mask)):
             if value is not None:
                 inputs[name, None] = _of_points(value, name, data, dims)
+        for number, value in enumerate(_sigmas(xsigma, len(variables))):
+            inputs["xsigma", number] = _of_points(value, "xsigma", data, dims)
         for name, value in (("p0", p0), ("fixed", fixed)):
             inputs |= _by_name(name, value, kept)
         inputs |= _bounds(bounds, kept)
@@ -209,6 +215,20 @@ def _of_points(value, name, data, dims):
     return over_points(value, data, dims)
 
 
+def _sigmas(xsigma, count):
+    """Standard deviations of each of the variables; none where they are exact."""
+    if xsigma is None:
+        return []
+    if count == 1:
+        return [xsigma]
+    if not isinstance(xsigma, (list, tuple)) or len(xsigma) != count:
+        raise ValueError(
+            f"xsigma must be a sequence of {count}, one for each of the variables that the model "
+            f"is given, and zero for an exact one; got {type(xsigma).__name__}."
+        )
+    return list(xsigma)
+
+
 def _by_name(name, value, kept):
     """Inputs by parameter, where values are given by name; one for all else."""
     if isinstance(value, xr.Dataset):
@@ -250,6 +270,7 @@ def _names(model, dtype, variables, inputs, options):
             ydata=np.ones(4, one),
             p0=p0,
             sigma=1.0 if ("sigma", None) in inputs else None,
+            xsigma=1.0 if ("xsigma", 0) in inputs else None,
             mask=None,
             nan_policy="omit",
             bounds=None,

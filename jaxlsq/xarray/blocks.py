@@ -16,7 +16,7 @@ __all__ = ["Output", "Part", "fitted", "is_lazy"]
 # Where an input goes: an argument of `fit`, and which of its parts.
 Part = tuple[str, Any]
 # Arguments whose arrays have the dims of the points.
-OF_POINTS = ("xdata", "sigma", "mask", "f_scale")
+OF_POINTS = ("xdata", "xsigma", "sigma", "mask", "f_scale")
 
 
 class Output(NamedTuple):
@@ -72,6 +72,8 @@ class _Block:
             else:
                 arguments.setdefault(name, {})[key] = value
         x = list(arguments.pop("xdata").values())
+        if "xsigma" in arguments:
+            arguments["xsigma"] = self._xsigma(list(arguments["xsigma"].values()), x, batch)
         lower, upper = arguments.pop("lower", {}), arguments.pop("upper", {})
         if lower:
             arguments["bounds"] = {name: (lower[name], upper[name]) for name in lower}
@@ -99,6 +101,14 @@ class _Block:
             return Leaf(np.stack(variables), reading)
         shape = (*batch, variables[0].shape[-1])
         return Leaf(np.stack([np.broadcast_to(x, shape) for x in variables], axis=-2), reading)
+
+    def _xsigma(self, sigmas, variables, batch):
+        """Standard deviations of one variable, or of several, stacked as those are."""
+        if not self.several:
+            return sigmas[0]
+        each = any(np.ndim(one) > 1 for one in (*sigmas, *variables))
+        shape = (*(batch if each else ()), variables[0].shape[-1])
+        return np.stack([np.broadcast_to(one, shape) for one in sigmas], axis=-2)
 
 
 def is_lazy(array: xr.DataArray) -> bool:
