@@ -22,6 +22,19 @@ def both_axes(a, b, x, y):
     return (jnp.exp(-a * grid[0])[:, None] * jnp.cos(b * grid[1])[None, :]).ravel() - y
 
 
+def root(a, x, stops=True):
+    """The square roots of a x by Newton's iteration, each of as many turns as it needs."""
+
+    def turn(state):
+        goes, value = state
+        better = 0.5 * (value + a * x / value)
+        goes_on = goes & (jnp.abs(better - value) > 1e-3)
+        return goes_on, lax.select(goes, better, value) if stops else better
+
+    begin = jnp.ones(x.shape, bool), jnp.ones_like(x)
+    return lax.while_loop(lambda state: jnp.any(state[0]), turn, begin)[1]
+
+
 # Functions of two parameters, x (2, M) that all lanes share, and y (M,) of each lane.
 POINTWISE = {
     "plain": lambda a, b, x, y: a * jnp.exp(-b * x[0]) - y,
@@ -50,6 +63,10 @@ POINTWISE = {
     "loop-over-points": lambda a, b, x, y: (
         lax.fori_loop(0, 4, lambda k, v: jnp.sin(v) + b / (k + 1), a * x[0]) - y
     ),
+    "loop-that-points-leave": lambda a, b, x, y: root(a, 50.0 * x[0] ** 4) - b * y,
+    "loop-that-points-leave-of-several": lambda a, b, x, y: (
+        jnp.exp(root(a, jnp.stack([x[0] * 9.0, y])[0]) * b) + root(b, jnp.reshape(x[1:], M)) - y
+    ),
     "branch": lambda a, b, x, y: lax.cond(a > b, jnp.exp, jnp.log, a * x[0]) - y,
     "transposed": lambda a, b, x, y: (a * x.T + b)[:, 1] * x.T[:, 0] - y,
     "reshaped": lambda a, b, x, y: (a * x[0].reshape(3, 4) + b).reshape(-1) - y,
@@ -62,6 +79,11 @@ NOT_POINTWISE = {
     "concatenated": (
         lambda a, b, x, y: jnp.concatenate([a * x[0][:6], b * x[1][6:]]) - y,
         "concatenate",
+    ),
+    "loop-that-goes-on-for-all": (lambda a, b, x, y: root(a, x[0], False) - b * y, "while"),
+    "sum-in-a-loop": (
+        lambda a, b, x, y: root(a, jnp.cumsum(a * x[0])) - b * y,
+        "cumsum",
     ),
     "sorted": (lambda a, b, x, y: jnp.sort(a * x[0]) - b * y, "sort"),
     "inverse": (lambda a, b, x, y: jnp.linalg.inv(jnp.eye(2) * a) @ x[:, 0] @ x - b * y, "'"),

@@ -401,6 +401,24 @@ def test_questions_to_a_result(result):
         _ = plain.x_shifts
 
 
+def test_named_dims_and_tables_are_aligned(result):
+    xr, pd = pytest.importorskip("xarray"), pytest.importorskip("pandas")
+    y = xr.DataArray(Y, dims=("row", "time"))
+    x, sy, sx = (xr.DataArray(a.T, dims=("time", "row")) for a in (X, SY, SX))
+    named = fit(decay, x, y, P0, sigma=sy, xsigma=sx, **TIGHT)
+    np.testing.assert_array_equal(named.x, result.x)
+    row = xr.DataArray(SX[:, 0], dims="row")
+    of_rows = fit(decay, x, y, P0, sigma=sy, xsigma=row)
+    same = fit(decay, X, Y, P0, sigma=SY, xsigma=SX[:, :1])
+    np.testing.assert_array_equal(of_rows.x, same.x)
+    keys = list("abcdef")
+    table, sigmas = pd.DataFrame(Y, index=keys), pd.DataFrame(SX, index=keys)
+    mixed = fit(decay, X, table, P0, sigma=SY, xsigma=sigmas.iloc[::-1], **TIGHT)
+    np.testing.assert_array_equal(mixed.x, result.x)
+    columns = fit(decay, X.T, Y.T, P0, sigma=SY.T, xsigma=SX.T, axis=0, **TIGHT)
+    np.testing.assert_array_equal(columns.x, result.x)
+
+
 # --- what is refused ------------------------------------------------------------------------
 
 

@@ -91,6 +91,42 @@ def test_values_that_are_selected_from_the_data(stack, expected):
         assert 0 < few.sum() < few.size
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_errors_in_x(stack, lazy):
+    """As `fit` has them: of one number, of other dims, and of several variables."""
+    given = stack.chunk(y=6, x=5) if lazy else stack
+    each = xr.DataArray(RNG.uniform(0.01, 0.05, (10, 12)), dims=("x", "y"))
+    ways = {
+        0.05: 0.05,
+        "of the points": (xr.DataArray(np.linspace(0.0, 0.1, 40), dims="time"),) * 2,
+        "of the data sets": (each, each.values.T[..., None]),
+    }
+    for name, way in ways.items():
+        sigma, values = way if isinstance(way, tuple) else (way, way)
+        out = given.lsq.fit(decay, "time", P0, sigma=0.02, xsigma=sigma)
+        expected = fit(decay, T, Y, P0, sigma=0.02, xsigma=np.asarray(values))
+        np.testing.assert_allclose(out.k, expected.params["k"], rtol=1e-9, err_msg=str(name))
+        np.testing.assert_allclose(out.k_stderr, expected.stderr["k"], rtol=1e-7)
+    options = {"xsigma": 0.05, "x_errors": "effective_variance"}
+    out = given.lsq.fit(decay, "time", P0, sigma=0.02, **options)
+    expected = fit(decay, T, Y, P0, sigma=0.02, **options)
+    np.testing.assert_allclose(out.k, expected.params["k"], rtol=1e-9)
+
+
+def test_errors_in_several_variables(stack):
+    def scaled(x, a, k):
+        return a * x[1] * jnp.exp(-k * x[0])
+
+    gain = xr.DataArray(RNG.uniform(0.9, 1.1, 40), dims="time")
+    x, sigma = ["time", gain], (0.05, xr.DataArray(np.full(10, 0.01), dims="x"))
+    out = stack.lsq.fit(scaled, "time", P0, x=x, sigma=0.02, xsigma=sigma)
+    both = T, gain.values
+    expected = fit(scaled, both, Y, P0, sigma=0.02, xsigma=(0.05, 0.01))
+    np.testing.assert_allclose(out.k, expected.params["k"], rtol=1e-9)
+    with pytest.raises(ValueError, match="xsigma must be a sequence of 2"):
+        stack.lsq.fit(scaled, "time", P0, x=x, xsigma=0.05)
+
+
 def test_sigma_in_the_units_of_the_data(stack):
     noise = xr.DataArray(np.full(10, 0.02), dims="x")
     expected = fit(decay, T, Y, P0, sigma=0.02, absolute_sigma=True)
@@ -175,6 +211,7 @@ def test_parameters_that_are_called_like_a_dim(stack):
         ({"p0": {"a": 1.0, "q": 1.0}}, TypeError, "names .'q'."),
         ({"p0": {"a": xr.DataArray([1.0], dims="z"), "k": 1.0}}, ValueError, "'z'"),
         ({"sigma": xr.DataArray([1.0], dims="z")}, ValueError, "sigma has the dims"),
+        ({"xsigma": xr.DataArray([1.0], dims="z")}, ValueError, "xsigma has the dims"),
         ({"bounds": {"a": xr.DataArray([1.0], dims="z")}}, ValueError, "must be a pair"),
         ({"bounds": {"a": (xr.DataArray([1.0], dims="z"), 2)}}, ValueError, "bounds of 'a'"),
         ({"x": np.ones(3)}, ValueError, r"have the shape \(40,\) of 'time'"),
