@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -10,13 +11,7 @@ import numpy as np
 from jaxlsq.batch import bootstrap, neighbours, polish
 from jaxlsq.batch.alike import differs
 from jaxlsq.batch.evaluate import Answers
-from jaxlsq.batch.exact_first import (
-    going_on,
-    has_errors_in_x,
-    roughly,
-    with_counts_of,
-    with_exact_x,
-)
+from jaxlsq.batch.exact_first import has_errors_in_x, solved_from_exact, together_from_exact
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.held import box, held
 from jaxlsq.batch.interruption import Interruption
@@ -171,6 +166,8 @@ class Problem(Answers):
             On Ctrl-C, with what is done.
         """
         if self.sharing is not None:
+            if has_errors_in_x(self.groups[0][1]) and not self.goes_on:
+                return together_from_exact(solved_together, self)
             return solved_together(self)
         if isinstance(self.settings.starts, str) and self.settings.starts == NEIGHBOURS:
             return neighbours.solved(self)
@@ -231,9 +228,10 @@ class Problem(Answers):
             spread = replace(spread, given=given[index])
         limits = self.limits and self.limits.take(index)
         begin = start, self.start.guess
-        how = options, spread, control, limits
-        begun = has_errors_in_x(group) and not self.goes_on
-        ended, seen, engine = (_begun_exact if begun else _solved)(group, begin, *how)
+        solve = _solved
+        if has_errors_in_x(group) and not self.goes_on:
+            solve = partial(solved_from_exact, _solved)
+        ended, seen, engine = solve(group, begin, options, spread, control, limits)
         arrays = _best(ended, spread.starts)
         if not group.wide:
             some = polish.chosen(settings.polish, arrays, seen)
@@ -449,18 +447,6 @@ def _not_begun(size, n, dtype):
     x = np.full((size, n), np.nan, dtype)
     reals = {"x": x, "cost": real, "optimality": real.astype(dtype)}
     return reals | counts | {"status": status, "active_mask": np.zeros((size, n), np.int8)}
-
-
-def _begun_exact(group, begin, options, spread, control, limits):
-    """`_solved` from where the fits end whose x are exact."""
-    quiet = replace(control, report=None)
-    how = roughly(options), spread, quiet, limits
-    first = _solved(with_exact_x(group), begin, *how).ended
-    if control.interrupts.asked:
-        raise KeyboardInterrupt
-    start, spread = going_on(first, spread)
-    solved = _solved(group, (start, begin[1]), options, spread, control, limits)
-    return with_counts_of(solved, first)
 
 
 def _solved(group, begin, options, spread, control, limits):

@@ -72,7 +72,7 @@ class FitArguments:
         check_callable("model", self.model)
         check_method("jac", self.jac)
         check_weights(loss, self.sigma, self.absolute_sigma, self.f_scale)
-        check_x_errors(self.xsigma, self.x_errors, loss, self.jac)
+        check_x_errors(self.xsigma, self.x_errors, loss, self.jac, self.linear)
         check_open(self.ydata, "ydata")
         return replace(self, loss=loss)
 

@@ -18,7 +18,9 @@ from jaxlsq.problem.types import Batch, Parts, PyTreeDef
 __all__ = ["check_x_errors", "sigma_parts", "sigmas_by_kind", "with_sigmas"]
 
 
-def check_x_errors(xsigma: Any, x_errors: Any, loss: Loss | None, jac: Any) -> None:
+def check_x_errors(
+    xsigma: Any, x_errors: Any, loss: Loss | None, jac: Any, linear: Any = None
+) -> None:
     """Raise ValueError where what is said of errors in x does not go together."""
     if not isinstance(x_errors, str) or x_errors not in X_ERRORS:
         raise ValueError(f"x_errors must be one of {X_ERRORS}, got {x_errors!r}.")
@@ -30,6 +32,11 @@ def check_x_errors(xsigma: Any, x_errors: Any, loss: Loss | None, jac: Any) -> N
         raise ValueError(
             "xsigma goes with squares alone, loss='linear': a distance from the curve has no "
             "likelihood of counts, and no part of x in a robust loss. Leave loss or xsigma."
+        )
+    if linear is not None:
+        raise ValueError(
+            "xsigma does not go with linear: a distance from the curve is not linear in any "
+            "parameter. Leave linear; the fit is then of all parameters."
         )
     if x_errors == EFFECTIVE and callable(jac):
         raise ValueError(

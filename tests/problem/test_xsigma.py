@@ -9,6 +9,7 @@ import scipy.optimize
 
 import jaxlsq
 from jaxlsq import Status, fit
+from tests.decays import Sliced
 
 TIGHT = {"ftol": 1e-14, "xtol": 1e-14}
 RNG = np.random.default_rng(15)
@@ -343,6 +344,25 @@ def test_fixed_tied_and_by_name(result):
     np.testing.assert_allclose(1.0 / tied.params["life"], result.x[:, 1], rtol=1e-6)
 
 
+def test_parameters_that_data_sets_share():
+    """From a start whose nearest places are far from the data."""
+    y = TRUTH[:, :1] * np.exp(-0.8 * T) + SY * RNG.normal(size=(B, M))
+    errors = {"sigma": SY, "xsigma": SX}
+    result = fit(decay, X, y, {"a": 30.0, "k": 5.0}, shared="k", **errors)
+    assert result.success.all()
+
+    def residual(z):
+        a, k, d = z[:B, None], z[B], z[B + 1 :].reshape(B, M)
+        return np.r_[((a * np.exp(-k * (X + d)) - y) / SY).ravel(), (d / SX).ravel()]
+
+    begin = np.r_[TRUTH[:, 0], 0.8, np.zeros(B * M)]
+    options = {"x_scale": "jac", "jac": "3-point", "ftol": 1e-14, "xtol": 1e-14}
+    out = scipy.optimize.least_squares(residual, begin, **options)
+    np.testing.assert_allclose(result.params["a"], out.x[:B], rtol=1e-6)
+    np.testing.assert_allclose(result.params["k"], out.x[B], rtol=1e-6)
+    np.testing.assert_allclose(result.x_shifts, out.x[B + 1 :].reshape(B, M), atol=1e-5)
+
+
 def test_starts_and_guesses(result):
     several = fit(decay, X, Y, (30.0, 9.0), sigma=SY, xsigma=SX, starts=3, **TIGHT)
     np.testing.assert_allclose(several.x, result.x, rtol=1e-6)
@@ -401,6 +421,13 @@ def test_questions_to_a_result(result):
         _ = plain.x_shifts
 
 
+def test_what_is_read_in_blocks(result):
+    read = fit(decay, Sliced(X), Sliced(Y), P0, sigma=Sliced(SY), xsigma=Sliced(SX), **TIGHT)
+    np.testing.assert_array_equal(read.x, result.x)
+    np.testing.assert_array_equal(read.x_shifts, result.x_shifts)
+    np.testing.assert_array_equal(read[2:].cov, result.cov[2:])
+
+
 def test_named_dims_and_tables_are_aligned(result):
     xr, pd = pytest.importorskip("xarray"), pytest.importorskip("pandas")
     y = xr.DataArray(Y, dims=("row", "time"))
@@ -435,6 +462,7 @@ def test_named_dims_and_tables_are_aligned(result):
         ({"xsigma": 0.1, "loss": "huber"}, "squares alone"),
         ({"xsigma": 0.1, "loss": "poisson"}, "squares alone"),
         ({"xsigma": 0.1, "sigma": np.eye(M)}, "covariance matrix as sigma does not go with xsigma"),
+        ({"xsigma": 0.1, "linear": "a"}, "xsigma does not go with linear"),
         ({"xsigma": 0.1, "x_errors": "orthogonal"}, "x_errors must be one of"),
         ({"x_errors": "effective_variance"}, "pass xsigma too"),
         (
