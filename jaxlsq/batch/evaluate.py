@@ -16,6 +16,7 @@ from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.shifted import OrthogonalResidual, Shifts
 from jaxlsq.problem.sources import converted
 from jaxlsq.problem.types import Batch, PyTree
+from jaxlsq.results.evaluator import Errors
 
 __all__ = ["Answers"]
 
@@ -88,8 +89,8 @@ class Answers:
 
         return (self if at is None else replace(self, lengths=None))._gather(call, x)
 
-    def data_of_one(self) -> tuple[Any, np.ndarray, np.ndarray | None, np.ndarray]:
-        """x, y, sigma or None, and which points count, of a problem that is one data set."""
+    def data_of_one(self) -> tuple[Any, np.ndarray, Errors, np.ndarray]:
+        """x, y, their errors, and which points count, of a problem that is one data set."""
         if self.model is None or self.places is None:
             raise ValueError("plots need data that are fitted by a model: use fit.")
         _, group = self.groups[0]
@@ -99,14 +100,14 @@ class Answers:
         assert isinstance(residual, ModelResidual)  # since there is a model
         live = residual.policy.live(lane, group.shared)
         live = np.ones(y.size, bool) if live is None else np.asarray(live)
-        sigma = _sigma_of(lane | group.shared, y)
+        of_x, of_y = _xsigma_of(lane | group.shared, y), _sigma_of(lane | group.shared, y)
         x = self.places(lane, group.shared)
         if self.lengths is not None:
             m = int(np.ravel(self.lengths)[0])
             x = jax.tree.map(lambda v: v[..., :m], x)
             y, live = y[:m], live[:m]
-            sigma = sigma if sigma is None else sigma[:m]
-        return x, y, sigma, live & np.isfinite(y)
+            of_x, of_y = (one if one is None else one[:m] for one in (of_x, of_y))
+        return x, y, (of_x, of_y), live & np.isfinite(y)
 
     def variation(self, x: np.ndarray) -> np.ndarray:
         """(..., 2) variation of the data about the model, and about their mean."""
@@ -185,6 +186,12 @@ def _with_cov(x, cov):
 def _place(x):
     """Where the model is evaluated, as an array."""
     return in_memory(as_array_like(x, "x"))
+
+
+def _xsigma_of(data, y):
+    """Standard deviations of one data set's x, where that is one variable; or None."""
+    xsigma = data.get("xsigma.0")
+    return xsigma if np.shape(xsigma) == y.shape else None
 
 
 def _sigma_of(data, y):

@@ -1,13 +1,16 @@
 """What a result asks of the data and the model that it was fitted to."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from jaxlsq.problem.resampling import Plan
 
-__all__ = ["Evaluator"]
+__all__ = ["Errors", "Evaluator"]
+
+# Standard deviations of x and y, each None where there are none.
+Errors: TypeAlias = tuple[np.ndarray | None, np.ndarray | None]
 
 
 class Evaluator(Protocol):
@@ -64,8 +67,8 @@ class Evaluator(Protocol):
         """What the model has of its own, by that name, or None."""
         ...
 
-    def data_of_one(self) -> tuple[Any, np.ndarray, np.ndarray | None, np.ndarray]:
-        """x, y, sigma and which points count, of a result that is one fit."""
+    def data_of_one(self) -> tuple[Any, np.ndarray, Errors, np.ndarray]:
+        """x, y, their errors and which points count, of a result that is one fit."""
         ...
 
     def changed_settings(self, changes: dict[str, Any]) -> Any:

@@ -41,7 +41,10 @@ class Plots:
         def _one(self, index: Any, what: str) -> Any: ...
 
     def plot(self, index: int | tuple[Any, ...] = (), axes: Any = None) -> tuple[Any, Any]:
-        """Data, fit, band of one standard error, and fit - data below, as `residuals` has it.
+        """Data, fit, band of one standard error, and fit - data below.
+
+        Bars are `sigma` and `xsigma`, where they were given; with errors in x `residuals` are
+        distances from the curve, and not drawn.
 
         Parameters
         ----------
@@ -59,10 +62,10 @@ class Plots:
             options = {"sharex": True, "height_ratios": (3, 1), "layout": "constrained"}
             _, axes = pyplot().subplots(2, 1, figsize=(6, 4.5), **options)
         upper, lower = axes
-        x, y, error, live = _draw_fit(one, upper)
+        x, y, errors, live = _draw_fit(one, upper)
         residuals = _cut(one.predict(), y.size) - y
         lower.axhline(0.0, color=FIT, linewidth=1)
-        _points(lower, x, residuals, error, live)
+        _points(lower, x, residuals, errors, live)
         upper.set_title(_title(one), fontsize="medium", loc="left")
         upper.set_ylabel("data and fit")
         lower.set_ylabel("fit - data")
@@ -201,9 +204,10 @@ def pyplot():
 
 def _draw_fit(one, ax):
     """Data and fit; returns what was drawn of the data."""
-    x, y, error, live = one._with_data("plot").data_of_one()
+    x, y, errors, live = one._with_data("plot").data_of_one()
     line = _line_places(x)
-    x = x if line is not None else np.arange(y.size)
+    if line is None:
+        x, errors = np.arange(y.size), (None, errors[1])
     if np.all(np.isfinite(one.x)):
         at = line if line is not None else None
         curve = np.asarray(one.predict(at)) if at is not None else _cut(one.predict(), y.size)
@@ -214,8 +218,8 @@ def _draw_fit(one, ax):
         ax.plot(places, curve, color=FIT, linewidth=1.5)
         if line is not None:
             _draw_parts(one, line, ax)
-    _points(ax, x, y, error, live)
-    return x, y, error, live
+    _points(ax, x, y, errors, live)
+    return x, y, errors, live
 
 
 def _draw_parts(one, places, ax):
@@ -230,12 +234,11 @@ def _draw_parts(one, places, ax):
     ax.legend(fontsize="small", frameon=False)
 
 
-def _points(ax, x, y, error, live):
-    bars = None if error is None else error[live]
+def _points(ax, x, y, errors, live):
+    across, along = (None if error is None else error[live] for error in errors)
     size = 4 if y.size < 100 else 2
-    ax.errorbar(
-        x[live], y[live], bars, fmt="o", color=DATA, markersize=size, elinewidth=0.7, zorder=3
-    )
+    look = {"color": DATA, "markersize": size, "elinewidth": 0.7, "zorder": 3}
+    ax.errorbar(x[live], y[live], along, across, fmt="o", **look)
     ax.plot(x[~live], y[~live], "x", color=FAINT, markersize=size)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)

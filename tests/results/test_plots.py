@@ -69,6 +69,14 @@ def test_plot_with_sigma_mask_and_ragged_data():
     np.testing.assert_array_equal(upper.lines[1].get_xdata(), np.arange(20))
 
 
+def test_plot_with_errors_in_x():
+    sigma = np.linspace(0.01, 0.05, T.size)
+    upper, _ = fit(decay, T, Y[0], P0, sigma=0.02, xsigma=sigma).plot()
+    bars = [one for one in upper.collections if isinstance(one, mpl.collections.LineCollection)]
+    lengths = [np.ptp(np.array(one.get_segments()), axis=1).max(axis=1) for one in bars]
+    np.testing.assert_allclose(sorted(lengths, key=np.ptp), [np.full(T.size, 0.04), 2 * sigma])
+
+
 def test_grids(result):
     axes = result.plot_grid("best", 4)
     titles = [ax.get_title(loc="left") for ax in axes if ax.get_visible()]
