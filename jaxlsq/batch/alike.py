@@ -40,6 +40,8 @@ def differs(problem: Any, other: Any) -> str | None:
     for (index, group), (places, beside) in zip(problem.groups, other.groups, strict=True):
         if not np.array_equal(index, places):
             return "ydata"
+        if type(group.task.residual) is not type(beside.task.residual):
+            return "xsigma or x_errors"
         both = (group.lanes, group.shared, beside.lanes, beside.shared)
         for key in sorted({key for part in both for key in part}):
             name = PARTS.get(key.split(".")[0])

@@ -53,6 +53,7 @@ def held(problem: Any, index: np.ndarray, x: np.ndarray, hold: np.ndarray) -> di
         start=replace(part.start, array=x, guess=None),
         limits=_limits(part.limits, hold),
         linear=(),  # what is held is not eliminated
+        goes_on=True,
         settings=replace(
             part.settings,
             ftol=TOLERANCE,

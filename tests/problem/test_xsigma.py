@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.stats
 
 import jaxlsq
 from jaxlsq import Status, fit
@@ -409,6 +410,37 @@ def test_standard_errors_are_those_of_many_draws():
     pulls = (result.x - [2.0, 0.8]) / result.stderr
     np.testing.assert_allclose(pulls.std(axis=0), 1.0, atol=3 / np.sqrt(2 * draws))
     np.testing.assert_allclose(result.redchi.mean(), 1.0, atol=3 * np.sqrt(2 / (M - 2) / draws))
+
+
+def test_intervals_of_a_lines_slope():
+    """Of which the sum of squares, at the best intercept, is a ratio of parabolas."""
+    sx, sy = 0.3, 0.2
+    x = T + sx * RNG.normal(size=T.size)
+    y = 1.0 - 0.7 * T + sy * RNG.normal(size=T.size)
+    result = fit(line, x, y, (0.0, 0.0), sigma=sy, xsigma=sx, **TIGHT)
+    dx, dy = x - x.mean(), y - y.mean()
+
+    def chi2(b):
+        return np.sum((dy - b * dx) ** 2) / (sy**2 + (b * sx) ** 2)
+
+    best = scipy.optimize.minimize_scalar(chi2, (-1.0, -0.4), tol=1e-12)
+    level = best.fun * (1 + scipy.stats.t.ppf(0.975, M - 2) ** 2 / (M - 2))
+    ends = [
+        scipy.optimize.brentq(lambda b: chi2(b) - level, best.x, best.x + side, xtol=1e-13)
+        for side in (-0.5, 0.5)
+    ]
+    found = result.interval(0.95, "b", method="profile")
+    np.testing.assert_allclose(found[0], ends, rtol=1e-6)
+
+
+def test_comparisons_are_of_the_same_errors(result):
+    three = fit(
+        lambda x, a, k, c: a * jnp.exp(-k * x) + c, X, Y, (1.0, 1.0, 0.0), sigma=SY, xsigma=SX
+    )
+    assert jaxlsq.compare(result, three).aicc.shape == (B, 2)
+    for other in ({}, {"xsigma": 2 * SX}, {"xsigma": SX, "x_errors": "effective_variance"}):
+        with pytest.raises(ValueError, match="xsigma"):
+            jaxlsq.compare(result, fit(decay, X, Y, P0, sigma=SY, **other))
 
 
 def test_questions_to_a_result(result):
