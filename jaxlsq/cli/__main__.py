@@ -72,7 +72,8 @@ def _fit(given: Namespace) -> int:
         _check_output(given)
         job = Job.of(given)
         style = Style(given.delimiter, given.decimal, given.header)
-        wanted = Wanted(given.x, given.y, given.sigma, given.group, given.rows, style)
+        signals = given.x, given.y, given.sigma
+        wanted = Wanted(*signals, given.group, given.rows, style, given.xsigma)
         data, notes = read(given.data, wanted, files)
         _say(given, f"{data}.")
         for note in notes:
@@ -88,7 +89,8 @@ def _fit(given: Namespace) -> int:
 
 def _check_output(given):
     """Raise for what can't be written, before anything is computed."""
-    inputs = [in_name(name)[0] for name in (given.data, given.x, given.sigma) if name]
+    names = given.data, given.x, given.sigma, given.xsigma
+    inputs = [in_name(name)[0] for name in names if name]
     if given.out:
         writing.check(given.out, inputs, writing.SUFFIXES)
     if given.plot:

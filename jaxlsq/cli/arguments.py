@@ -87,6 +87,12 @@ def _data(fit):
     )
     group.add_argument("--sigma", help="standard deviation: a number, or as --x")
     group.add_argument("--absolute-sigma", action="store_true", help="sigma is in units of y")
+    group.add_argument("--xsigma", help="standard deviation of x: a number, or as --x")
+    group.add_argument(
+        "--x-errors",
+        choices=("odr", "effective_variance"),
+        help="with --xsigma: orthogonal distances (the default), or an error added to sigma's",
+    )
     which = group.add_mutually_exclusive_group()
     which.add_argument(
         "--rows",

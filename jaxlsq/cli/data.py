@@ -20,7 +20,7 @@ class Wanted:
 
     Attributes
     ----------
-    x, y, sigma : str, optional
+    x, y, sigma, xsigma : str, optional
         Names in the file or, but for y, values from elsewhere.
     group : tuple of str, optional
         Columns with the labels of data sets below each other.
@@ -36,6 +36,7 @@ class Wanted:
     group: tuple[str, ...] | None = None
     rows: bool | None = None
     style: Style = field(default_factory=Style)
+    xsigma: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Data:
         Of the file.
     x : array, or list of arrays
     y : array-like (..., m), or list of arrays
-    sigma : float, array, list of arrays or None
+    sigma, xsigma : float, array, list of arrays or None
     labels : Labels, optional
         What the data sets are called.
     said : tuple of str
@@ -64,6 +65,7 @@ class Data:
     labels: Labels | None
     said: tuple[str, ...]
     axis: int = -1
+    xsigma: Any = None
 
     def __str__(self) -> str:
         sizes = {len(part) for part in self.y} if self.ragged else {self.y.shape[self.axis]}
@@ -98,7 +100,8 @@ class Data:
 
     def in_float32(self) -> Self:
         """The same in single precision."""
-        return replace(self, x=_narrow(self.x), y=_narrow(self.y), sigma=_narrow(self.sigma))
+        names = "x", "y", "sigma", "xsigma"
+        return replace(self, **{name: _narrow(getattr(self, name)) for name in names})
 
 
 def labelled(columns: dict[str, Sequence[str]]) -> Labels:

@@ -17,7 +17,7 @@ __all__ = ["Job"]
 # Options that `jaxlsq.fit` has under the same names.
 SAME = (
     *("absolute_sigma", "nan_policy", "loss", "f_scale", "ftol", "xtol", "gtol", "max_nfev"),
-    *("starts", "workers"),
+    *("starts", "workers", "x_errors"),
 )
 
 
@@ -83,6 +83,7 @@ class Job:
                 data.y,
                 self.p0 or None,
                 sigma=data.sigma,
+                xsigma=data.xsigma,
                 axis=data.axis,
                 progress=progress,
                 **self.options,

@@ -68,7 +68,7 @@ class Elsewhere:
         self.style, self.files, self.notes = style, files, []
 
     def find(self, option: str, text: str, known: list[str]) -> Values:
-        """Values for `--x` or `--sigma`.
+        """Values for `--x`, `--sigma` or `--xsigma`.
 
         Parameters
         ----------
@@ -82,13 +82,13 @@ class Elsewhere:
         ------
         ValueError, OSError
         """
-        if option == "--sigma":
+        if option != "--x":
             try:
                 number = float(text)
             except ValueError:
                 pass
             else:
-                return Values(lambda m: number, f"sigma is {text}")
+                return Values(lambda m: number, f"{option.strip('-')} is {text}")
         elif text == "index":
             return Values(lambda m: np.arange(float(m)), "x is the index, from 0")
         elif (match := _RANGE.fullmatch(text)) and not Path(text).exists():
@@ -101,7 +101,7 @@ class Elsewhere:
             return Values(lambda m: array, f"{option.strip('-')} is in {text}")
         near = get_close_matches(text, known, 1)
         hint = f" Did you mean {near[0]!r}?" if near else f" Names: {', '.join(known[:10]) or '-'}."
-        others = "a number" if option == "--sigma" else "'index', START:STOP:NUM"
+        others = "a number" if option != "--x" else "'index', START:STOP:NUM"
         raise ValueError(
             f"{option} {text}: neither a name in the data, nor {others}, nor a file.{hint}"
         )

@@ -56,14 +56,16 @@ def read(path: str, wanted: Wanted, files: ExitStack) -> tuple[Data, list[str]]:
 
 def _of_arrays(source, wanted, elsewhere):
     """Arrays (..., m), as `jaxlsq.fit` takes them; (m, ...) with ``--columns``."""
-    name = source.only(("x", wanted.x, wanted.sigma)) if wanted.y is None else wanted.y
+    name = (
+        source.only(("x", wanted.x, wanted.sigma, wanted.xsigma)) if wanted.y is None else wanted.y
+    )
     y, known = source.array(name), source.names()
     if not y.shape:
         raise ValueError(f"{source.name}: the array {name!r} is one number; expected (..., m).")
     y = y[...][None] if len(y.shape) == 1 else y
     axis = 0 if wanted.rows is False and y.shape[0] > 1 else -1
     said, found = [], {}
-    given = {"x": wanted.x, "sigma": wanted.sigma}
+    given = {"x": wanted.x, "sigma": wanted.sigma, "xsigma": wanted.xsigma}
     if wanted.x is None:
         given["x"] = "x" if source.has("x") and name != "x" else "index"
     for key, text in given.items():
@@ -78,4 +80,5 @@ def _of_arrays(source, wanted, elsewhere):
             said.append(values.said)
     said.insert(0, f"along the {'first' if axis == 0 else 'last'} axis of {tuple(y.shape)}")
     name = f"{source.name}::{name}" if name else source.name
-    return Data(name, found["x"], y, found.get("sigma"), None, tuple(said), axis)
+    sigma, xsigma = found.get("sigma"), found.get("xsigma")
+    return Data(name, found["x"], y, sigma, None, tuple(said), axis, xsigma)

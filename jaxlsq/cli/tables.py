@@ -13,18 +13,20 @@ from jaxlsq.cli.text import TextTable
 __all__ = ["in_columns", "in_groups", "in_rows"]
 
 Table = TextTable | FrameTable
+# Options for standard deviations, and what they are called in `Data`.
+ERRORS = ("sigma", "xsigma")
 
 
 def in_columns(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
-    """Every column is a data set but the one that is x, and the one that is sigma."""
+    """Every column is a data set but those that are x, sigma and xsigma."""
     names = table.names
-    at = {"x": _place(table, "--x", wanted.x), "sigma": _place(table, "--sigma", wanted.sigma)}
+    at = {"x": _place(table, "--x", wanted.x)} | _errors(table, wanted)
     if wanted.x is None:
         if len(names) == 1:
             raise ValueError(
                 f"{table.name} has one column; where is x? --x index, START:STOP:NUM or a file."
             )
-        at["x"] = 0 if at["sigma"] != 0 else 1
+        at["x"] = next((i for i in range(len(names)) if i not in at.values()), 0)
     others = _others(wanted, at, names, elsewhere)
     signals = chosen(names, wanted.y, [i for i in at.values() if i is not None])
     used = sorted({*signals, *(i for i in at.values() if i is not None)})
@@ -38,7 +40,8 @@ def in_columns(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
     if not table.named:
         said.append("no names in the first line")
     labels = labelled({"fit": [names[i] for i in signals]})
-    return Data(table.name, found["x"], y, found.get("sigma"), labels, tuple(said))
+    errors = {name: found.get(name) for name in ERRORS}
+    return Data(table.name, found["x"], y, labels=labels, said=tuple(said), **errors)
 
 
 def in_rows(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
@@ -61,24 +64,26 @@ def in_rows(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
     else:
         raise ValueError(f"{table.name}: the first line has names that are no numbers; give --x.")
     labels = labelled({(names[0] if first else "") or "fit": texts[0]}) if has_labels else None
-    sigma = others["sigma"].of(matrix.shape[1]) if "sigma" in others else None
+    m = matrix.shape[1]
+    errors = {name: others[name].of(m) if name in others else None for name in ERRORS}
     more = [values.said for name, values in others.items() if name != "x"]
-    return Data(table.name, x, matrix, sigma, labels, ("one a row", said, *more))
+    return Data(table.name, x, matrix, labels=labels, said=("one a row", said, *more), **errors)
 
 
 def in_groups(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
     """Rows with the same label are a data set; they may be of different lengths."""
     names = table.names
     groups = [_known(table, "--group", name) for name in wanted.group or ()]
-    at = {"sigma": _place(table, "--sigma", wanted.sigma)}
-    free = [i for i in range(len(names)) if i not in (*groups, at["sigma"])]
+    at = _errors(table, wanted)
+    beside = [name for name in ERRORS if at[name] is not None]
+    free = [i for i in range(len(names)) if i not in (*groups, *at.values())]
     at["x"] = free[0] if wanted.x is None and free else _known(table, "--x", wanted.x)
     signals = chosen(names, wanted.y, [*groups, *(i for i in at.values() if i is not None)])
     if len(signals) != 1:
         rest = [names[i] for i in signals[:10]]
         raise ValueError(f"--group needs one column of data: --y NAME, one of {rest}.")
-    sigma = _others(wanted, {"x": 0, **at}, names, elsewhere).get("sigma")
-    numbers = [at["x"], signals[0], *([at["sigma"]] if at["sigma"] is not None else [])]
+    numbers_given = _others(wanted, {"x": 0, **at}, names, elsewhere)
+    numbers = [at["x"], signals[0], *(at[name] for name in beside)]
     matrix, texts = table.read(numbers, groups)
     codes: dict[tuple[str, ...], int] = {}
     which = np.array([codes.setdefault(key, len(codes)) for key in zip(*texts, strict=True)])
@@ -87,14 +92,16 @@ def in_groups(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
     if len(set(map(len, columns[0]))) == 1:
         columns = [np.stack(parts) for parts in columns]
     x, y, *rest = columns
-    if sigma is not None:
-        value = sigma.of(0)
+    errors: dict[str, Any] = dict.fromkeys(ERRORS) | dict(zip(beside, rest, strict=True))
+    for name, values in numbers_given.items():
+        value = values.of(0)
         if not isinstance(value, float):
-            raise ValueError("--sigma of groups must be a column or a number.")
-        rest = [[np.full(len(part), value) for part in y] if isinstance(y, list) else value]
+            raise ValueError(f"--{name} of groups must be a column or a number.")
+        each = isinstance(y, list)
+        errors[name] = [np.full(len(part), value) for part in y] if each else value
     labels = labelled({names[i]: [key[k] for key in codes] for k, i in enumerate(groups)})
     said = ["below each other", _said("x", names[at["x"]]), _said("y", names[signals[0]])]
-    return Data(table.name, x, y, rest[0] if rest else None, labels, tuple(said))
+    return Data(table.name, x, y, labels=labels, said=tuple(said), **errors)
 
 
 def chosen(names: list[str], patterns: str | None, besides: list[int]) -> list[int]:
@@ -133,6 +140,11 @@ def chosen(names: list[str], patterns: str | None, besides: list[int]) -> list[i
     return list(found)
 
 
+def _errors(table, wanted):
+    """The columns of standard deviations, None for those that are no column."""
+    return {name: _place(table, f"--{name}", getattr(wanted, name)) for name in ERRORS}
+
+
 def _place(table, option, text):
     """The column that an option names, None where it names none."""
     return None if text is None else column(table.names, text, option)
@@ -147,7 +159,7 @@ def _known(table, option, text):
 
 def _others(wanted, at, names, elsewhere) -> dict[str, Any]:
     """What is not in the table."""
-    given = {"x": wanted.x, "sigma": wanted.sigma}
+    given = {"x": wanted.x} | {name: getattr(wanted, name) for name in ERRORS}
     return {
         name: elsewhere.find(f"--{name}", text, names)
         for name, text in given.items()

@@ -169,6 +169,11 @@ def test_options_reach_the_fit():
         "--fixed c": {"fixed": ["c"]},
         "--loss soft_l1 --f-scale 0.1": {"loss": "soft_l1", "f_scale": 0.1},
         "--sigma 0.02 --absolute-sigma": {"sigma": 0.02, "absolute_sigma": True},
+        "--sigma 0.02 --xsigma 0.1": {"sigma": 0.02, "xsigma": 0.1},
+        "--xsigma 0.5 --x-errors effective_variance": {
+            "xsigma": 0.5,
+            "x_errors": "effective_variance",
+        },
         "--ftol 1e-4 --xtol 1e-4 --gtol 1e-3": tolerances,
         "--starts 3 --workers 1": {"starts": 3},
     }.items():

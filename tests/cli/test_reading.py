@@ -137,6 +137,10 @@ def test_sigma(load):
     np.save("s.npy", 0.1 * Y + 1)
     data = load("a.csv", text, sigma="s.npy", y="run*,other")
     np.testing.assert_array_equal(data.sigma, 0.1 * Y + 1)
+    data = load("a.csv", text, sigma="0.5", xsigma="s", y="run*")
+    assert data.sigma == 0.5
+    np.testing.assert_allclose(data.xsigma, [0.1, 0.2, 0.3, 0.4])
+    assert load("a.csv", xsigma="0.25").xsigma == 0.25
 
 
 def test_rows(load):
@@ -185,6 +189,9 @@ def test_groups_of_different_lengths(load):
     assert "2 data sets of 2 to 3 points" in str(data)
     data = load("a.csv", text, group=("id",), y="y", sigma="0.5")
     assert [v.tolist() for v in data.sigma] == [[0.5] * 3, [0.5] * 2]
+    data = load("a.csv", text, group=("id",), x="t", y="y", sigma="0.5", xsigma="s")
+    assert [v.tolist() for v in data.sigma] == [[0.5] * 3, [0.5] * 2]
+    assert [v.tolist() for v in data.xsigma] == [[0.1, 0.3, 0.4], [0.2, 0.6]]
     with pytest.raises(ValueError, match=r"one column of data: --y NAME, one of \['y', 's'\]"):
         load("a.csv", group=("id",))
     with pytest.raises(ValueError, match="--group name: no such column"):
