@@ -40,7 +40,7 @@ def in_columns(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
     if not table.named:
         said.append("no names in the first line")
     labels = labelled({"fit": [names[i] for i in signals]})
-    errors = {name: found.get(name) for name in ERRORS}
+    errors: dict[str, Any] = {name: found.get(name) for name in ERRORS}
     return Data(table.name, found["x"], y, labels=labels, said=tuple(said), **errors)
 
 
@@ -65,7 +65,8 @@ def in_rows(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
         raise ValueError(f"{table.name}: the first line has names that are no numbers; give --x.")
     labels = labelled({(names[0] if first else "") or "fit": texts[0]}) if has_labels else None
     m = matrix.shape[1]
-    errors = {name: others[name].of(m) if name in others else None for name in ERRORS}
+    given = {name: values.of(m) for name, values in others.items()}
+    errors: dict[str, Any] = {name: given.get(name) for name in ERRORS}
     more = [values.said for name, values in others.items() if name != "x"]
     return Data(table.name, x, matrix, labels=labels, said=("one a row", said, *more), **errors)
 
