@@ -176,9 +176,11 @@ def fit(
 
     Errors, `cov` and `dof` (points minus parameters) are those of ODRPACK, and `FitResult.x_shifts`
     are the d.  The model must be one of single points: its value at a point may depend on the x of
-    that point alone.  Fits begin with x exact, and go on from where that leads.  Each d is the
-    minimum that is reached from zero, the nearest place on the curve where it does not turn within
-    some xsigma.  'effective_variance' minimizes
+    that point alone.  Fits begin with x exact, and go on from where that leads (`max_nfev` is of
+    each, `FitResult.nfev` the sum).  Each d is the minimum that is reached from zero, the nearest
+    place on the curve where it does not turn within some xsigma; a step to where there is none is
+    rejected.  Losses other than 'linear', covariance matrices, `linear` and models that JAX can't
+    trace do not go with it.  'effective_variance' minimizes
     :math:`(f(x_j) - y_j)^2 / (\sigma_j^2 + (\sigma_{x,j} f'(x_j))^2)`.  That is the same for a
     straight line only: elsewhere it is an approximation for small `xsigma`, and not the same
     parameters.
