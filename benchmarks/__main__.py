@@ -49,6 +49,9 @@ def parsed():
     others.add_argument("--constrained", action="store_true", help="bounds, losses, counts")
     others.add_argument("--gradients", action="store_true", help="derivatives of many fits")
     others.add_argument("--guesses", action="store_true", help="guesses of the ready models")
+    others.add_argument(
+        "--meaning", action="store_true", help="shared and linear parameters, errors, intervals"
+    )
     others.add_argument("--numpy", action="store_true", help="models in NumPy and in Python")
     others.add_argument("--plot", metavar="FILE", help="speed against the size of the batch")
     options = parser.parse_args()
@@ -112,6 +115,12 @@ def main():
         count = model_guesses.COUNT // (10 if options.quick else 1)
         results["guesses"] = call("model_guesses.measure", count)
         texts.append(model_guesses.table(results["guesses"]))
+    if options.meaning:
+        from benchmarks import meaning
+
+        count = meaning.COUNT // (10 if options.quick else 1)
+        results["meaning"] = call("meaning.measure", count)
+        texts.append(meaning.table(results["meaning"]))
     if options.numpy:
         results["numpy"] = call("host_models.measure", options.quick)
         texts.append(host_models.table(results["numpy"]))
