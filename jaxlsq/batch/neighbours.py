@@ -13,7 +13,7 @@ from jaxlsq.problem.multistart import NEIGHBOURS
 from jaxlsq.problem.task import Task
 from jaxlsq.problem.types import Batch, Parts
 from jaxlsq.results.interrupted import Interrupted
-from jaxlsq.results.neighbours import candidate, pairs
+from jaxlsq.results.neighbours import candidate, costs_of_rounding, in_parts, pairs
 from jaxlsq.results.result import SAME_COST, FitResult
 from jaxlsq.status import Status
 
@@ -28,8 +28,6 @@ PROMISE = 1.0
 LEAST_PROMISE = 1e-3
 # Sweeps over one distance, each of which may carry a minimum on by as much.
 MOST_SWEEPS = 64
-# Pairs whose promise is computed at once.
-MOST_PAIRS = 1 << 18
 # Fewer are made up to so many, so that one program does for all sweeps.
 LEAST = 1024
 # A part of the diagonal of the normal equations that is added to it: directions that the data
@@ -106,42 +104,39 @@ def _swept(result, p, q, fresh):
     if not some.size:
         return result, none
     p, q = p[some], q[some]
-    x = candidate(result, p, q)
-    promised = values_at(result.problem, p, np.concatenate([x, _free(result)[p]], axis=1), _promise)
+    free = ~result.fixed.reshape(len(fresh), -1)
+
+    def promise(p, q):
+        both = np.concatenate([candidate(result, p, q), free[p]], axis=1)
+        return values_at(result.problem, p, both, _promise)
+
+    promised = in_parts(promise, p, q)
     costs = np.where(flat["success"], flat["cost"], np.inf).astype(np.float64)
     # The best of each fit's neighbours.
     order = np.lexsort((promised, p))
-    p, x, promised = p[order], x[order], promised[order]
+    p, q, promised = p[order], q[order], promised[order]
     best = np.concatenate([[True], p[1:] != p[:-1]])
     gain = np.clip(PROMISE / np.maximum(result.dof.reshape(-1)[p], 1), LEAST_PROMISE, 0.5)
     best &= promised < (1.0 - gain) * costs[p]
-    index, x = p[best], x[best]
-    if not index.size:
+    p, q = p[best], q[best]
+    if p.size:  # a cost of rounding is lower by chance
+        some = ~flat["success"][p] | (costs[p] > costs_of_rounding(result, p))
+        p, q = p[some], q[some]
+    if not p.size:
         return result, none
-    better = _tried(result, index, x)
+    better = _tried(result, p, candidate(result, p, q))
     fresh = (better.cost < (1.0 - SAME_COST) * costs.reshape(better.shape)) & better.success
     return better, fresh.ravel()
-
-
-def _free(result):
-    return ~result.fixed.reshape(-1, len(result.names))
 
 
 def values_at(problem: Any, p: np.ndarray, x: np.ndarray, function: Any) -> np.ndarray:
     """(k,) values of ``function(task, x, lane, shared)`` of the fits p; inf where not finite."""
     size = len(p)
     p, x = _made_up(p, LEAST), _made_up(x, LEAST)
-    out = []
-    for first in range(0, len(p), MOST_PAIRS):
-        some = slice(first, first + MOST_PAIRS)
-        part = problem.take(p[some], (len(p[some]),))
-        single = replace(part, lengths=None)
-        out.append(
-            single._gather(
-                lambda group, x: group.in_type_of(x).map(partial(function, group.task), x), x[some]
-            )
-        )
-    values = np.concatenate(out)[:size].astype(np.float64)
+    single = replace(problem.take(p, (len(p),)), lengths=None)
+    values = single._gather(
+        lambda group, x: group.in_type_of(x).map(partial(function, group.task), x), x
+    )[:size].astype(np.float64)
     return np.where(np.isfinite(values), values, np.inf)
 
 

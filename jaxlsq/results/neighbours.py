@@ -1,12 +1,18 @@
 """Fits that lie beside each other in a batch, and what one's parameters are as another's."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from jaxlsq.problem.types import Batch
 
-__all__ = ["candidate", "pairs"]
+__all__ = ["candidate", "costs_of_rounding", "in_parts", "pairs"]
+
+# Pairs that are looked at together: of a large image all of them at once are much memory.
+MOST_PAIRS = 1 << 18
+# Residuals smaller than this many epsilons of what the parameters contribute are rounding.
+NEAR_EPS = 16.0
 
 
 def pairs(
@@ -59,3 +65,18 @@ def candidate(result: Any, p: np.ndarray, q: np.ndarray) -> np.ndarray:
         held = held | np.isin(result.names, result.sharing.names)
     lower, upper = np.moveaxis(result.problem.box(p), -1, 0)
     return np.where(held[p], x[p], np.clip(x[q], lower, upper))
+
+
+def in_parts(
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray], p: np.ndarray, q: np.ndarray
+) -> np.ndarray:
+    """``function(p, q)``, an array (k,), of some pairs at a time."""
+    parts = [slice(first, first + MOST_PAIRS) for first in range(0, len(p), MOST_PAIRS)]
+    return np.concatenate([np.empty(0), *(function(p[part], q[part]) for part in parts)])
+
+
+def costs_of_rounding(result: Any, p: np.ndarray) -> np.ndarray:
+    """(k,) costs of the fits p below which there is only rounding."""
+    x = result.x.reshape(-1, len(result.names))[p].astype(np.float64)
+    size = result.problem.contributions(p, x)
+    return 0.5 * np.square(NEAR_EPS * np.finfo(result.x.dtype).eps * size)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxlsq.problem.types import Batch
 from jaxlsq.results.evaluator import Evaluator
-from jaxlsq.results.neighbours import candidate, pairs
+from jaxlsq.results.neighbours import candidate, costs_of_rounding, in_parts, pairs
 from jaxlsq.results.quantiles import beyond_chi2
 from jaxlsq.results.shared import Shares
 
@@ -29,8 +29,6 @@ DEVIANCE = 1.1605
 LEAST_RISE, MOST_RISE = 0.25, 4.0
 # A cost that is lower by this part is another minimum's.
 SAME_COST = 1e-4
-# Residuals smaller than this many epsilons of what the parameters contribute are rounding.
-NEAR_EPS = 16.0
 
 # In words, for summaries.
 REASONS = {
@@ -246,7 +244,7 @@ class Suspicions:
         found.which["errors"][which, j] = outside | strange
 
     def _add_of_neighbours(self, found, places):
-        good, n = self.success.reshape(-1), len(self.names)
+        good = self.success.reshape(-1)
         p, q = pairs(self.shape, of=None if len(places) == good.size else places)
         some = good[p] & good[q]
         p, q = p[some], q[some]
@@ -255,7 +253,11 @@ class Suspicions:
         if not p.size:
             return
         problem = self._with_data("suspect")
-        cost = problem.costs(p, candidate(self, p, q).astype(np.float64))
+
+        def costs(p, q):
+            return problem.costs(p, candidate(self, p, q).astype(np.float64))
+
+        cost = in_parts(costs, p, q)
         order = np.lexsort((cost, p))
         p, q, cost = p[order], q[order], cost[order]
         best = np.concatenate([[True], p[1:] != p[:-1]])
@@ -263,9 +265,7 @@ class Suspicions:
         p, q, cost = p[best], q[best], cost[best]
         if not p.size:
             return
-        eps = np.finfo(self.x.dtype).eps
-        floor = problem.contributions(p, self.x.reshape(-1, n)[p].astype(np.float64)) * eps
-        above = self.cost.reshape(-1)[p] > 0.5 * np.square(NEAR_EPS * floor)
+        above = self.cost.reshape(-1)[p] > costs_of_rounding(self, p)
         p, q, cost = p[above], q[above], cost[above]
         at = np.searchsorted(places, p)
         better[at], found.beside[at], found.cost[at] = True, q, cost

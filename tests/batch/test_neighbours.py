@@ -88,6 +88,20 @@ def test_what_it_costs(monkeypatch):
     assert sum(promised) < 10 * good.status.size
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_exact_data_are_not_tried_again_and_again(dtype, monkeypatch):
+    tried, again = [], neighbours._tried
+    monkeypatch.setattr(
+        neighbours, "_tried", lambda r, i, x: tried.append(len(i)) or again(r, i, x)
+    )
+    exact = image(PARAMS, 0.0).astype(dtype)
+    result = fit(wave, X.astype(dtype), exact, START, starts="neighbours")
+    np.testing.assert_allclose(result.x, PARAMS, rtol=1e-3, atol=1e-5)
+    assert result.success.all()
+    assert len(tried) < 30
+    assert sum(tried) < 2 * result.status.size
+
+
 @pytest.mark.parametrize("shape", [(256,), (16, 16), (8, 8, 4), (1, 64), (1,)])
 def test_batches_of_one_to_three_axes(shape):
     params = truth(16).reshape(-1, 3)[: np.prod(shape)].reshape(*shape, 3)
