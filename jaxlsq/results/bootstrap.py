@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.types import Batch, PyTree
+from jaxlsq.results.intervals import check_level, numbers_of
 from jaxlsq.results.samples import quantiles
 
 __all__ = ["Bootstrap"]
@@ -116,15 +117,14 @@ class Bootstrap:
         """
         if method not in METHODS:
             raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
-        if not (isinstance(level, (int, float, np.floating)) and 0.0 < level < 1.0):
-            raise ValueError(f"level must be between 0 and 1, for example 0.95; got {level!r}.")
+        check_level(level)
         tail = 0.5 * (1.0 - float(level))
         if tail * (self.k + 1) < 1.0:
             raise ValueError(
                 f"level={level} needs k of at least {math.ceil(1.0 / tail - 1e-9) - 1} replicates, "
                 f"got {self.k}."
             )
-        chosen = self._numbers(params)
+        chosen = numbers_of(params, self.names)
         z = np.array([_NORMAL.inv_cdf(tail), -_NORMAL.inv_cdf(tail)])
         shape = (*self.shape, len(chosen), 2)
         if method == "bca":
@@ -135,21 +135,6 @@ class Bootstrap:
                 z = z0 + shifted / np.where(share > 0, share, np.nan)
         apart = quantiles(self.table[..., chosen, :], np.broadcast_to(z, shape))
         return self.x[..., chosen, None] + apart
-
-    def _numbers(self, params):
-        """Numbers of parameters, from names, numbers, or one of them."""
-        if params is None:
-            return list(range(len(self.names)))
-        single = isinstance(params, (str, int, np.integer))
-        numbers = []
-        for name in (params,) if single else params:
-            if isinstance(name, str) and name in self.names:
-                numbers.append(self.names.index(name))
-            elif not isinstance(name, str) and 0 <= name < len(self.names):
-                numbers.append(int(name))
-            else:
-                raise ValueError(f"params must be of {self.names}, or their numbers; got {name!r}.")
-        return numbers
 
     def __repr__(self) -> str:
         fits = self.failed.size

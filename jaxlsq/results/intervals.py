@@ -11,7 +11,7 @@ from jaxlsq.results.contour import SIGMAS, Contour, contour_of
 from jaxlsq.results.profile import Profile, profiled, times
 from jaxlsq.results.search import usable
 
-__all__ = ["Intervals"]
+__all__ = ["Intervals", "check_level", "numbers_of"]
 
 METHODS = ("wald", "profile")
 
@@ -84,7 +84,7 @@ class Intervals:
         array([[0.0429, 0.0932]])
         """
         numbers = self._numbers(params)
-        _check_level(level)
+        check_level(level)
         if not isinstance(method, str) or method not in METHODS:
             raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
         if method == "profile":
@@ -132,7 +132,7 @@ class Intervals:
             On Ctrl-C, with this result.
         """
         numbers = self._numbers(params)
-        _check_level(level)
+        check_level(level)
         return profiled(self, numbers, level)
 
     def contour(
@@ -183,31 +183,41 @@ class Intervals:
         if not levels:
             raise ValueError("levels must be one probability or more, such as [0.68, 0.95].")
         for level in levels:
-            _check_level(level)
+            check_level(level)
         return contour_of(one, numbers, levels, sizes)
 
     def _numbers(self, params):
-        """Numbers of parameters that are named or numbered."""
-        n = len(self.names)
-        if params is None:
-            return list(range(n))
-        alone = isinstance(params, (str, int, np.integer))
-        numbers = []
-        for one in [params] if alone else list(params):
-            if isinstance(one, str):
-                if one not in self.names:
-                    raise ValueError(unknown_name(one, self.names, "params"))
-                numbers.append(self.names.index(one))
-            elif isinstance(one, (int, np.integer)) and not isinstance(one, bool):
-                if not -n <= one < n:
-                    raise ValueError(f"params has {one}, but there are {n} parameters.")
-                numbers.append(int(one) % n)
-            else:
-                raise TypeError(f"params must be names or numbers of parameters, got {one!r}.")
-        return numbers
+        return numbers_of(params, self.names)
 
 
-def _check_level(level):
+def numbers_of(params: Any, names: tuple[str, ...]) -> list[int]:
+    """Numbers of parameters that are named or numbered, one or several; None for all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is neither, or of another model.
+    """
+    if params is None:
+        return list(range(len(names)))
+    alone = isinstance(params, (str, int, np.integer))
+    numbers = []
+    for one in [params] if alone else list(params):
+        if isinstance(one, str):
+            if one not in names:
+                raise ValueError(unknown_name(one, names, "params"))
+            numbers.append(names.index(one))
+        elif isinstance(one, (int, np.integer)) and not isinstance(one, bool):
+            if not -len(names) <= one < len(names):
+                raise ValueError(f"params has {one}, but there are {len(names)} parameters.")
+            numbers.append(int(one) % len(names))
+        else:
+            raise TypeError(f"params must be names or numbers of parameters, got {one!r}.")
+    return numbers
+
+
+def check_level(level: Any) -> None:
+    """Raise TypeError or ValueError unless a level is between 0 and 1."""
     if isinstance(level, bool) or not isinstance(level, (int, float, np.number)):
         raise TypeError(f"level must be a number between 0 and 1, got {level!r}.")
     if not 0.0 < level < 1.0:
