@@ -433,6 +433,11 @@ def test_linear_parameters_are_eliminated_in_replicates_too():
     np.testing.assert_allclose(linear, plain, rtol=1e-5)
 
 
+def test_errors_in_x_are_refused():
+    with pytest.raises(ValueError, match="makes data with errors in y alone"):
+        fit(decay, T, Y[:2], P0, sigma=0.02, xsigma=0.05).bootstrap(10)
+
+
 def test_what_data_sets_share_is_refused():
     with pytest.raises(ValueError, match="shared ties all data sets together"):
         fit(decay, T, Y, P0, shared="k").bootstrap(10)
