@@ -451,6 +451,8 @@ def test_questions_to_a_result(result):
     plain = fit(decay, X, Y, P0)
     with pytest.raises(ValueError, match="x_shifts are of orthogonal distances"):
         _ = plain.x_shifts
+    with pytest.raises(ValueError, match="errors in y alone"):
+        result.bootstrap(10)
 
 
 def test_what_is_read_in_blocks(result):
