@@ -95,3 +95,16 @@ html_theme_options = {
     "footer_end": [],
 }
 html_show_sourcelink = False
+
+
+def _changes(app, docname, source):
+    """The page of changes is the repository's, where there is one."""
+    path = HERE.parent / "CHANGELOG.md"
+    if docname == "changelog" and path.exists():
+        app.env.note_dependency(str(path))
+        source[0] = path.read_text()
+
+
+def setup(app):
+    """What Sphinx calls."""
+    app.connect("source-read", _changes)
