@@ -1,5 +1,6 @@
 """A batch of fits, and one fit, in words."""
 
+from dataclasses import replace
 from html import escape
 from typing import Any, Self
 
@@ -47,15 +48,19 @@ def suspicions(result: Any, thorough: bool = False) -> str:
 
 
 def text(result: Any, notes: str = "") -> str:
-    """Counts of the statuses, and quantiles of the parameters."""
+    """Counts of the statuses, and quantiles of the parameters; of one fit its report."""
+    if result.status.size == 1:
+        return f"FitResult: {_headline(result)}\n{_only(result)}"
     notes = notes or suspicions(result)
     lines = [f"FitResult: {_headline(result)}"]
     for code, count in result.counts().items():
         lines.append(f"  {count:>9,} {code.name}: {describe(code).split('.')[0]}.")
     if result.status.size:
-        lines.append("  parameter    5 %         median      95 %  of the fits that converged")
+        width = max(10, *map(len, result.names))
+        head = f"  {'parameter':<{width}}  5 %         median      95 %"
+        lines.append(f"{head}  of the fits that converged")
         lines += [
-            (f"  {name:<10}" + "".join(f"  {v:<10.5g}" for v in row) + f"  {ends}").rstrip()
+            (f"  {name:<{width}}" + "".join(f"  {v:<10.5g}" for v in row) + f"  {ends}").rstrip()
             for (name, row), ends in zip(quantiles(result), _at_bounds(result), strict=False)
         ]
     lines += [f"  {notes}"] if notes else []
@@ -64,6 +69,8 @@ def text(result: Any, notes: str = "") -> str:
 
 def html(result: Any, notes: str = "") -> str:
     """The same as tables."""
+    if result.status.size == 1:
+        return f"<b>FitResult</b>: {_headline(result)}<br>{_only(result).tables}"
     notes = notes or suspicions(result)
     statuses = "".join(
         f"<tr><td style='text-align:right'>{count:,}</td><td>{code.name}</td>"
@@ -84,6 +91,15 @@ def html(result: Any, notes: str = "") -> str:
     )
 
 
+def _only(result):
+    """The report of a batch of one fit, as far as it can be had."""
+    one = result[(0,) * len(result.shape)] if result.shape else result
+    try:
+        return one_fit(one)
+    except (ValueError, RuntimeError, OSError):  # the data have changed, or their file is closed
+        return one_fit(replace(one, problem=None, inverse=None))
+
+
 def _head(*names):
     """A table's head; a name with a minus sign is over numbers, which are aligned right."""
     cells = "".join(
@@ -99,9 +115,10 @@ def _headline(result):
     shape = " x ".join(f"{k:,}" for k in result.shape) or "1"
     masked = size - good - bad
     left_out = f", {masked:,} masked out" if masked else ""
+    if size == 1:
+        return "1 fit, " + ("converged" if good else "masked out" if masked else "failed")
     mean = f", {result.nfev[begun].mean():.1f} evaluations each" if good + bad else ""
-    noun = "fit" if size == 1 else "fits"
-    return f"{shape} {noun}, {good:,} converged, {bad:,} did not{left_out}{mean}"
+    return f"{shape} fits, {good:,} converged, {bad:,} did not{left_out}{mean}"
 
 
 def quantiles(result: Any) -> list[tuple[str, np.ndarray]]:
@@ -177,7 +194,7 @@ def _bare_values(result):
 
 def _values(result):
     """Rows of a name, a value and what is said of it; and notes."""
-    blamed = result.undetermined()
+    blamed = result.undetermined() if np.isfinite(result.cost) else ()
     missing = [f"the data do not determine {' and '.join(blamed)}"] if blamed else []
     rows = _with_errors(result) + _derived(result)
     return rows, [*missing, *_strong_correlations(result)]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxlsq.numerics.sweep import symmetric_inverse
 from jaxlsq.problem.types import PyTree
+from jaxlsq.results import solution_text
 from jaxlsq.status import describe
 from jaxlsq.tracing.settings import own_settings
 
@@ -42,7 +43,7 @@ class History:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LeastSquaresResult:
     """The solution of one problem, with the field names of SciPy's `OptimizeResult`.
 
@@ -88,6 +89,9 @@ class LeastSquaresResult:
     status: jax.Array
     success: jax.Array
     history: History | None = None
+
+    def __repr__(self) -> str:
+        return solution_text.text(self)
 
     @property
     def message(self) -> str:
