@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self
 
@@ -23,9 +23,10 @@ from jaxlsq.batch.separable import solved_reduced
 from jaxlsq.batch.stream import Control
 from jaxlsq.batch.together import solved_together
 from jaxlsq.lowering.engine import XLA
-from jaxlsq.numerics.loss import POISSON, Loss
+from jaxlsq.numerics.loss import POISSON, Loss, Robust
 from jaxlsq.numerics.state import Options
 from jaxlsq.problem.bounds import check_box
+from jaxlsq.problem.captions import Captions
 from jaxlsq.problem.fit_data import FitData
 from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.limits import Limits
@@ -80,6 +81,8 @@ class Problem(Answers):
         Of parameters that data sets share.
     goes_on : bool
         Whether its starts are where its fits ended before.
+    captions : Captions
+        Of the axes of plots.
     watched : tuple, optional
         What a result reads and was not copied, each with a method `check`; None before anything
         was.
@@ -101,6 +104,7 @@ class Problem(Answers):
     linear: tuple[int, ...] = ()
     sharing: Sharing | None = None
     goes_on: bool = False
+    captions: Captions = field(default_factory=Captions)
     watched: tuple[Any, ...] | None = None
 
     @classmethod
@@ -131,6 +135,7 @@ class Problem(Answers):
             labels=data.labels,
             linear=data.linear,
             sharing=data.sharing,
+            captions=data.captions,
         )
 
     @property
@@ -142,6 +147,11 @@ class Problem(Answers):
     def of_counts(self) -> bool:
         """Whether its loss is the deviance of counts."""
         return self.loss is POISSON
+
+    @property
+    def is_robust(self) -> bool:
+        """Whether its loss makes less of outliers."""
+        return isinstance(self.loss, Robust)
 
     @property
     def is_narrow(self) -> bool:

@@ -42,7 +42,7 @@ def draw(result: FitResult, which: str, path: str) -> str:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    n, size = len(result.names), result.status.size
+    n, size = len(result.varied), result.status.size
     if which == "failed" and not result.failed.any():
         return f"No fit failed: {path} is not written."
     if which == "params":

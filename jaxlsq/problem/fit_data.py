@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxlsq.numerics.loss import POISSON, Loss
 from jaxlsq.problem.axis import axis_of, points_last
+from jaxlsq.problem.captions import Captions
 from jaxlsq.problem.checks import check_callable, check_method
 from jaxlsq.problem.data import Pieces, check_counts, guessed_start
 from jaxlsq.problem.dims import Dims
@@ -161,6 +162,7 @@ class FitData:
     linear : tuple of int
         Places of the parameters that are eliminated.
     sharing : Sharing or None
+    captions : Captions
     """
 
     parts: list[tuple[np.ndarray, Pieces]]
@@ -178,6 +180,7 @@ class FitData:
     labels: Labels | None
     linear: tuple[int, ...]
     sharing: Sharing | None
+    captions: Captions
 
     @property
     def first(self) -> Pieces:
@@ -212,6 +215,7 @@ def read(arguments: FitArguments) -> FitData:
         For improper input; nothing has been compiled.
     """
     a = arguments.checked()
+    captions = Captions.of(a.model, a.xdata, a.ydata)
     raw, a = a.ydata, a.listed()
     axis = axis_of(a.axis, a.ydata)
     keys = keys_of(raw, axis)
@@ -253,6 +257,7 @@ def read(arguments: FitArguments) -> FitData:
         labels=labels,
         linear=linear,
         sharing=Sharing.of(a.shared, names, linear, batch, keys),
+        captions=captions,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from jaxlsq.problem.resampling import Plan
+from jaxlsq.problem.captions import Captions
 
 __all__ = ["Errors", "Evaluator"]
 
@@ -23,6 +24,16 @@ class Evaluator(Protocol):
     @property
     def is_narrow(self) -> bool:
         """Whether some of it was computed in float32."""
+        ...
+
+    @property
+    def is_robust(self) -> bool:
+        """Whether the loss makes less of outliers."""
+        ...
+
+    @property
+    def captions(self) -> Captions:
+        """Of the axes of plots."""
         ...
 
     def check(self) -> None:

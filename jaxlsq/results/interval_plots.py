@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxlsq.results.contour import SIGMAS, Contour, region
-from jaxlsq.results.plot import DATA, FAINT, FIT, pyplot
+from jaxlsq.results.plot_style import DATA, FIT, LEFT_OUT, pyplot
 from jaxlsq.results.profile import check_apart, times
 from jaxlsq.results.surface import surface
 
@@ -97,7 +97,7 @@ class IntervalPlots:
         for ax, j in zip(axes, chosen, strict=True):
             _draw_profile(one, j, max(goals.values()), ax)
             for goal in goals.values():
-                ax.axhline(goal, color=FAINT, linewidth=0.8, zorder=0)
+                ax.axhline(goal, color=LEFT_OUT, linewidth=0.8, zorder=0)
         for level, goal in goals.items():
             place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": "small"}
             axes[-1].annotate(f"{100 * level:.4g} %", (1.02, goal), **place)

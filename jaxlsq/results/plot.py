@@ -7,14 +7,18 @@ import numpy as np
 
 from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.types import Batch
+from jaxlsq.results.evaluator import Evaluator
+from jaxlsq.results.plot_fit import Drawing
+from jaxlsq.results.plot_map import draw_map, draw_statuses
+from jaxlsq.results.plot_style import FIT, central, pyplot, say, without_box
 from jaxlsq.status import Status
 
-__all__ = ["DATA", "FAINT", "FIT", "Plots", "pyplot"]
+__all__ = ["Plots"]
 
-POINTS = 400
-# Lines of the parts of a sum.
-PARTS = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
-DATA, FIT, FAINT = "0.35", "tab:red", "0.8"
+# Bins of a histogram, at least and at most.
+BINS = 10, 40
+# More fits than this are counted in hexagons.
+MOST_DOTS = 2000
 
 
 class Plots:
@@ -22,6 +26,8 @@ class Plots:
 
     x: np.ndarray
     status: np.ndarray
+    fixed: np.ndarray
+    problem: Evaluator | None
     names: tuple[str, ...]
     labels: Labels | None
 
@@ -40,11 +46,16 @@ class Plots:
         def __getitem__(self, index: Any) -> Any: ...
         def _one(self, index: Any, what: str) -> Any: ...
 
-    def plot(self, index: int | tuple[Any, ...] = (), axes: Any = None) -> tuple[Any, Any]:
+    def plot(
+        self, index: int | tuple[Any, ...] = (), axes: Any = None, log: str | None = None
+    ) -> tuple[Any, Any]:
         """Data, fit, band of one standard error, and fit - data below.
 
         Bars are `sigma` and `xsigma`, where they were given; with errors in x `residuals` are
         distances from the curve, and not drawn.
+        Points that have two coordinates which form a grid are drawn as an image, with contours of
+        the fit.  Axes are called what the data and the model say.  Points that do not count are
+        grey crosses; with a robust loss outliers may be cut off, and arrows point to them.
 
         Parameters
         ----------
@@ -52,26 +63,31 @@ class Plots:
             Which fit.
         axes : pair of matplotlib Axes, optional
             For the fit and for the residuals.
+        log : {'x', 'y', 'xy', ''}, optional
+            Axes of logarithms; if not given, x where the points are spaced so.
 
         Returns
         -------
         pair of Axes
         """
+        _check_log(log)
         one = self._one(index, "plot")
+        drawing = Drawing.of(one)
         if axes is None:
-            options = {"sharex": True, "height_ratios": (3, 1), "layout": "constrained"}
-            _, axes = pyplot().subplots(2, 1, figsize=(6, 4.5), **options)
+            axes = _pair_of_axes(drawing.image is not None)
         upper, lower = axes
-        x, y, errors, live = _draw_fit(one, upper)
-        residuals = _cut(one.predict(), y.size) - y
-        lower.axhline(0.0, color=FIT, linewidth=1)
-        _points(lower, x, residuals, errors, live)
+        drawing.draw(upper, log)
+        drawing.draw_residuals(lower, log)
         upper.set_title(_title(one), fontsize="medium", loc="left")
-        upper.set_ylabel("data and fit")
-        lower.set_ylabel("fit - data")
+        if drawing.image is None:
+            lower.set_xlabel(drawing.captions[0])
+            upper.set_ylabel(drawing.captions[1])
+            lower.set_ylabel("fit - data")
         return upper, lower
 
-    def plot_grid(self, which: str = "worst", count: int = 9, axes: Any = None) -> np.ndarray:
+    def plot_grid(
+        self, which: str = "worst", count: int = 9, axes: Any = None, log: str | None = None
+    ) -> np.ndarray:
         """Small plots of some fits, with the labels of their data, or their places, above.
 
         Parameters
@@ -81,26 +97,37 @@ class Plots:
         count : int
         axes : sequence of Axes, optional
             As many as there are to be plots.
+        log : {'x', 'y', 'xy', ''}, optional
+            As for `plot`.
 
         Returns
         -------
         array of Axes
+            One, with words in it, where there is no such fit.
         """
+        _check_log(log)
         chosen = self._chosen(which, count if axes is None else len(np.ravel(axes)))
+        ours, columns = axes is None, min(3, max(len(chosen), 1))
         if axes is None:
-            columns = min(3, max(len(chosen), 1))
             rows = max(-(-len(chosen) // columns), 1)
             size = (3.2 * columns, 2.2 * rows)
             _, axes = pyplot().subplots(
                 rows, columns, figsize=size, squeeze=False, layout="constrained"
             )
         axes = np.ravel(axes)
-        for ax in axes[len(chosen) :]:
+        for ax in axes[max(len(chosen), 1) :]:
             ax.set_visible(False)
-        for ax, flat in zip(axes, chosen, strict=False):
+        if not len(chosen):
+            say(axes[0], "no fit failed" if which == "failed" else "no fit converged")
+        for number, (ax, flat) in enumerate(zip(axes, chosen, strict=False)):
             place = tuple(int(k) for k in np.unravel_index(flat, self.shape))
             one = self[place] if self.shape else self
-            _draw_fit(one, ax)
+            drawing = Drawing.of(one)
+            drawing.draw(ax, log)
+            if ours and drawing.image is None:
+                of_x, of_y = drawing.captions
+                ax.set_xlabel(of_x if number + columns >= len(chosen) else "")
+                ax.set_ylabel("" if number % columns else of_y)
             ax.set_title(f"[{self._label(flat)}] {_title(one)}", fontsize="small", loc="left")
         return axes
 
@@ -111,6 +138,9 @@ class Plots:
     def plot_params(self, axes: Any = None) -> np.ndarray:
         """Histograms of the parameters of the fits that converged, and each pair of them.
 
+        Parameters that are fixed in all fits are left out.  Where outliers are outside of a
+        histogram, arrows say how many.
+
         Parameters
         ----------
         axes : (n, n) array of Axes, optional
@@ -119,23 +149,40 @@ class Plots:
         -------
         (n, n) array of Axes
         """
-        n = self.x.shape[-1]
+        which = self.varied
+        good = self.x.reshape(-1, self.x.shape[-1])[self.success.ravel()][:, which]
+        n = len(which) if len(good) else 1
         if axes is None:
             size = (2.2 * n + 0.6, 2.0 * n + 0.4)
             _, axes = pyplot().subplots(n, n, figsize=size, squeeze=False, layout="constrained")
-        good = self.x.reshape(-1, n)[self.success.ravel()]
-        limits = [_central(values) for values in good.T] if len(good) else [(0.0, 1.0)] * n
+        if not len(good):
+            for ax in np.ravel(axes)[1:]:
+                ax.set_visible(False)
+            say(axes[0, 0], "no fit converged")
+            return axes
+        limits = [central(values) for values in good.T]
+        names = [self._caption(self.names[j]) for j in which]
         for i, row in enumerate(axes):
             for j, ax in enumerate(row):
                 _draw_pair(ax, good, (i, j), limits)
+                ax.tick_params(labelbottom=i == n - 1, labelleft=j == 0 < i)
                 if i == n - 1:
-                    ax.set_xlabel(self.names[j])
+                    ax.set_xlabel(names[j])
                 if j == 0 and i > 0:
-                    ax.set_ylabel(self.names[i])
+                    ax.set_ylabel(names[i])
         return axes
 
-    def plot_map(self, name: str, error: bool = False, ax: Any = None) -> Any:
-        """A parameter as an image, for a batch with two axes; fits that failed are left out.
+    @property
+    def varied(self) -> np.ndarray:
+        """Numbers of the parameters that are not fixed in every fit."""
+        fixed = self.fixed.reshape(-1, self.fixed.shape[-1])
+        return np.flatnonzero(~fixed.all(axis=0)) if len(fixed) else np.arange(fixed.shape[1])
+
+    def plot_map(self, name: str, error: bool = False, ax: Any = None, log: bool = False) -> Any:
+        """A parameter as an image, for a batch with two axes.
+
+        Fits that failed and data sets that are masked out have colours of their own.  The axes are
+        the coordinates of the data, where those have some; the first row is on top.
 
         Parameters
         ----------
@@ -144,6 +191,8 @@ class Plots:
         error : bool
             Its standard error instead.
         ax : Axes, optional
+        log : bool
+            Whether colours are for the logarithms of the values.
 
         Returns
         -------
@@ -153,17 +202,18 @@ class Plots:
             raise ValueError(f"plot_map needs a batch with two axes, got the shape {self.shape}.")
         values = self._named(name, error)
         if ax is None:
-            _, ax = pyplot().subplots(figsize=(6, 4.5), layout="constrained")
-        shown = np.where(self.success & np.isfinite(values), values, np.nan)
-        some = shown[np.isfinite(shown)]
-        low, high = _central(some) if some.size else (0.0, 1.0)
-        image = ax.imshow(shown, vmin=low, vmax=high, interpolation="nearest")
-        ax.set_facecolor(FAINT)
-        label = f"standard error of {name}" if error else name
-        beyond = np.min(some, initial=low) < low, np.max(some, initial=high) > high
-        ends = ("neither", "max", "min", "both")[2 * beyond[0] + beyond[1]]
-        ax.figure.colorbar(image, ax=ax, label=label, extend=ends)
+            _, ax = pyplot().subplots(figsize=(6, 4.8), layout="constrained")
+        if name == "status":
+            draw_statuses(self, ax)
+            return ax
+        label = self._caption(name)
+        draw_map(self, values, f"standard error of {label}" if error else label, ax, log)
         return ax
+
+    def _caption(self, name):
+        """A parameter's name, with its units where they are known."""
+        units = self.problem.captions.units.get(name) if self.problem is not None else None
+        return f"{name} [{units}]" if units else name
 
     def _label(self, flat):
         """What a fit is called in the data, or its place in the batch."""
@@ -194,96 +244,46 @@ class Plots:
         return order[:count] if which == "best" else order[::-1][:count]
 
 
-def pyplot():
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError("Plots need matplotlib: pip install 'jaxlsq[plot]'.") from error
-    return pyplot
+def _check_log(log):
+    if log not in (None, "", "x", "y", "xy"):
+        raise ValueError(f"log must be 'x', 'y', 'xy' or '', got {log!r}.")
 
 
-def _draw_fit(one, ax):
-    """Data and fit; returns what was drawn of the data."""
-    x, y, errors, live = one._with_data("plot").data_of_one()
-    line = _line_places(x)
-    if line is None:
-        x, errors = np.arange(y.size), (None, errors[1])
-    if np.all(np.isfinite(one.x)):
-        at = line if line is not None else None
-        curve = np.asarray(one.predict(at)) if at is not None else _cut(one.predict(), y.size)
-        band = np.asarray(one.band(at)) if at is not None else _cut(one.band(), y.size)
-        places = line if line is not None else x
-        if np.all(np.isfinite(band)):
-            ax.fill_between(places, curve - band, curve + band, color=FIT, alpha=0.2, linewidth=0)
-        ax.plot(places, curve, color=FIT, linewidth=1.5)
-        if line is not None:
-            _draw_parts(one, line, ax)
-    _points(ax, x, y, errors, live)
-    return x, y, errors, live
-
-
-def _draw_parts(one, places, ax):
-    """What a model is a sum of, if it says so."""
-    parts = one.components(places)
-    if len(parts) < 2:
-        return
-    for number, (name, values) in enumerate(parts.items()):
-        style = PARTS[number % len(PARTS)]
-        values = np.broadcast_to(values, places.shape)
-        ax.plot(places, values, color=FIT, linewidth=1, linestyle=style, label=name)
-    ax.legend(fontsize="small", frameon=False)
-
-
-def _points(ax, x, y, errors, live):
-    across, along = (None if error is None else error[live] for error in errors)
-    size = 4 if y.size < 100 else 2
-    look = {"color": DATA, "markersize": size, "elinewidth": 0.7, "zorder": 3}
-    ax.errorbar(x[live], y[live], along, across, fmt="o", **look)
-    ax.plot(x[~live], y[~live], "x", color=FAINT, markersize=size)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-
-
-def _line_places(x):
-    """Where to draw the curve, if the data lie along a line."""
-    if not hasattr(x, "ndim") or x.ndim != 1 or not np.all(np.isfinite(x)):
-        return None
-    low, high = float(x.min()), float(x.max())
-    places = np.linspace(low, high, POINTS)
-    if 0.0 < 10.0 * low < high:  # may be drawn on an axis of logarithms, where those are too few
-        places = np.union1d(places, np.geomspace(low, high, POINTS))
-    return places.astype(np.result_type(x, np.float32))
+def _pair_of_axes(beside):
+    """Axes for a fit and its residuals: beside each other for images."""
+    if beside:
+        return pyplot().subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")[1]
+    options = {"sharex": True, "height_ratios": (3, 1), "layout": "constrained"}
+    return pyplot().subplots(2, 1, figsize=(6, 4.5), **options)[1]
 
 
 def _draw_pair(ax, good, places, limits):
     i, j = places
+    without_box(ax)
     if j > i:
         ax.set_visible(False)
     elif i == j:
-        ax.hist(good[:, i], bins=40, range=limits[i], color=FIT, alpha=0.8)
+        values, (low, high) = good[:, i], limits[i]
+        bins = int(np.clip(2.0 * len(values) ** 0.5, *BINS))
+        ax.hist(values, bins=bins, range=limits[i], color=FIT, alpha=0.8)
+        ax.set_xlim(limits[i])
         ax.set_yticks([])
-    elif len(good) > 2000:
+        beyond = np.count_nonzero(values < low), np.count_nonzero(values > high)
+        for count, side, words in zip(beyond, (0.0, 1.0), ("\u25c2 {}", "{} \u25b8"), strict=True):
+            if count:
+                style = {"ha": ("left", "right")[int(side)], "va": "top", "fontsize": "small"}
+                ax.text(side, 1.0, words.format(count), transform=ax.transAxes, **style)
+    elif len(good) > MOST_DOTS:
         extent = (*limits[j], *limits[i])
-        ax.hexbin(good[:, j], good[:, i], gridsize=40, extent=extent, mincnt=1, cmap="Reds")
+        ax.hexbin(good[:, j], good[:, i], gridsize=BINS[1], extent=extent, mincnt=1, cmap="Oranges")
     else:
-        ax.plot(good[:, j], good[:, i], ".", color=FIT, markersize=2)
+        ax.plot(good[:, j], good[:, i], ".", color=FIT, markersize=3)
         ax.set(xlim=limits[j], ylim=limits[i])
-
-
-def _central(values):
-    """Limits that leave outliers out, and are not equal."""
-    low, high = np.quantile(values, [0.005, 0.995])
-    margin = 0.05 * (high - low) or 0.5 * abs(low) or 0.5
-    return low - margin, high + margin
-
-
-def _cut(values, size):
-    return np.asarray(values)[:size]
 
 
 def _title(one):
     code = Status(int(one.status))
-    if one.failed:
+    if not one.success:
         return code.name
     what = "deviance" if one.of_counts else "chi2"
-    return f"{code.name}, reduced {what} {float(one.redchi):.3g}"
+    return f"converged, reduced {what} {float(one.redchi):.3g}"

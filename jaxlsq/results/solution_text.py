@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.results.covariance import scaled_inverses
@@ -31,7 +32,7 @@ def text(result: Any) -> str:
 
 
 def _has_numbers(leaf):
-    if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, (jax.Array, np.ndarray)):
+    if isinstance(leaf, Tracer) or not isinstance(leaf, (jax.Array, np.ndarray)):
         return False
     return not (isinstance(leaf, jax.Array) and leaf.is_deleted())
 

@@ -1,6 +1,5 @@
 """``da.lsq.fit``: fits of a DataArray, with parameters as a Dataset."""
 
-import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from jaxlsq.problem.captions import units_of
 from jaxlsq.problem.fit_data import FitArguments, read
 from jaxlsq.problem.settings import Settings
 from jaxlsq.results.result import FitResult
@@ -284,15 +284,8 @@ def _names(model, dtype, variables, inputs, options):
 
 def _add_units(out, model, names, data, x):
     """Units of parameters, where the model says what they are in, and the data have some."""
-    said = getattr(model, "units", None)
-    own = {"x": x.attrs.get("units"), "y": data.attrs.get("units")}
-    if not isinstance(said, dict):
-        return
-    for name in names:
-        words = said.get(name)
-        used = set(re.findall(r"[xy]", words or ""))
-        if words and used and all(own[one] for one in used):
-            text = re.sub(r"[xy]", lambda found: str(own[found[0]]), words)
-            for key in (name, f"{name}_stderr"):
-                if key in out:
-                    out[key].attrs["units"] = text
+    own = [str(of.attrs.get("units") or "") for of in (x, data)]
+    for name, units in units_of(model, *own).items():
+        for key in (name, f"{name}_stderr") if name in names else ():
+            if key in out:
+                out[key].attrs["units"] = units

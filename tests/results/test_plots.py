@@ -9,8 +9,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas
 import pytest
+import xarray
 
 from jaxlsq import fit
+from jaxlsq.models import Exponential, Gaussian, Linear
 from tests.decays import P0, SIGMA, T, Y, decay
 
 mpl.use("Agg")
@@ -30,6 +32,24 @@ def result():
     return fit(decay, T, y, P0)
 
 
+def labelled():
+    """Decays with names and units, and what is masked out."""
+    time = xarray.DataArray(T, dims="t", attrs={"long_name": "echo time", "units": "ms"})
+    coords = {"t": time, "row": list("abc"), "place": ("place", [0.5, 1.0, 1.5, 2.0])}
+    y = xarray.DataArray(Y.reshape(3, 4, -1), coords, ("row", "place", "t"), "signal")
+    y.attrs["units"], y.place.attrs["units"] = "mV", "mm"
+    y[2, 0] = np.nan
+    y[2, 1, 3] = np.nan
+    mask = np.ones(y.shape, bool)
+    mask[2, 0] = False
+    return fit(Exponential(), time, y, mask=mask)
+
+
+def words_of(ax):
+    legend = ax.get_legend()
+    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+
+
 def test_plot_of_one_fit(result):
     upper, lower = result.plot((0, 1))
     curve, data = upper.lines[0], upper.lines[1]
@@ -37,7 +57,9 @@ def test_plot_of_one_fit(result):
     np.testing.assert_array_equal(data.get_ydata(), Y[1])
     np.testing.assert_array_equal(data.get_xdata(), T)
     np.testing.assert_allclose(lower.lines[1].get_ydata(), result.predict()[0, 1] - Y[1], rtol=1e-9)
-    assert "FTOL" in upper.get_title(loc="left")
+    title = f"converged, reduced chi2 {result.redchi[0, 1]:.3g}"
+    assert upper.get_title(loc="left") == title
+    assert (lower.get_xlabel(), upper.get_ylabel()) == ("t", "data and fit")
     assert len(upper.collections) > 0  # the band
 
 
@@ -82,7 +104,7 @@ def test_grids(result):
     titles = [ax.get_title(loc="left") for ax in axes if ax.get_visible()]
     order = np.argsort(np.where(result.success, result.redchi, np.inf).ravel())[:4]
     places = [f"[{k // 4}, {k % 4}]" for k in order]
-    assert [title.split(" FTOL")[0] for title in titles] == places
+    assert [title.split(" conv")[0] for title in titles] == places
     assert len([ax for ax in result.plot_grid() if ax.get_visible()]) == 9
     failed = [ax for ax in result.plot_failed() if ax.get_visible()]
     assert [ax.get_title(loc="left") for ax in failed] == ["[1, 3] NONFINITE_DATA"]
@@ -136,6 +158,158 @@ def test_map(result):
         result.plot_map("rate")
     with pytest.raises(ValueError, match=r"two axes, got the shape \(4,\)"):
         result[0].plot_map("k")
+
+
+def test_labels_and_units():
+    found = labelled()
+    upper, lower = found.plot((0, 1))
+    assert lower.get_xlabel() == "echo time [ms]"
+    assert upper.get_ylabel() == "signal [mV]"
+    ax = found.plot_map("decay")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("place [mm]", "row")
+    assert ax.images[0].get_extent() == pytest.approx((0.25, 2.25, 2.5, -0.5))
+    assert [ax.yaxis.get_major_formatter()(k) for k in (0, 1, 0.5)] == ["a", "b", ""]
+    assert ax.images[0].colorbar.ax.get_ylabel() == "decay [ms]"
+    assert found.plot_params()[1, 1].get_xlabel() == "decay [ms]"
+    last = found.plot_grid("random", 2)
+    assert [ax.get_xlabel() for ax in last] == ["echo time [ms]"] * 2
+    assert [ax.get_ylabel() for ax in last] == ["signal [mV]", ""]
+
+
+def test_failed_and_masked_out_have_colours_of_their_own():
+    found = labelled()
+    ax = found.plot_map("decay")
+    assert words_of(ax) == ["failed (1)", "masked out (1)"]
+    pixels = ax.images[1].get_array()
+    assert pixels[2, 1].tolist() == pytest.approx(list(mpl.colors.to_rgba("#D55E00")))
+    assert pixels[2, 0].tolist() == pytest.approx(list(mpl.colors.to_rgba("0.8")))
+    assert np.all(pixels[:2, :, 3] == 0)  # nothing over those that converged
+    ax = found.plot_map("status")
+    counts = {code.name: count for code, count in found.counts().items()}
+    assert words_of(ax) == [f"{name} ({count})" for name, count in counts.items()]
+    assert not hasattr(ax.images[0].colorbar, "ax")  # a legend, not a scale
+    colours = {tuple(c) for c in ax.images[0].get_array().reshape(-1, 4).tolist()}
+    assert len(colours) == len(counts)
+
+
+def test_no_figure_is_empty(result):
+    (ax,) = result[0].plot_failed()
+    assert [text.get_text() for text in ax.texts] == ["no fit failed"]
+    bad = fit(decay, T, np.full((2, 2, T.size), np.nan), P0)
+    for axes in (bad.plot_grid(), bad.plot_params().ravel()):
+        assert [text.get_text() for ax in axes for text in ax.texts] == ["no fit converged"]
+    assert words_of(bad.plot_map("k")) == ["failed (4)"]
+
+
+def test_a_fixed_parameter_has_no_histogram():
+    held = fit(decay, T, Y, {"a": 2.0, "k": 1.0}, fixed="a")
+    axes = held.plot_params()
+    assert axes.shape == (1, 1)
+    assert axes[0, 0].get_xlabel() == "k"
+
+
+def test_what_is_outside_of_a_histogram_is_counted():
+    x = np.linspace(0.0, 1.0, 2000)[:, None].copy()
+    x[:3] = 9.0
+    many = replace(fit(lambda t, a: a * t, T, np.ones((2000, 1)) * T, [1.0]), x=x)
+    ax = many.plot_params()[0, 0]
+    assert [text.get_text() for text in ax.texts] == ["3 \u25b8"]
+
+
+def test_colours_for_logarithms():
+    x = np.array([[1.0, 10.0], [100.0, -1.0]])[..., None]
+    held = replace(fit(lambda t, a: a * t, T, np.ones((2, 2, 1)) * T, [1.0]), x=x)
+    ax = held.plot_map("a", log=True)
+    assert isinstance(ax.images[0].norm, mpl.colors.LogNorm)
+    assert words_of(ax) == ["not above zero (1)"]
+    with pytest.raises(ValueError, match="log must be 'x', 'y', 'xy' or '', got 'z'"):
+        held.plot((0, 0), log="z")
+
+
+def test_axes_of_logarithms():
+    dose = np.geomspace(1e-9, 1e-4, 12)
+    one = fit(lambda x, a, log: a / (1 + 10.0**log / x), dose, 3 / (1 + 1e-7 / dose), [1.0, -6.0])
+    assert [ax.get_xscale() for ax in one.plot()] == ["log", "log"]
+    upper, lower = one.plot(log="y")
+    assert (upper.get_xscale(), upper.get_yscale()) == ("linear", "log")
+    assert lower.get_yscale() == "linear"  # residuals have both signs
+    assert one.plot(log="")[0].get_xscale() == "linear"
+    assert fit(decay, T + 0.1, Y[0], P0).plot()[0].get_xscale() == "linear"
+
+
+def test_outliers_that_a_loss_tames_do_not_flatten_the_data():
+    y = Y[0].copy()
+    y[4], y[9] = 900.0, -500.0
+    upper, lower = fit(decay, T, y, P0, loss="cauchy", f_scale=0.02).plot()
+    assert np.ptp(upper.get_ylim()) < 8 * np.ptp(Y[0])
+    for ax, up, down in ((upper, 4, 9), (lower, 9, 4)):
+        marks = {line.get_marker(): list(line.get_xdata()) for line in ax.lines}
+        assert marks["^"] == [T[up]]
+        assert marks["v"] == [T[down]]
+    upper, _ = fit(decay, T, y, P0).plot()  # that fit is drawn towards them, which is to be seen
+    assert upper.get_ylim()[1] > 900.0
+
+
+def test_neither_masked_points_nor_wide_bars_flatten_the_data():
+    y, sigma, mask = Y[0].copy(), np.full(T.size, 0.02), np.ones(T.size, bool)
+    y[3], mask[3] = 1e6, False
+    sigma[8], sigma[9] = 1e4, np.inf
+    upper, lower = fit(decay, T, y, P0, sigma=sigma, mask=mask).plot()
+    assert np.ptp(upper.get_ylim()) < 1.5 * np.ptp(Y[0])
+    assert np.ptp(lower.get_ylim()) < 0.5
+
+
+def test_a_wide_band_does_not_flatten_the_data():
+    x = np.array([0.0, 0.1, 0.2, 5.0, 5.1])
+    y = np.array([1.0, 1.2, 1.1, 3.0, 3.2])
+    one = fit(
+        lambda x, a, b, c, d: a + b * x + c * x**2 + d * x**3,
+        x,
+        y,
+        [1.0] * 4,
+        sigma=3.0,
+        absolute_sigma=True,
+    )
+    upper, _ = one.plot()
+    assert np.max(one.band(np.linspace(0, 5, 50))) > 4.0
+    assert np.ptp(upper.get_ylim()) < 3.0
+
+
+def test_parts_of_a_sum_are_drawn_whole():
+    x = np.linspace(-3.0, 3.0, 60)
+    model = Gaussian("p_") + Linear()
+    y = 3 * np.exp(-(x**2)) + 0.2 * x + 2 + 0.02 * np.random.default_rng(0).normal(size=60)
+    upper, _ = fit(model, x, y).plot()
+    assert words_of(upper) == ["p_", "linear"]
+    first, second = (line for line in upper.lines if line.get_label() in ("p_", "linear"))
+    assert first.get_color() != second.get_color()
+    assert upper.get_ylim()[0] < 0.0 < np.min(y)
+
+
+def image_of(spot, mask=None):
+    u, v = np.meshgrid(np.arange(9.0), np.arange(7.0))
+    y = spot({"u": u, "v": v}, 50.0, 4.0, 3.0, 5.0, np)
+    return u, v, fit(spot, {"u": u.ravel(), "v": v.ravel()}, y.ravel(), [40, 4, 3, 4], mask=mask)
+
+
+def spot(x, a, u, v, c, xp=jnp):
+    return a * xp.exp(-((x["u"] - u) ** 2 + (x["v"] - v) ** 2) / 4) + c
+
+
+def test_points_on_a_grid_are_an_image():
+    mask = np.arange(63) != 12
+    u, _, one = image_of(spot, mask)
+    left, right = one.plot()
+    shown = left.collections[0].get_array().reshape(7, 9)
+    assert np.ma.getmaskarray(shown)[1, 3]
+    expected = np.where(mask, one.predict() - one.residuals, np.nan).reshape(u.shape)
+    np.testing.assert_allclose(np.ma.filled(shown, np.nan), expected, rtol=1e-9)
+    assert (left.get_xlabel(), left.get_ylabel()) == ("u", "v")
+    assert len(left.collections) == 2  # and contours
+    low, high = right.collections[0].get_clim()
+    assert low == -high  # residuals of either sign alike
+    (ax,) = one.plot_grid()
+    assert len(ax.collections) == 2
 
 
 def test_without_matplotlib():
