@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from jaxlsq.batch import bootstrap, neighbours, polish
+from jaxlsq.batch import bootstrap, changes, neighbours, polish
 from jaxlsq.batch.alike import differs
 from jaxlsq.batch.evaluate import Answers
 from jaxlsq.batch.exact_first import has_errors_in_x, solved_from_exact, together_from_exact
@@ -25,6 +25,7 @@ from jaxlsq.batch.together import solved_together
 from jaxlsq.lowering.engine import XLA
 from jaxlsq.numerics.loss import POISSON, Loss, Robust
 from jaxlsq.numerics.state import Options
+from jaxlsq.problem.arrangement import Arrangement
 from jaxlsq.problem.bounds import check_box
 from jaxlsq.problem.captions import Captions
 from jaxlsq.problem.fit_data import FitData
@@ -38,8 +39,9 @@ from jaxlsq.problem.sharing import Sharing
 from jaxlsq.problem.starts import Start
 from jaxlsq.problem.tolerances import batch_options
 from jaxlsq.problem.types import Batch
+from jaxlsq.results.again import SAME_COST
 from jaxlsq.results.interrupted import Interrupted
-from jaxlsq.results.result import SAME_COST, FitResult
+from jaxlsq.results.result import FitResult
 from jaxlsq.schedule.devices import checked_devices
 from jaxlsq.schedule.queue import Ended
 from jaxlsq.status import Status, converged
@@ -83,6 +85,8 @@ class Problem(Answers):
         Whether its starts are where its fits ended before.
     captions : Captions
         Of the axes of plots.
+    arrangement : Arrangement, optional
+        Of what a refit is given; None of some fits of a batch.
     watched : tuple, optional
         What a result reads and was not copied, each with a method `check`; None before anything
         was.
@@ -105,6 +109,7 @@ class Problem(Answers):
     sharing: Sharing | None = None
     goes_on: bool = False
     captions: Captions = field(default_factory=Captions)
+    arrangement: Arrangement | None = None
     watched: tuple[Any, ...] | None = None
 
     @classmethod
@@ -136,6 +141,7 @@ class Problem(Answers):
             linear=data.linear,
             sharing=data.sharing,
             captions=data.captions,
+            arrangement=data.arrangement,
         )
 
     @property
@@ -359,6 +365,7 @@ class Problem(Answers):
             limits=self.limits and self.limits.take(index),
             labels=None,
             sharing=self.sharing and self.sharing.take(index),
+            arrangement=None,
         )
 
     def differs(self, other: Self) -> str | None:
@@ -373,14 +380,26 @@ class Problem(Answers):
         """(k, n, 2) bounds of some fits."""
         return box(self, index)
 
-    def changed_settings(self, changes: dict[str, Any]) -> Settings:
+    def changed_settings(self, new: dict[str, Any]) -> Settings:
         """The settings with some of them changed, checked."""
-        if isinstance(changes.get("starts"), str):
+        if isinstance(new.get("starts"), str):
             raise ValueError(
-                f"starts={changes['starts']!r} is of fit, whose fits lie beside each other; give a "
+                f"starts={new['starts']!r} is of fit, whose fits lie beside each other; give a "
                 "number of starts, or p0."
             )
-        return Settings.of(**(vars(self.settings) | changes))
+        known = [*vars(self.settings), *changes.CHANGES]
+        unknown = sorted(set(new) - set(known))
+        if unknown:
+            raise TypeError(f"{unknown} can't be changed; what can is {known}.")
+        return Settings.of(**(vars(self.settings) | new))
+
+    def changed(self, new: dict[str, Any]) -> Self:
+        """The same data with other bounds, another loss or mask; see `FitResult.refit`."""
+        return changes.changed(self, new)
+
+    def merged_into(self, old: Any, index: np.ndarray) -> Self:
+        """Another problem of the same data, with this one's fits at some flat places."""
+        return changes.merged(old, self, index)
 
     def again(self, index: np.ndarray, x: np.ndarray, p0: Any, settings: Settings) -> FitResult:
         """Fit some of them again; see `FitResult.refit`.

@@ -11,8 +11,12 @@ from jaxlsq.problem.sources import Source, check_open
 from jaxlsq.problem.types import Batch
 from jaxlsq.tracing.settings import own_settings
 
-__all__ = ["is_covariance", "whitening"]
+__all__ = ["GOES_WITH_NO_MASK", "is_covariance", "whitening"]
 
+GOES_WITH_NO_MASK = (
+    "a covariance matrix as sigma goes with neither mask nor nan_policy='omit': leave the points "
+    "out of xdata, ydata and sigma, or give them a large variance."
+)
 BLOCK = 1024
 
 

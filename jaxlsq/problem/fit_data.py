@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxlsq.numerics.loss import POISSON, Loss
+from jaxlsq.problem.arrangement import Arrangement
 from jaxlsq.problem.axis import axis_of, points_last
 from jaxlsq.problem.captions import Captions
 from jaxlsq.problem.checks import check_callable, check_method
@@ -163,6 +164,8 @@ class FitData:
         Places of the parameters that are eliminated.
     sharing : Sharing or None
     captions : Captions
+    arrangement : Arrangement
+        Of what comes later.
     """
 
     parts: list[tuple[np.ndarray, Pieces]]
@@ -181,6 +184,7 @@ class FitData:
     linear: tuple[int, ...]
     sharing: Sharing | None
     captions: Captions
+    arrangement: Arrangement
 
     @property
     def first(self) -> Pieces:
@@ -218,8 +222,9 @@ def read(arguments: FitArguments) -> FitData:
     captions = Captions.of(a.model, a.xdata, a.ydata)
     raw, a = a.ydata, a.listed()
     axis = axis_of(a.axis, a.ydata)
-    keys = keys_of(raw, axis)
-    labels, a = Labels.of(raw, axis), a.in_order_of(keys, axis).arranged(axis)
+    labels, keys, given = Labels.of(raw, axis), keys_of(raw, axis), a.ydata
+    a = a.in_order_of(keys, axis).arranged(axis)
+    arrangement = Arrangement.of(given, a.ydata, axis, keys)
     lists = isinstance(a.ydata, (list, tuple))
     a = a.aligned()
     ydata, batch = ydata_of(a.ydata)
@@ -258,6 +263,7 @@ def read(arguments: FitArguments) -> FitData:
         linear=linear,
         sharing=Sharing.of(a.shared, names, linear, batch, keys),
         captions=captions,
+        arrangement=arrangement,
     )
 
 

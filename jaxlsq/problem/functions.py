@@ -96,6 +96,10 @@ class Policy:
         """(m,) bool, or None for all."""
         return self._live(lane, shared, jnp, 0)
 
+    def live_of(self, lanes: Parts, shared: Parts, xp: ModuleType) -> Any:
+        """(D, m) bool of data sets, which are in front, or None for all."""
+        return self._live(lanes, shared, xp, 1)
+
     def _live(self, lanes, shared, xp, front):
         """`live` of lanes with `front` axes before their own."""
         if not self.some:
@@ -115,7 +119,7 @@ class Policy:
 
         A sigma may be infinite, which is no weight.
         """
-        live, sigma = self._live(lanes, shared, xp, 1), _find("sigma", lanes, shared)
+        live, sigma = self.live_of(lanes, shared, xp), _find("sigma", lanes, shared)
         y, whitening = lanes["y"], _find("whitening", lanes, shared)
         count = np.int32(m) if live is None else xp.sum(live, axis=-1, dtype=np.int32)
         seen = Seen(xp.broadcast_to(count, y.shape[:1]), _size(lanes, shared, live, xp))

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxlsq.numerics.types import AnyArray
 from jaxlsq.problem.containers import as_array_like, is_masked, no_mask
-from jaxlsq.problem.covariance import is_covariance
+from jaxlsq.problem.covariance import GOES_WITH_NO_MASK, is_covariance
 from jaxlsq.problem.data import Pieces, as_params, check_nan, guessed_start
 from jaxlsq.problem.functions import Policy, Predict
 from jaxlsq.problem.inputs import float_dtype
@@ -82,10 +82,7 @@ def parts_of(
                 "deviations, or leave xsigma."
             )
         if is_covariance(sigma, data.shape) and (masked or nan_policy == "omit"):
-            raise ValueError(
-                "a covariance matrix as sigma goes with neither mask nor nan_policy='omit': leave "
-                "the points out of xdata, ydata and sigma, or give them a large variance."
-            )
+            raise ValueError(GOES_WITH_NO_MASK)
         index = np.arange(math.prod(batch))
         parts = [(index, (leaves, structure), data, sigma, mask)]
     if nan_policy == "raise":

@@ -150,7 +150,7 @@ class _Form:
         return [infinite if end is None else end for end, infinite in ends]
 
     def fixed(self, fixed):
-        if fixed is None:
+        if fixed is None or (isinstance(fixed, (list, tuple, set, frozenset)) and not fixed):
             return np.zeros(self.layout.n, bool)
         if isinstance(fixed, str):
             fixed = [fixed]

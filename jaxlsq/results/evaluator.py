@@ -1,7 +1,7 @@
 """What a result asks of the data and the model that it was fitted to."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 
@@ -82,8 +82,21 @@ class Evaluator(Protocol):
         """x, y, their errors and which points count, of a result that is one fit."""
         ...
 
-    def changed_settings(self, changes: dict[str, Any]) -> Any:
+    def changed_settings(self, new: dict[str, Any]) -> Any:
         """Settings of the fit with some of them changed, checked."""
+        ...
+
+    def changed(self, new: dict[str, Any]) -> Self:
+        """That of the same data with other bounds, another loss or mask."""
+        ...
+
+    def merged_into(self, old: Any, index: np.ndarray) -> Self:
+        """Another one of the same data, with this one's fits at some flat places."""
+        ...
+
+    @property
+    def of_counts(self) -> bool:
+        """Whether the loss is a deviance of counts."""
         ...
 
     def again(self, index: np.ndarray, x: np.ndarray, p0: Any, settings: Any) -> Any:

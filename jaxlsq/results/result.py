@@ -6,15 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.parameters import Layout
-from jaxlsq.problem.tables import in_order, series_in_order
+from jaxlsq.problem.tables import series_in_order
 from jaxlsq.problem.types import Batch, PyTree
 from jaxlsq.results import report, storage
+from jaxlsq.results.again import Again
 from jaxlsq.results.evaluator import Evaluator
-from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.interval_plots import IntervalPlots
 from jaxlsq.results.intervals import Intervals
 from jaxlsq.results.kept import Kept
@@ -28,13 +27,10 @@ from jaxlsq.status import Status, converged, describe
 
 __all__ = ["FitResult"]
 
-# Costs that differ by less, relatively, are taken for the same minimum.
-SAME_COST = 1e-4
-
 
 @dataclass(frozen=True, repr=False, eq=False)
 class FitResult(
-    Plots, IntervalPlots, Intervals, Uncertainty, Resampling, Suspicions, Shifted, Kept
+    Plots, IntervalPlots, Intervals, Uncertainty, Resampling, Suspicions, Shifted, Again, Kept
 ):
     r"""The fits of a batch; every array has the batch's shape in front.
 
@@ -229,78 +225,6 @@ class FitResult(
         distances from the curve, positive where the model is above the point.
         """
         return self._with_data("residuals").residuals(self.x)
-
-    # --- again ------------------------------------------------------------------
-
-    def refit(self, where: ArrayLike | None = None, p0: Any = None, **changes: Any) -> "FitResult":
-        """Run some fits again, and keep what came out better.
-
-        Parameters
-        ----------
-        where : (...) bool array, optional
-            Which ones; those that `failed` if not given.  A Series is read by its keys.
-        p0 : optional
-            Where to start, as for `fit`, with the batch's shape where it is per problem;
-            where they ended if not given (or at the first start, if that is not finite).
-        **changes
-            Settings of `fit` that change: ``ftol xtol gtol max_nfev x_scale starts polish
-            progress workers devices``.
-
-        Returns
-        -------
-        FitResult
-            A fit that converges replaces one that did not, and of two alike the one with the
-            smaller cost stays.
-
-        Raises
-        ------
-        Interrupted
-            On Ctrl-C, with what is better already.
-        """
-        problem = self._with_data("refit")
-        settings = problem.changed_settings(changes)
-        where = self.failed if where is None else where
-        where = np.asarray(series_in_order(where, self._keys, "where"))
-        p0 = in_order(p0, self._keys, "p0")
-        if where.shape not in ((), self.shape):
-            raise ValueError(f"where must have the batch's shape {self.shape}, got {where.shape}.")
-        index = np.flatnonzero(np.broadcast_to(where, self.shape))
-        if not index.size:
-            return self
-        if self.sharing is not None:
-            return self._refitted(problem.again(index, self.x, p0, settings))
-        try:
-            again = problem.again(index, self.x, p0, settings)
-        except Interrupted as interrupt:
-            raise Interrupted(self._improved(index, interrupt.result)) from None
-        return self._improved(index, again)
-
-    def _refitted(self, again):
-        """Fits that share parameters, again, or these if they are better."""
-        counts = [np.count_nonzero(result.success) for result in (self, again)]
-        lower = np.nansum(again.cost) < np.nansum(self.cost)
-        better = counts[1] > counts[0] or (counts[1] == counts[0] and lower)
-        return replace(again, problem=self.problem, labels=self.labels) if better else self
-
-    def _improved(self, index, again):
-        """With the fits at some places that came out better again."""
-        old_good, new_good = self.success.ravel()[index], again.success
-        cost = self.cost.ravel()[index]
-        # What float32 says of a cost is not exact: float64 is believed where it is about the same.
-        narrow = self.problem is not None and self.problem.is_narrow
-        exact = again.cost.dtype == np.float64 and narrow
-        slack = SAME_COST if exact else 0.0
-        with np.errstate(invalid="ignore"):
-            lower = (again.cost < cost * (1.0 + slack)) | np.isnan(cost)
-        better = np.where(old_good == new_good, lower, new_good)
-        better &= again.status != Status.INTERRUPTED
-        arrays = {}
-        for name in storage.ARRAYS:
-            flat = self._flat(name)
-            flat = flat.astype(np.promote_types(flat.dtype, getattr(again, name).dtype))
-            flat[index[better]] = getattr(again, name)[better]
-            arrays[name] = flat.reshape(getattr(self, name).shape)
-        return replace(self, **arrays, inverse=None)
 
     def _with_data(self, what):
         if self.problem is None:

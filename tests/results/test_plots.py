@@ -36,7 +36,7 @@ def labelled():
     """Decays with names and units, and what is masked out."""
     time = xarray.DataArray(T, dims="t", attrs={"long_name": "echo time", "units": "ms"})
     coords = {"t": time, "row": list("abc"), "place": ("place", [0.5, 1.0, 1.5, 2.0])}
-    y = xarray.DataArray(Y.reshape(3, 4, -1), coords, ("row", "place", "t"), "signal")
+    y = xarray.DataArray(Y.reshape(3, 4, -1).copy(), coords, ("row", "place", "t"), "signal")
     y.attrs["units"], y.place.attrs["units"] = "mV", "mm"
     y[2, 0] = np.nan
     y[2, 1, 3] = np.nan

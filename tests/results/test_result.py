@@ -117,7 +117,7 @@ def test_repr_is_a_summary(result):
     np.testing.assert_allclose([float(v) for v in row[1:]], expected, rtol=1e-4)
     assert len(text) < 1000
     assert "k" in repr(result[0, 0])
-    assert "0 converged, 1 did not" in repr(result[1, 3])
+    assert repr(result[1, 3]).startswith("FitResult: 1 fit, failed\nNONFINITE_DATA: ")
 
 
 class Cells(HTMLParser):
