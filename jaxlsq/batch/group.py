@@ -167,7 +167,8 @@ class Group:
                 lanes["bounds"] = Bounds(bound, bound)
             examples = example, lanes, limits and Bounds(bound, bound)
             how = options, starts, control.devices
-            program = compile_task(self.task, examples, self.shared, *how)
+            with control.announced:
+                program = compile_task(self.task, examples, self.shared, *how)
 
         def read(first, last):
             block = self.block(first, last, size)

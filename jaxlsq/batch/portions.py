@@ -137,15 +137,12 @@ def _each(problem, grid, done, write):
                         "results are of; give another folder, or remove this one."
                     )
             else:
-                progress = _after(report, box.first)
-                settings = replace(part.settings, progress=progress)
+                settings = replace(
+                    part.settings, progress=report.after(box.first) if report else False
+                )
                 write(box, replace(part, settings=settings).solve(), found)
             if report:
                 report(box.last)
-
-
-def _after(report, first):
-    return (lambda done, total: report(first + done)) if report else False
 
 
 def _loaded(problem: Problem, box: Box) -> tuple[Problem, int]:

@@ -209,7 +209,7 @@ class Problem(Answers):
             with reporter(settings.progress, self.total) as report:
                 for (index, group), (_, given) in zip(kept.groups, self.groups, strict=True):
                     group = replace(group, task=given.task)  # one that was traced before
-                    watched = _offset(report, before)
+                    watched = report and report.after(before)
                     control = Control(interrupts, watched, settings.workers, devices)
                     what = index, group, spread, control
                     part = _unless_asked(interrupts, self._solve_group, *what)
@@ -462,10 +462,6 @@ def _unless_asked(interrupts, call, *arguments):
     except KeyboardInterrupt:
         interrupts.ask()
         return None
-
-
-def _offset(report, before):
-    return report and (lambda done: report(done + before))
 
 
 def _not_begun(size, n, dtype):

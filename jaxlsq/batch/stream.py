@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxlsq.batch.interruption import Interruption
+from jaxlsq.batch.progress import Report
 from jaxlsq.batch.sinks import NOT_ENDED, Rows, Sink
 from jaxlsq.status import Status
 from jaxlsq.tracing.settings import own_settings
@@ -45,7 +47,7 @@ class Control:
     Attributes
     ----------
     interrupts : Interruption
-    report : callable, optional
+    report : Report, optional
         ``report(done)`` with the data sets done so far, from the calling thread.
     workers : int, optional
         None for the cores that the process may use.
@@ -54,9 +56,14 @@ class Control:
     """
 
     interrupts: Interruption
-    report: Callable[..., Any] | None = None
+    report: Report | None = None
     workers: int | None = None
     devices: tuple[Any, ...] = ()
+
+    @property
+    def announced(self) -> AbstractContextManager[Any]:
+        """A context in which a program is compiled."""
+        return self.report.announced() if self.report else nullcontext()
 
 
 class Halt:
