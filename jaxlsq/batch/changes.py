@@ -40,6 +40,11 @@ def changed(problem: Any, changes: dict[str, Any]) -> Any:
     ValueError, TypeError
         For improper values, as `jaxlsq.fit` raises them.
     """
+    if problem.sharing is not None or problem.linear:
+        raise ValueError(
+            f"refit does not change {', '.join(changes)} where parameters are shared or linear; "
+            "call fit again."
+        )
     keeper = Keeper()
     if {"bounds", "fixed"} & set(changes):
         limits = _limits(problem, changes)

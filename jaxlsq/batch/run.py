@@ -31,6 +31,7 @@ from jaxlsq.problem.captions import Captions
 from jaxlsq.problem.fit_data import FitData
 from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.limits import Limits
+from jaxlsq.problem.mistakes import brief_errors
 from jaxlsq.problem.multistart import NEIGHBOURS, MultiStart
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.resampling import Plan
@@ -181,6 +182,10 @@ class Problem(Answers):
         Interrupted
             On Ctrl-C, with what is done.
         """
+        with brief_errors:
+            return self._solve_anyhow()
+
+    def _solve_anyhow(self):
         if self.sharing is not None:
             if has_errors_in_x(self.groups[0][1]) and not self.goes_on:
                 return together_from_exact(solved_together, self)
@@ -395,7 +400,8 @@ class Problem(Answers):
 
     def changed(self, new: dict[str, Any]) -> Self:
         """The same data with other bounds, another loss or mask; see `FitResult.refit`."""
-        return changes.changed(self, new)
+        with brief_errors:
+            return changes.changed(self, new)
 
     def merged_into(self, old: Any, index: np.ndarray) -> Self:
         """Another problem of the same data, with this one's fits at some flat places."""

@@ -20,6 +20,7 @@ from jaxlsq.problem.given import parts_of, start_again, trial_values, ydata_of
 from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.losses import check_weights, loss_of
+from jaxlsq.problem.mistakes import brief_errors
 from jaxlsq.problem.model_values import begin_of, bounds_of
 from jaxlsq.problem.names import check_count, check_order, names_of
 from jaxlsq.problem.separable import check_separable, linear_places
@@ -218,6 +219,11 @@ def read(arguments: FitArguments) -> FitData:
     ValueError, TypeError
         For improper input; nothing has been compiled.
     """
+    with brief_errors:
+        return _read(arguments)
+
+
+def _read(arguments):
     a = arguments.checked()
     captions = Captions.of(a.model, a.xdata, a.ydata)
     raw, a = a.ydata, a.listed()

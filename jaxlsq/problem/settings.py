@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
+from jaxlsq.problem.mistakes import brief_errors
 from jaxlsq.problem.tolerances import check_limit, check_tolerances
 from jaxlsq.problem.types import Keeps
 from jaxlsq.tracing.forked import check_not_forked
@@ -39,6 +40,11 @@ class Settings:
         TypeError, ValueError
             For a name that is not a field, or an improper value.
         """
+        with brief_errors:
+            return cls._checked(values)
+
+    @classmethod
+    def _checked(cls, values):
         check_not_forked()
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(values) - set(known))

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.tables import in_order, series_in_order
 from jaxlsq.problem.types import Batch
 from jaxlsq.results import storage
 from jaxlsq.results.evaluator import Evaluator
 from jaxlsq.results.interrupted import Interrupted
+from jaxlsq.results.shared import Shares
 from jaxlsq.status import Status
 
 __all__ = ["SAME_COST", "Again"]
@@ -31,6 +33,8 @@ class Again:
     problem: Evaluator | None
     of_counts: bool
     engine: str
+    labels: Labels | None
+    sharing: Shares | None
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     if TYPE_CHECKING:  # what the rest of a `FitResult` has
@@ -125,6 +129,8 @@ class Again:
                 )
         if not index.size:
             return self
+        if self.sharing is not None:
+            return self._refitted(problem.again(index, self.x, p0, settings))
         stopped = None
         try:
             again = problem.again(index, self.x, p0, settings)
@@ -134,6 +140,13 @@ class Again:
         if stopped is not None:
             raise Interrupted(new) from None
         return new
+
+    def _refitted(self, again):
+        """Fits that share parameters, again, or these if they are better."""
+        counts = [np.count_nonzero(result.success) for result in (self, again)]
+        lower = np.nansum(again.cost) < np.nansum(self.cost)
+        better = counts[1] > counts[0] or (counts[1] == counts[0] and lower)
+        return replace(again, problem=self.problem, labels=self.labels) if better else self
 
     def _replaced(self, index, again, problem):
         """With the fits at some places as they are of another problem."""

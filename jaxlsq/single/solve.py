@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxlsq.numerics.jacobian import repaired_on_host
 from jaxlsq.problem.checks import as_jacobian, check_jacobian_shape, check_lengths
+from jaxlsq.problem.mistakes import brief_errors
 from jaxlsq.single.compiled import solve_compiled
 from jaxlsq.single.differences import EVALUATIONS as EVALUATIONS_ON_HOST
 from jaxlsq.single.differences import ComplexStep, Differences
@@ -47,6 +48,11 @@ def solve(problem: Problem, settings: dict[str, Any]) -> Solution:
     -------
     Solution
     """
+    with brief_errors:
+        return _solve(problem, settings)
+
+
+def _solve(problem, settings):
     check_not_forked()
     tried = try_trace(problem)
     if tried.traced:

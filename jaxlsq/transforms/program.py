@@ -19,6 +19,7 @@ from jaxlsq.numerics.bounds import Bounds, blocked
 from jaxlsq.numerics.loss import sum_of, summands, weighted
 from jaxlsq.numerics.state import Options
 from jaxlsq.problem.losses import traced_loss
+from jaxlsq.problem.mistakes import brief_errors
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.results.solution import LeastSquaresResult
 from jaxlsq.status import Status, converged
@@ -102,6 +103,11 @@ def solved(form: Form, functions: Functions, begin: Begin) -> LeastSquaresResult
     ValueError
         For fewer residuals than parameters, none of which can be fixed.
     """
+    with brief_errors:
+        return _solved(form, functions, begin)
+
+
+def _solved(form, functions, begin):
     functions, residual = _traced(functions, begin.scalars)
     n, m = form.layout.n, residual.outputs[0].shape[0]
     if m < n and begin.bounds is None:
