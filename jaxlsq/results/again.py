@@ -141,7 +141,7 @@ class Again:
             raise Interrupted(new) from None
         return new
 
-    def _refitted(self, again):
+    def _refitted(self, again: Any) -> Any:
         """Fits that share parameters, again, or these if they are better."""
         counts = [np.count_nonzero(result.success) for result in (self, again)]
         lower = np.nansum(again.cost) < np.nansum(self.cost)

@@ -306,3 +306,10 @@ def test_an_interrupt_of_a_refit(result):
     found = stopped.value.result
     assert found.where(status="INTERRUPTED").any()
     assert found.problem.loss is not None
+
+
+def test_shared_and_linear_parameters_take_no_other_question():
+    for options in ({"shared": ["k"]}, {"linear": ["a"]}):
+        found = fit(decay, T, Y, NAMED, **options)
+        with pytest.raises(ValueError, match="does not change loss where parameters are shared"):
+            found.refit(loss="soft_l1")
