@@ -97,7 +97,7 @@ def _only(result):
     try:
         return one_fit(one)
     except (ValueError, RuntimeError, OSError):  # the data have changed, or their file is closed
-        return one_fit(replace(one, problem=None, inverse=None))
+        return one_fit(replace(one, problem=None, inverse=None, derivations=None))
 
 
 def _head(*names):
@@ -202,15 +202,9 @@ def _values(result):
 
 def _derived(result):
     """Rows of what the model derives from its parameters."""
-    if result.problem is None or not result.problem.own("derived"):
-        return []
-    values, errors = result.derived()
-    if not isinstance(values, dict):
-        return []
     return [
-        (name, f"{float(value):.6g}", f"+- {float(errors[name]):<9.2g} (derived)")
-        for name, value in values.items()
-        if np.ndim(value) == 0
+        (name, f"{value:.6g}", f"+- {error:<9.2g} (derived)")
+        for name, (value, error) in (result.derived_by_name() or {}).items()
     ]
 
 

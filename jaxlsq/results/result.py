@@ -89,6 +89,7 @@ class FitResult(
     absolute_sigma: bool = False
     engine: str = ""
     inverse: np.ndarray | None = None  # `inverse_gram`, where it is known
+    derivations: dict[str, np.ndarray] | None = None  # `derived_by_name` of what was loaded
     labels: Labels | None = None
     sharing: Shares | None = None
 
@@ -162,6 +163,9 @@ class FitResult(
         labels = self.labels and self.labels.take(places)
         some = {"inverse": known, "labels": labels}
         some["sharing"] = self.sharing and self.sharing.take(places)
+        some["derivations"] = self.derivations and {
+            name: pair.reshape(-1, 2)[places] for name, pair in self.derivations.items()
+        }
         return replace(self, **arrays, problem=problem, **some)
 
     @property

@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 VERSION = 1
+# Before the names of what a model derives.
+DERIVED = "derived."
 ARRAYS = (
     *("x", "cost", "status", "nfev", "njev", "nit", "optimality", "dof", "agreed"),
     *("active_mask", "fixed"),
@@ -50,8 +52,9 @@ def portable(result: Any) -> dict[str, Any]:
     values = {field.name: getattr(result, field.name) for field in fields(result)}
     try:
         values["inverse"] = result.inverse_gram
+        values["derivations"] = result.derived_by_name()
     except (ValueError, RuntimeError, OSError):  # a closed file, say; the rest is worth keeping
-        values["inverse"] = None
+        values["inverse"] = values["derivations"] = None
     places = result.layout.unpack(np.arange(len(result.names)))
     return values | {"problem": None, "layout": places}
 
@@ -86,6 +89,8 @@ def written(result: Any, target: Any) -> None:
         arrays |= labels_written(result.labels.grid())
     if result.sharing is not None:
         arrays |= result.sharing.written()
+    for name, pair in (values["derivations"] or {}).items():
+        arrays[DERIVED + name] = pair
     if hasattr(target, "write"):
         np.savez(target, **arrays)
         return
@@ -219,7 +224,16 @@ def _fields(arrays):
     places = _places(json.loads(str(arrays["shapes"])), n)
     flags = {name: bool(arrays[name]) for name in _FLAGS}
     more = {"labels": labels_read(arrays, batch), "sharing": Shares.read(arrays, batch)}
+    more |= {"derivations": _derivations(arrays, batch)}
     return values | flags | {"names": names, "layout": _layout(places)} | more
+
+
+def _derivations(arrays, batch):
+    """What the model derives, by name, or None."""
+    found = {k.removeprefix(DERIVED): arrays[k] for k in arrays if k.startswith(DERIVED)}
+    if any(pair.shape != (*batch, 2) for pair in found.values()):
+        raise ValueError(f"what the model derives is not of the batch {batch}")
+    return found or None
 
 
 def _with_suffix(path):
@@ -260,6 +274,10 @@ def joined(results: Sequence[Any]) -> dict[str, Any]:
     known = all(inverse is not None for inverse in inverses)
     values["inverse"] = np.concatenate(inverses) if known else None
     same = {name: getattr(first, name) for name in ("names", "layout", *_FLAGS)}
+    derived = [part["derivations"] or {} for part in parts]
+    if all(set(one) == set(derived[0]) for one in derived):
+        both = {name: np.concatenate([one[name] for one in derived]) for name in derived[0]}
+        same["derivations"] = both or None
     return values | same | {"labels": Labels.joined([result.labels for result in results])}
 
 

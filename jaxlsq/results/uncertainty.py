@@ -238,6 +238,24 @@ class Uncertainty:
         """
         return self._with_data("derived").derived(self.x, self.cov, function)
 
+    def derived_by_name(self) -> dict[str, np.ndarray] | None:
+        """What the model itself derives, with errors, as (..., 2) arrays; None where it does not.
+
+        Also of a result that was loaded.
+        """
+        if self.problem is None or not self.problem.own("derived"):
+            return self.derivations
+        values, errors = self.derived()
+        if not isinstance(values, dict):
+            return None
+        batch = self.cost.shape
+        pairs = {
+            name: np.stack([value, errors[name]], axis=-1)
+            for name, value in values.items()
+            if np.shape(value) == batch
+        }
+        return pairs or None
+
 
 def _read_only(array):
     """An array that is kept, and so is not the caller's to change."""

@@ -1,11 +1,14 @@
 """What is printed: one fit is its report, and results of `least_squares` are summaries."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxlsq import FitResult, fit, least_squares
+from jaxlsq.models import Gaussian
 from tests.decays import P0, T, Y, decay
 
 
@@ -116,3 +119,20 @@ def test_a_loaded_fit_prints_the_same(tmp_path):
     one = fit(decay, T, Y[0], P0)
     one.save(tmp_path / "one.npz")
     assert repr(FitResult.load(tmp_path / "one.npz")) == repr(one)
+
+
+def test_a_report_is_the_same_when_it_is_loaded_joined_or_in_another_process(tmp_path):
+    x = np.linspace(-3.0, 3.0, 40)
+    noise = 0.02 * np.random.default_rng(0).normal(size=(4, 40))
+    found = fit(Gaussian(), x, 2.0 * np.exp(-(x**2) / 0.5) + noise)
+    words = found.report(1)
+    assert "fwhm" in words
+    found.save(tmp_path / "fits.npz")
+    loaded = FitResult.load(tmp_path / "fits.npz")
+    assert loaded.report(1) == words
+    assert loaded[1:3].report(0) == words
+    assert FitResult.concat([found[:2], loaded[2:]]).report(1) == words
+    assert pickle.loads(pickle.dumps(found)).report(1) == words
+    values, errors = found.derived()
+    pair = loaded.derived_by_name()["fwhm"]
+    np.testing.assert_allclose(pair, np.stack([values["fwhm"], errors["fwhm"]], axis=-1))
