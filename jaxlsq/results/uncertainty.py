@@ -29,6 +29,8 @@ class Uncertainty:
     of_counts: bool
     absolute_sigma: bool
     inverse: np.ndarray | None
+    problem: Evaluator | None
+    derivations: dict[str, np.ndarray] | None
     sharing: Shares | None
 
     if TYPE_CHECKING:  # what the rest of a `FitResult` has
