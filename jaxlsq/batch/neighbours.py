@@ -12,9 +12,10 @@ from jaxlsq.numerics.loss import sum_of
 from jaxlsq.problem.multistart import NEIGHBOURS
 from jaxlsq.problem.task import Task
 from jaxlsq.problem.types import Batch, Parts
+from jaxlsq.results.again import SAME_COST
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.neighbours import candidate, costs_of_rounding, in_parts, pairs
-from jaxlsq.results.result import SAME_COST, FitResult
+from jaxlsq.results.result import FitResult
 from jaxlsq.status import Status
 
 __all__ = ["check_neighbours", "contribution", "cost", "solved", "values_at"]

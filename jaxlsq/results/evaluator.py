@@ -5,8 +5,8 @@ from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 
-from jaxlsq.problem.resampling import Plan
 from jaxlsq.problem.captions import Captions
+from jaxlsq.problem.resampling import Plan
 
 __all__ = ["Errors", "Evaluator"]
 

@@ -93,10 +93,11 @@ def html(result: Any, notes: str = "") -> str:
 
 def _only(result):
     """The report of a batch of one fit, as far as it can be had."""
-    one = result[(0,) * len(result.shape)] if result.shape else result
+    place = (0,) * len(result.shape)
     try:
-        return one_fit(one)
+        return result.report(place)
     except (ValueError, RuntimeError, OSError):  # the data have changed, or their file is closed
+        one = result[place] if place else result
         return one_fit(replace(one, problem=None, inverse=None, derivations=None))
 
 
