@@ -45,6 +45,9 @@ def changed(problem: Any, changes: dict[str, Any]) -> Any:
             f"refit does not change {', '.join(changes)} where parameters are shared or linear; "
             "call fit again."
         )
+    names = {name.split(".")[0] for _, g in problem.groups for name in (*g.lanes, *g.shared)}
+    if "xsigma" in names and set(changes) - {"bounds", "fixed"}:
+        raise ValueError("refit changes neither loss nor mask where x has errors; call fit again.")
     keeper = Keeper()
     if {"bounds", "fixed"} & set(changes):
         limits = _limits(problem, changes)

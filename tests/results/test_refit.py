@@ -313,3 +313,10 @@ def test_shared_and_linear_parameters_take_no_other_question():
         found = fit(decay, T, Y, NAMED, **options)
         with pytest.raises(ValueError, match="does not change loss where parameters are shared"):
             found.refit(loss="soft_l1")
+
+
+def test_errors_in_x_take_no_other_loss():
+    found = fit(decay, T, Y, NAMED, sigma=0.02, xsigma=0.01)
+    with pytest.raises(ValueError, match="neither loss nor mask where x has errors"):
+        found.refit(loss="soft_l1")
+    assert np.all(found.refit(fixed="k").fixed[:, 1])
