@@ -16,7 +16,7 @@ def test_readme_examples_run(capsys):
     printed = capsys.readouterr().out.splitlines()
     shown = re.search(r"```text\n(.*?)\n", readme)[1]
     assert printed[0] == shown
-    assert "     97,762 FTOL" in readme
+    assert "     97,763 FTOL" in readme
     assert any("NONFINITE_DATA" in line for line in printed)
     # The second block: bounded, with a parameter fixed.
     result, rates = names["result"], names["rates"]

@@ -29,7 +29,7 @@ PER_FIT = {
     "dof": np.int32,
     "at_bound": np.bool_,
 }
-OF_MODEL = ("absolute_sigma", "expand", "loss", "f_scale", "jac", "x_errors")
+OF_MODEL = ("absolute_sigma", "expand", "linear", "loss", "f_scale", "jac", "x_errors")
 
 
 @xr.register_dataarray_accessor("lsq")
