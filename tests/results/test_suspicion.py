@@ -151,6 +151,19 @@ def test_counts(mean):
         assert wrong.suspicions(0)[0].startswith("a deviance of")
 
 
+@pytest.mark.filterwarnings("error")
+def test_data_sets_that_are_masked_out_are_no_matter_of_a_warning():
+    x = np.linspace(0.0, 1.0, 20)
+    y = 1.0 + 2.0 * x + 0.1 * np.random.default_rng(0).normal(size=(3, 20))
+    counts = np.array([True, True, False])[:, None]
+    result = fit(
+        lambda x, a, b: a + b * x, x, y, [0.0, 0.0], sigma=0.1, absolute_sigma=True, mask=counts
+    )
+    assert result.dof[2] < 0
+    assert not result.suspect.any()
+    assert "masked out" in str(result)
+
+
 def test_no_degrees_of_freedom():
     result = fit(decay, T[:2], Y[:, :2], P0)
     assert result.suspect[result.success].all()
