@@ -15,6 +15,9 @@ CONCLUSIONS = {
     "05_bounds_and_outliers": "within one standard error: 68 %",
     "06_tables_and_files": "the same: True",
     "07_xarray_and_dask": "within one standard error: 68%",
+    "08_peaks": "high peaks   within one standard error: 70%",
+    "09_global_analysis": "amplitudes within one standard error of the truth: 70%",
+    "10_uncertainty": "48  profile        2.2%     94.9%      2.9%",
 }
 
 
