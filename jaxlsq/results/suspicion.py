@@ -197,9 +197,8 @@ class Suspicions:
         if self.absolute_sigma:
             chi2 = chi2.astype(np.float64) / (DEVIANCE if self.of_counts else 1.0)
             # Most are not above four standard deviations, and need no function of their own.
-            beyond = found.reasons["chi2"] = (
-                good & (dof > 0) & (chi2 > dof + FAR * np.sqrt(np.maximum(dof, 0)))
-            )
+            most = dof + FAR * np.sqrt(np.maximum(dof, 0))
+            beyond = found.reasons["chi2"] = good & (dof > 0) & (chi2 > most)
             if beyond.any():
                 beyond[beyond] = beyond_chi2(chi2[beyond], dof[beyond]) < LEAST_PROBABILITY
         if thorough:

@@ -63,6 +63,15 @@ def test_failed_fits_are_not_suspect_but_failed():
     assert result.suspicions(2) == ()
 
 
+def test_a_fit_without_points_is_not_suspect():
+    some = np.arange(len(Y))[:, None] != 5
+    result = fit(decay, T, Y, P0, mask=some, sigma=0.1, absolute_sigma=True)
+    assert result.dof[5] < 0
+    with np.errstate(invalid="raise"):
+        assert not result.suspect[5]
+        assert "1 masked out" in result.summary()
+
+
 # --- each -----------------------------------------------------------------------------
 
 
