@@ -46,14 +46,16 @@ def begin_of(model: Callable[..., Any], p0: Any, linear: Any = None) -> Begin:
     guess = getattr(model, "guess", None)
     if p0 is None and guess is not None:
         return Begin(None, guess)
-    own = _own(model) | _unneeded(model, linear)
+    unneeded = _unneeded(model, linear)
+    own = _own(model) | unneeded
     if p0 is None:
         return Begin(_defaults(own), None)
     p0 = by_name(p0)
     if not isinstance(p0, dict):
         return Begin(p0, None)
     missing = [name for name in own if name not in p0]
-    if linear is not None and missing and guess is None:
+    # Of linear parameters alone a guess, which takes long to compile, would be of no use.
+    if linear is not None and missing and (guess is None or unneeded.keys() >= set(missing)):
         p0 = {name: p0.get(name, own.get(name)) for name in {**own, **p0}}
         return Begin({name: value for name, value in p0.items() if value is not None}, None)
     if not missing or guess is None:

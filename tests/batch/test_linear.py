@@ -6,7 +6,7 @@ import pytest
 
 from jaxlsq import FitResult, Status, fit
 from jaxlsq.datasets import load_nist
-from jaxlsq.models import Gaussian, Linear
+from jaxlsq.models import Gaussian, Linear, Model
 from tests.decays import noise
 
 # O'Leary and Rust, "Variable projection for nonlinear least squares problems" (2013): varpro.m.
@@ -249,3 +249,19 @@ def test_polynomials_by_horners_scheme_are_linear():
     y = np.asarray(model(T, 0.3, -1.0, 2.0, 0.4))
     result = fit(model, T, y, [1.0, 1.0, 1.0, 0.5], linear=["c0", "c1", "c2"])
     np.testing.assert_allclose(result.x, [0.3, -1.0, 2.0, 0.4], rtol=1e-6)
+
+
+def test_a_model_is_not_asked_to_guess_what_is_linear():
+    asked = []
+
+    def guess(x, y):
+        asked.append(x)
+        return {"a": 1.0, "b": 0.0, "k": 0.7, "offset": 0.0}
+
+    y, linear = many(3), ["a", "b", "offset"]
+    result = fit(Model(decays, guess=guess), T, y, {"k": 1.0}, linear=linear)
+    assert not asked
+    assert result.names == ("a", "b", "k", "offset")
+    np.testing.assert_array_equal(result.x, fit(decays, T, y, {"k": 1.0}, linear=linear).x)
+    fit(Model(decays, guess=guess), T, y, {"a": 1.0}, linear=linear)  # k, which is not, is guessed
+    assert asked
