@@ -3,15 +3,15 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
 
-from jaxlsq.batch import bootstrap, changes, neighbours, polish
+from jaxlsq.batch import bootstrap, changes, neighbours
 from jaxlsq.batch.alike import differs
+from jaxlsq.batch.apart import not_begun, solved_apart, unless_asked
 from jaxlsq.batch.evaluate import Answers
-from jaxlsq.batch.exact_first import has_errors_in_x, solved_from_exact, together_from_exact
+from jaxlsq.batch.exact_first import has_errors_in_x, together_from_exact
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.held import box, held
 from jaxlsq.batch.interruption import Interruption
@@ -40,12 +40,10 @@ from jaxlsq.problem.sharing import Sharing
 from jaxlsq.problem.starts import Start
 from jaxlsq.problem.tolerances import batch_options
 from jaxlsq.problem.types import Batch
-from jaxlsq.results.again import SAME_COST
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import FitResult
 from jaxlsq.schedule.devices import checked_devices
-from jaxlsq.schedule.queue import Ended
-from jaxlsq.status import Status, converged
+from jaxlsq.status import Status
 from jaxlsq.tracing.untraceable import Untraceable
 
 __all__ = ["Problem"]
@@ -216,9 +214,9 @@ class Problem(Answers):
                     group = replace(group, task=given.task)  # one that was traced before
                     watched = report and report.after(before)
                     control = Control(interrupts, watched, settings.workers, devices)
-                    what = index, group, spread, control
-                    part = _unless_asked(interrupts, self._solve_group, *what)
-                    part = part or (_not_begun(len(index), n, group.dtype), "")
+                    what = self, index, group, spread, control
+                    part = unless_asked(interrupts, solved_apart, *what)
+                    part = part or (not_begun(len(index), n, group.dtype), "")
                     parts.append((index, part[0]))
                     engines.append(part[1])
                     before += len(index)
@@ -227,59 +225,6 @@ class Problem(Answers):
             if interrupts.asked:
                 raise Interrupted(result)
         return result
-
-    def _solve_group(self, index, group, spread, control):
-        """Arrays of one group's fits, by name, and the engine that worked them."""
-        n, settings = self.layout.n, self.settings
-        if not len(index):
-            return _not_begun(0, n, group.dtype), ""
-        options = self.options(group.dtype)
-        start = None
-        if self.start.array is not None:
-            rows, several = self.start.array, len(self.groups) > 1
-            rows = rows[index] if several and rows.ndim > 1 else rows
-
-            def read(first, last):
-                return replace(self.start, array=rows).read(first, last)
-
-            start = read
-
-        given = spread.given
-        if given is not None and given.ndim == 3:
-            spread = replace(spread, given=given[index])
-        limits = self.limits and self.limits.take(index)
-        begin = start, self.start.guess
-        solve = _solved
-        if has_errors_in_x(group) and not self.goes_on:
-            solve = partial(solved_from_exact, _solved)
-        ended, seen, engine = solve(group, begin, options, spread, control, limits)
-        arrays = _best(ended, spread.starts)
-        if not group.wide:
-            some = polish.chosen(settings.polish, arrays, seen)
-            if some.size:
-                given = start and start(0, len(index))
-                again = self._in_float64(group, arrays, some, given, control)
-                arrays = polish.polished(arrays, again, some) if again else arrays
-        arrays = {k: v for k, v in arrays.items() if k not in ("fnorm", "certainty")}
-        arrays["dof"] = seen.live - (limits.varying() if limits else n)
-        nothing = np.broadcast_to(np.int8(0), arrays["x"].shape)
-        active = limits.active(arrays["x"], group.dtype) if limits else nothing
-        arrays["active_mask"] = active
-        return arrays, engine
-
-    def _in_float64(self, group, arrays, some, given, control):
-        """Arrays of some of a group's fits, gone on with in float64; None if interrupted."""
-        wide, n = group.take(some).in_float64(), self.layout.n
-        limits = self.limits and self.limits.take(some)
-        x = polish.continued(arrays, given, some)
-        if limits and given is not None:  # what is fixed, as it was given
-            x = np.where(limits.fixed & np.isfinite(given[some]), given[some], x)
-        begin = (lambda first, last: x[first:last]), self.start.guess
-        options, spread = self.options(wide.dtype, True), MultiStart.of(1, n, self.batch)
-        control = replace(control, report=None)
-        how = options, spread, control, limits
-        again = _unless_asked(control.interrupts, _solved, wide, begin, *how)
-        return again and _best(again.ended, 1)
 
     def options(self, dtype: np.dtype, polishing: bool = False) -> Options:
         """Tolerances and limits in a type."""
@@ -457,74 +402,3 @@ class Problem(Answers):
     def acceleration(self, x: np.ndarray, inverse: np.ndarray) -> np.ndarray:
         """(..., n) a sixth of the skewness of the parameters' distributions."""
         return bootstrap.acceleration(self, x, inverse)
-
-
-def _unless_asked(interrupts, call, *arguments):
-    """``call(*arguments)``, and None where an interrupt came before it had anything."""
-    if interrupts.asked:
-        return None
-    try:
-        return call(*arguments)
-    except KeyboardInterrupt:
-        interrupts.ask()
-        return None
-
-
-def _not_begun(size, n, dtype):
-    """Arrays of fits that an interruption left out."""
-    real, whole = np.full(size, np.nan), np.zeros(size, np.int32)
-    status = np.full(size, Status.INTERRUPTED, np.int32)
-    counts = dict.fromkeys(("nfev", "njev", "nit", "dof", "agreed"), whole)
-    x = np.full((size, n), np.nan, dtype)
-    reals = {"x": x, "cost": real, "optimality": real.astype(dtype)}
-    return reals | counts | {"status": status, "active_mask": np.zeros((size, n), np.int8)}
-
-
-def _solved(group, begin, options, spread, control, limits):
-    """`Group.solve`, and again with differences what ended for want of a finite derivative."""
-    solved = group.solve(begin, options, spread, control, limits)
-    ended = solved.ended
-    (start, guess), starts = begin, spread.starts
-    stuck = ended.status.reshape(-1, starts) == Status.NONFINITE_JACOBIAN
-    some = np.flatnonzero(stuck.any(axis=1))
-    if not some.size or group.task.evaluations:
-        return solved
-    again = group.take(some)
-    again = replace(again, task=replace(again.task, repairs=True))
-    rows = start and start(0, group.total)[some]
-    begin = start and (lambda first, last: rows[first:last]), guess
-    if spread.given is not None and spread.given.ndim == 3:
-        spread = replace(spread, given=spread.given[some])
-    control, limits = replace(control, report=None), limits and limits.take(some)
-    how = options, spread, control, limits
-    repaired = _unless_asked(control.interrupts, again.solve, begin, *how)
-    places = (some[:, None] * starts + np.arange(starts)).ravel()
-    if repaired:
-        new = vars(repaired.ended)
-    else:
-        new = _not_begun(len(places), ended.x.shape[1], ended.x.dtype)
-    arrays = {name: values.copy() for name, values in vars(ended).items()}
-    for name, values in arrays.items():
-        values[places] = new.get(name, np.nan)
-    return solved._replace(ended=Ended(**arrays))
-
-
-def _best(ended: Ended, starts):
-    """Of each problem's starts the best one: converged before not, then the smallest cost."""
-    arrays = vars(ended).copy()
-    # In float64: the square of what float32 holds may leave its range.
-    arrays["cost"] = 0.5 * np.square(arrays["fnorm"].astype(np.float64))
-    if starts == 1:
-        return arrays | {"agreed": np.isfinite(arrays["cost"]).astype(np.int32)}
-    cost, status = (arrays[k].reshape(-1, starts) for k in ("cost", "status"))
-    rank = np.where(np.isnan(cost), np.inf, cost)
-    good = converged(status)
-    some = good.any(axis=1, keepdims=True)
-    rank = np.where(good | ~some, rank, np.inf)
-    best = np.argmin(rank, axis=1)
-    lowest = np.take_along_axis(rank, best[:, None], axis=1)
-    with np.errstate(invalid="ignore"):
-        agreed = np.count_nonzero(rank <= lowest * (1 + SAME_COST), axis=1)
-    rows = np.arange(len(best)) * starts + best
-    arrays = {name: values[rows] for name, values in arrays.items()}
-    return arrays | {"agreed": np.where(np.isfinite(lowest[:, 0]), agreed, 0).astype(np.int32)}
