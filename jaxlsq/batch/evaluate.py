@@ -142,6 +142,8 @@ class Answers:
         of_params: Callable[..., Any] = function or self._models_own()
         example = self.layout.unpack(np.zeros(self.layout.n))
         tree = jax.eval_shape(of_params, example)
+        if not jax.tree.leaves(tree):  # as of a polynomial
+            return tree, tree
         layout = Layout.of(jax.tree.map(lambda s: np.zeros(s.shape), tree))
 
         def values(params, _):

@@ -50,11 +50,12 @@ def portable(result: Any) -> dict[str, Any]:
     Where the data are gone or have changed, there is no `cov` later.
     """
     values = {field.name: getattr(result, field.name) for field in fields(result)}
-    try:
-        values["inverse"] = result.inverse_gram
-        values["derivations"] = result.derived_by_name()
-    except (ValueError, RuntimeError, OSError):  # a closed file, say; the rest is worth keeping
-        values["inverse"] = values["derivations"] = None
+    for name, ask in (("inverse", "inverse_gram"), ("derivations", "derived_by_name")):
+        try:
+            found = getattr(result, ask)
+            values[name] = found() if callable(found) else found
+        except (ValueError, RuntimeError, OSError):  # a closed file, say; the rest is worth keeping
+            values[name] = None
     places = result.layout.unpack(np.arange(len(result.names)))
     return values | {"problem": None, "layout": places}
 

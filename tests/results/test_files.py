@@ -14,6 +14,7 @@ import pytest
 import jaxlsq.batch.kept
 import jaxlsq.results.storage
 from jaxlsq import FitResult, Status, fit, least_squares_batch
+from jaxlsq.models import Polynomial
 from tests.decays import P0, T, Y, decay
 
 IMAGE = Y.reshape(3, 4, -1).copy()
@@ -344,3 +345,11 @@ def test_no_file_is_left_where_there_was_none(tmp_path):
     with pytest.raises(FileNotFoundError):
         result.save(tmp_path / "no" / "such" / "folder")
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_a_model_that_derives_nothing_keeps_its_covariance(tmp_path):
+    x = np.linspace(-1.0, 1.0, 20)
+    result = fit(Polynomial(2), x, 1.0 + x * x + 0.01 * np.sin(30 * x))
+    assert result.derived() == ({}, {})
+    result.save(tmp_path / "polynomial.npz")
+    np.testing.assert_array_equal(FitResult.load(tmp_path / "polynomial.npz").cov, result.cov)
