@@ -34,6 +34,7 @@ def tolerance(y):
     return 1e-6 if y.dtype == jnp.float64 else 2e-3
 
 
+@pytest.mark.long_but("f64-plain", "f64-bounds", "f64-loss", "f64-differences", "f32-plain")
 @pytest.mark.parametrize(
     "how",
     [{}, {"bounds": (np.array([0.0, 0.0, -0.1]), np.array([2.0, 1.2, 0.3]))}, {"loss": "soft_l1"},
@@ -70,6 +71,7 @@ def test_one_alone_and_one_of_many(y):
         assert (int(alone.nfev), int(alone.status)) == (int(many.nfev[i]), int(many.status[i]))
 
 
+@pytest.mark.long_but("f64")
 def test_gradients(y):
     def total(y):
         return jnp.sum(jax.vmap(lambda y: solve(y, gtol=1e-7).x)(y) ** 2)

@@ -109,7 +109,7 @@ def test_models_are_equal_by_value_and_can_be_pickled():
     assert model == second.tied(slope="intercept")
 
 
-@pytest.mark.parametrize("make", [Gaussian, Lorentzian])
+@pytest.mark.parametrize("make", [Gaussian, pytest.param(Lorentzian, marks=pytest.mark.long)])
 def test_guess_of_two_separated_peaks_on_a_line(make):
     model = make("p1_") + make("p2_") + Linear()
     truth = draws(
@@ -135,6 +135,7 @@ def test_guess_of_two_peaks_that_overlap():
     assert same_cost(Gaussian("p1_") + Gaussian("p2_"), truth, 0.05) >= 0.9
 
 
+@pytest.mark.long
 def test_guess_of_a_peak_on_a_decay():
     truth = draws(
         150,
@@ -148,6 +149,7 @@ def test_guess_of_a_peak_on_a_decay():
     assert same_cost(Gaussian() + Exponential("e_") + Constant(), truth, 0.05) >= 0.98
 
 
+@pytest.mark.long
 def test_guess_of_two_waves():
     truth = draws(
         150,
@@ -161,6 +163,7 @@ def test_guess_of_two_waves():
     assert same_cost(Sine("a_") + Sine("b_"), truth, 0.05) >= 0.98
 
 
+@pytest.mark.long
 def test_peaks_of_a_kind_come_in_the_order_of_their_centers(x64):
     model = Gaussian("p1_") + Gaussian("p2_")
     y = model(X, 5.0, 15.0, 0.8, 2.0, 5.0, 0.8)

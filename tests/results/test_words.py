@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlsq import FitResult, fit, least_squares
+from jaxlsq import FitResult, LeastSquaresResult, Status, fit, least_squares
 from jaxlsq.models import Gaussian
 from tests.decays import P0, T, Y, decay
 
@@ -83,7 +83,11 @@ def test_a_solution_at_a_bound_and_with_history():
 
 
 def test_many_parameters_are_cut():
-    result = least_squares(lambda p: p - jnp.arange(40.0), jnp.zeros(40))
+    x, zeros = np.arange(40.0), np.zeros(40)
+    values = {"x": x, "cost": 0.0, "fun": zeros, "jac": np.eye(40), "grad": zeros, "nfev": 2}
+    values |= {"optimality": 0.0, "active_mask": zeros.astype(int), "dof": 0, "njev": 2}
+    values |= {"status": int(Status.GTOL), "success": True}
+    result = LeastSquaresResult(**{name: jnp.asarray(value) for name, value in values.items()})
     assert "  p[29]" in repr(result)
     assert "  ... and 10 more parameters" in repr(result)
     assert "+- inf" in repr(result)  # as many parameters as residuals
