@@ -140,10 +140,26 @@ def _at_bounds(result):
     counts = {
         words: np.count_nonzero(mask[result.success], axis=0) for words, mask in lanes.items()
     }
+    shared = _groups(result)
     return [
-        ", ".join(f"{count[j]:,} {words}" for words, count in counts.items() if count[j])
-        for j in range(len(result.names))
+        ", ".join(
+            [f"{count[j]:,} {words}" for words, count in counts.items() if count[j]]
+            + ([shared[name]] if name in shared else [])
+        )
+        for j, name in enumerate(result.names)
     ]
+
+
+def _groups(result):
+    """Of each parameter that fits share, by how many groups."""
+    if result.sharing is None:
+        return {}
+    index = result.sharing.index.reshape(-1, len(result.sharing.names))
+    counts = [len(np.unique(column)) for column in index.T]
+    return {
+        name: "shared by all" if count == 1 else f"shared in {count:,} groups"
+        for name, count in zip(result.sharing.names, counts, strict=True)
+    }
 
 
 def one_fit(result: Any, doubts: tuple[str, ...] = ()) -> Words:

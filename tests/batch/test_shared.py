@@ -73,6 +73,8 @@ def test_two_curves_with_one_constant():
     np.testing.assert_allclose(np.sqrt(shared.redchi), 10.585110, rtol=1e-7)
     assert shared.dof == 20
     assert "k = 0.0579718 +/- 0.0059" in repr(shared)
+    row = next(line for line in repr(result).splitlines() if line.startswith("  k "))
+    assert row.endswith("shared by all")
 
 
 def test_lines_with_one_slope_have_a_closed_form():
