@@ -191,6 +191,7 @@ def test_float32():
     assert wrong(result, right) < 0.001
 
 
+@pytest.mark.long
 def test_the_pool_and_a_model_of_python():
     expected = fit(wave, X, SMALL, PARAMS[:8, 8:20])
     with using("xla"):

@@ -233,6 +233,7 @@ def test_a_general_residual(profile):
     np.testing.assert_allclose(batch.profile().interval, profile.interval, rtol=1e-7)
 
 
+@pytest.mark.long
 def test_a_model_that_python_evaluates(profile):
     def model(t, a, k):
         return np.array([a * math.exp(-k * float(v)) for v in np.asarray(t)])
