@@ -147,7 +147,7 @@ SCENARIOS = {
                 y = y + 1e-9 * jnp.sin(y * (i + 1.5)) * jnp.cos(y - i)
             return y
 
-        press(times=2, after=4.0)
+        press(times=2, after=12.0)  # when it is traced and lowered
         try:
             jaxlsq.fit(long, T, Y[:100], P0)
         except Interrupted as error:
