@@ -142,15 +142,16 @@ def compile_task(
     x0, lanes, _ = examples
     one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), lanes)
     lane_tree = jax.tree.structure(one)
+    if isinstance(task, Reduced):
+        traced, (seen, elimination) = None, separated(task, one, shared)
+    else:
+        traced = seen = traced_task(task, one, shared, x0.dtype)
+        elimination = None
     try:
-        if isinstance(task, Reduced):
-            seen, elimination = separated(task, one, shared)
-            return compile_lanes(task, seen, examples, shared, (options, starts), elimination)
-        traced = traced_task(task, one, shared, x0.dtype)
-        return compile_lanes(task, traced, examples, shared, (options, starts))
+        return compile_lanes(task, seen, examples, shared, (options, starts), elimination)
     except NotLowered as reason:
         engine = f"{XLA}: {reason}"
-    traced = traced_task(task, one, shared, x0.dtype)
+    traced = traced or traced_task(task, one, shared, x0.dtype)
     m = traced.outputs[0].shape[0]
     width = choose_width(task.layout.n, m, one, x0.dtype)
     width = min(width, x0.shape[0])
