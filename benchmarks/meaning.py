@@ -31,6 +31,12 @@ def pair(call, beside):
     return result, plain, {"seconds": own, "plain_s": other, "first_s": first}
 
 
+def largest_error(found, names, truth):
+    """How far the shared parameters are from the truth at most, in their standard errors."""
+    pairs = zip(names, truth, strict=True)
+    return max(abs(found[name] - value) / found.stderr[name] for name, value in pairs)
+
+
 def biexponential(t, a, b, fast, slow, part):
     """Two decays whose rates, and parts of the amplitude, are shared."""
     return a * (part * jnp.exp(-fast * t) + (1.0 - part) * jnp.exp(-slow * t)) + b
@@ -50,9 +56,8 @@ def shared(count):
         lambda: fit(biexponential, t, y, p0, shared=names),
         lambda: fit(biexponential, t, y, p0),
     )
-    errors = [abs(result.shared[n] - v) / result.shared.stderr[n] for n, v in zip(names, truth)]  # noqa: B905
-    good = float(result.success.mean())
-    return row | {"quality": f"converged {good:.1%}, largest error {max(errors):.1f} sigma"}
+    good, off = result.success.mean(), largest_error(result.shared, names, truth)
+    return row | {"quality": f"converged {good:.1%}, largest error {off:.1f} sigma"}
 
 
 def transient(t, a1, a2, a3, k1, k2, k3, begin, width):
@@ -83,8 +88,10 @@ def global_analysis(_):
         return fit(transient, t, y, p0, shared=names, linear=["a1", "a2", "a3"])
 
     result, _, row = pair(call, lambda: None)
-    errors = [abs(result.shared[n] - v) / result.shared.stderr[n] for n, v in zip(names, truth)]  # noqa: B905
-    return row | {"quality": f"largest error {max(errors):.1f} sigma", "plain_s": None}
+    return row | {
+        "quality": f"largest error {largest_error(result.shared, names, truth):.1f} sigma",
+        "plain_s": None,
+    }
 
 
 def linear(count):
@@ -154,10 +161,7 @@ def voigt(count):
     size = count // 10
     truth = rng.uniform([5.0, -3.0, 0.6, 0.3], [20.0, 3.0, 1.5, 1.0], (size, 4))
     model = Voigt()
-    names = (
-        list(model.names) if hasattr(model, "names") else ["amplitude", "center", "sigma", "gamma"]
-    )
-    y = np.stack([np.asarray(model(x, **dict(zip(names, row, strict=True)))) for row in truth])
+    y = np.stack([np.asarray(model(x, *row)) for row in truth])
     y = y + 0.02 * rng.normal(size=y.shape)
     theirs, some = VoigtModel(), 20
 

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.batch.evaluation import packed_size, triangle
+from jaxlsq.batch.evaluation import packed_size
 from jaxlsq.batch.interruption import answered
+from jaxlsq.lowering.algebra import triangle
 from jaxlsq.numerics.arrow import Arrow, Members, split
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.iteration import turn

@@ -87,15 +87,11 @@ def replicates(
             which = slice(first, first + step)
             small = problem.take(places[which], (len(places[which]),))
             big = _of_replicates(small, x[which], spread[which], plan)
-            progress = _after(report, first * plan.k)
+            progress = report.after(first * plan.k) if report else False
             settings = replace(big.settings, starts=1, progress=progress)
             result = replace(big, settings=settings).solve()
             shape = (len(places[which]), plan.k)
             yield which, result.x.reshape(*shape, -1), result.success.reshape(shape)
-
-
-def _after(report, before):
-    return (lambda done, total: report(before + done)) if report else False
 
 
 def _bytes_each(group: Group) -> int:

@@ -69,11 +69,9 @@ class _Told:
     def __init__(self, kept: Any, small: Any, found: Found) -> None:
         self.kept, self.small, self.found = kept, small, found
         self.sharing: Sharing = kept.sharing
-        self.problems, self.nodes = self.sharing.problems(), self.sharing.nodes()[0]
-        shared = [kept.names.index(name) for name in self.sharing.names]
-        self.own = [j for j in range(kept.layout.n) if j not in shared]
-        self.order = (*self.own, *shared)
-        self.shared = shared
+        self.problems, self.nodes = self.sharing.problems, self.sharing.nodes[0]
+        self.own, self.shared = self.sharing.order(kept.names)
+        self.order = (*self.own, *self.shared)
 
     def result(self) -> FitResult:
         """All of it."""
@@ -101,28 +99,18 @@ class _Told:
             "dof": dof.astype(np.int32),
             "agreed": np.isfinite(cost).astype(np.int32),
             "active_mask": active,
-            "fixed": fixed,
             "inverse": inverse,
         }
-        shaped = {k: v.reshape(*kept.batch, *v.shape[1:]) for k, v in arrays.items()}
-        return FitResult(
-            **shaped,
-            layout=kept.layout,
-            names=kept.names,
-            problem=kept,
-            of_counts=kept.of_counts,
-            absolute_sigma=kept.absolute_sigma,
-            engine=f"{rows.engine}, and {XLA} for what is shared",
-            labels=kept.labels,
-            sharing=self._shares(cost, dof, fixed),
-        )
+        engine = f"{rows.engine}, and {XLA} for what is shared"
+        result = kept.result_of([(np.arange(kept.total), arrays)], engine)
+        return replace(result, sharing=self._shares(cost, dof, fixed))
 
     def _x(self):
         """All parameters (total, n)."""
         x = self.found.x
         if not self.kept.linear:
             return x
-        whole = all_parameters(self.small, x)
+        whole, _ = all_parameters(self.small, x, np.zeros(x.shape, bool))
         whole[np.ix_(~self.found.live, [*self.kept.linear])] = np.nan
         return whole
 

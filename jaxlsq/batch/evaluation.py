@@ -13,6 +13,7 @@ import numpy as np
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.machine import Given, Scratch, addresses
 from jaxlsq.batch.program import separated, traced_task
+from jaxlsq.lowering.algebra import triangle
 from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.engine import LANES, XLA, compiled_evaluation, one_point, target_for
 from jaxlsq.lowering.evaluation import Evaluation
@@ -21,15 +22,10 @@ from jaxlsq.problem.separable import Reduced
 from jaxlsq.schedule.devices import workers_of
 from jaxlsq.tracing.cache import PROGRAMS
 
-__all__ = ["NormalRows", "compiled_rows", "packed_size", "triangle"]
+__all__ = ["NormalRows", "compiled_rows", "packed_size"]
 
 # Values at points that are worth a second thread.
 SHARED_WORK = 1 << 20
-
-
-def triangle(n: int) -> list[tuple[int, int]]:
-    """Places in one half of a symmetric matrix, in the order of a row."""
-    return [(i, j) for i in range(n) for j in range(i, n)]
 
 
 def packed_size(n: int) -> int:

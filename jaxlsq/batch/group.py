@@ -29,7 +29,7 @@ from jaxlsq.schedule.devices import workers_of
 from jaxlsq.schedule.queue import Ended
 from jaxlsq.tracing.shapes import shapes_of
 
-__all__ = ["Group", "Solved"]
+__all__ = ["Group", "Solved", "padded"]
 
 # A block: enough problems to keep a pool full, and few enough bytes that several fit anywhere.
 BLOCK_PROBLEMS = 8192
@@ -117,7 +117,7 @@ class Group:
     def block(self, first: int, last: int, size: int) -> dict[str, Any]:
         """Data of some problems, the last one repeated up to `size` of them."""
         return {
-            key: _padded(_read(key, source, first, last), size)
+            key: padded(_read(key, source, first, last), size)
             for key, source in sorted(self.lanes.items())
         }
 
@@ -177,9 +177,9 @@ class Group:
             bounds = None
             if limits:
                 x0, bounds = limits.block(x0, first, last)
-                bounds = Bounds(*(_padded(bound, size) for bound in bounds))
+                bounds = Bounds(*(padded(bound, size) for bound in bounds))
                 block = block | {"bounds": bounds} if inside else block
-            return _padded(x0.reshape(-1, n), size * starts), block, bounds
+            return padded(x0.reshape(-1, n), size * starts), block, bounds
 
         shape = BlockShape(self.total, size, starts, n)
         sink = Arrays(shape, self.dtype)
@@ -234,7 +234,7 @@ class Group:
         with jax.enable_x64(self.wide):
             for first in range(0, self.total, size):
                 last = min(first + size, self.total)
-                params = _padded(np.asarray(x[first:last], self.dtype), size)
+                params = padded(np.asarray(x[first:last], self.dtype), size)
                 block = self.block(first, last, size)
                 if mapped is None:
                     mapped = compile_map(function, (params, block), self.shared)
@@ -326,9 +326,9 @@ def _compose(old, new):
     return np.asarray(new) if old is None else old[new]
 
 
-def _padded(array, size):
-    """An array with its last row repeated up to `size` rows."""
-    missing = size - array.shape[0]
+def padded(array: np.ndarray, size: int) -> np.ndarray:
+    """An array with its last row repeated up to `size` rows, if it has fewer."""
+    missing = max(size - array.shape[0], 0)
     return np.concatenate([array, array[-1:].repeat(missing, axis=0)]) if missing else array
 
 

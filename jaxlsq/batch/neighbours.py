@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.batch.group import padded
 from jaxlsq.numerics.loss import sum_of
 from jaxlsq.problem.multistart import NEIGHBOURS
 from jaxlsq.problem.task import Task
@@ -133,18 +134,12 @@ def _swept(result, p, q, fresh):
 def values_at(problem: Any, p: np.ndarray, x: np.ndarray, function: Any) -> np.ndarray:
     """(k,) values of ``function(task, x, lane, shared)`` of the fits p; inf where not finite."""
     size = len(p)
-    p, x = _made_up(p, LEAST), _made_up(x, LEAST)
+    p, x = padded(p, LEAST), padded(x, LEAST)
     single = replace(problem.take(p, (len(p),)), lengths=None)
     values = single._gather(
         lambda group, x: group.in_type_of(x).map(partial(function, group.task), x), x
     )[:size].astype(np.float64)
     return np.where(np.isfinite(values), values, np.inf)
-
-
-def _made_up(array, size):
-    """With the last row repeated up to so many."""
-    missing = max(size - len(array), 0)
-    return np.concatenate([array, array[-1:].repeat(missing, axis=0)])
 
 
 def _promise(task: Task, both: jax.Array, lane: Parts, shared: Parts) -> jax.Array:

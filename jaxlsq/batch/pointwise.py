@@ -12,11 +12,11 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxlsq.batch.group import Group
-from jaxlsq.lowering.narrow import parts_of_operands
+from jaxlsq.lowering.narrow import spread_backwards
 from jaxlsq.lowering.unrolled import unrolled
 from jaxlsq.problem.shifted import ShiftedResidual
 from jaxlsq.problem.starts import Start
-from jaxlsq.tracing.jaxprs import called, eqn_results, interpret, make_jaxpr
+from jaxlsq.tracing.jaxprs import interpret, make_jaxpr, without_calls
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.untraceable import JAX_ERRORS, untraceable
 
@@ -84,18 +84,13 @@ def _is_seen(group, residual):
         jaxpr, consts, _ = make_jaxpr(values, some, lane, scalars)
     except JAX_ERRORS as error:
         raise untraceable(error, "model, with xsigma,") from error
-    program = jax.make_jaxpr(lambda inputs, consts: interpret(jaxpr, consts, inputs, _written_out))(
-        [v.aval for v in jaxpr.invars], consts
-    )
+    program = jax.make_jaxpr(
+        lambda inputs, consts: interpret(jaxpr, consts, inputs, without_calls)
+    )([v.aval for v in jaxpr.invars], consts)
     if program.consts or jaxpr.outvars[0].aval.shape != (m,):
         return m == 1
     program = unrolled(program.jaxpr)
     return _points_alone(program, program.invars[: len(uncertain)], m)
-
-
-def _written_out(eqn, arguments):
-    inner = called(eqn)
-    return interpret(*inner, arguments, _written_out) if inner else eqn_results(eqn, arguments)
 
 
 def _points_alone(jaxpr, inputs, m):
@@ -105,15 +100,8 @@ def _points_alone(jaxpr, inputs, m):
         if any(v in reached for v in eqn.invars if not isinstance(v, Literal)):
             reached.update(eqn.outvars)
     places: dict[Any, set[Any]] = {jaxpr.outvars[0]: {((0, m),)}}
-    for eqn in reversed(jaxpr.eqns):
-        for v in eqn.outvars:
-            for place in places.get(v, ()) if v in reached else ():
-                parts = parts_of_operands(eqn, place)
-                if parts is None:
-                    return False
-                for operand, part in zip(eqn.invars, parts, strict=True):
-                    if not isinstance(operand, Literal):
-                        places.setdefault(operand, set()).add(part)
+    if not spread_backwards(jaxpr, places, reached):
+        return False
     return all(places.get(v, set()) <= {((v.aval.ndim - 1, m),)} for v in inputs)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxlsq.batch.evaluation import compiled_rows
 from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.numerics.normal import normal_equations
-from jaxlsq.numerics.sweep import floor_of, inflation, sweep
+from jaxlsq.numerics.sweep import certainty, floor_of
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.separable import Reduced
@@ -129,22 +129,13 @@ def with_linear(kept: Any, small: Any, result: FitResult) -> FitResult:
         Of `small`.
     """
     n, size = kept.layout.n, kept.total
-    x = result.x.reshape(size, -1)
-    free = ~result.fixed.reshape(x.shape)
-    whole = np.empty((size, n + 1), x.dtype)
-    for index, group in small.groups:
-        both = np.concatenate([x[index], free[index]], axis=1, dtype=x.dtype)
-        group = group.in_type_of(x)
-        try:
-            whole[index] = compiled_rows(group, True)(both)
-        except NotLowered:
-            whole[index] = group.map(partial(_all_and_rank, group.task), both)
-    least = n * floor_of(n, np.float64 if x.dtype == np.float64 else np.float32)
+    whole, rank = all_parameters(small, result.x.reshape(size, -1), result.fixed)
+    least = n * floor_of(n, whole.dtype)
     never = np.isnan(result.cost.reshape(size))
     whole[np.ix_(never, [*kept.linear])] = np.nan
     status = result.status.copy().reshape(size)
     with np.errstate(invalid="ignore"):
-        lost = converged(status) & ~(whole[:, n] > least)
+        lost = converged(status) & ~(rank > least)
     status[lost] = Status.SINGULAR_JACOBIAN
 
     others = list(small.groups[0][1].task.others)
@@ -156,7 +147,7 @@ def with_linear(kept: Any, small: Any, result: FitResult) -> FitResult:
 
     return replace(
         result,
-        x=whole[:, :n].reshape(*kept.batch, n),
+        x=whole.reshape(*kept.batch, n),
         status=status.reshape(kept.batch),
         dof=result.dof - len(kept.linear),
         active_mask=spread(result.active_mask),
@@ -167,30 +158,36 @@ def with_linear(kept: Any, small: Any, result: FitResult) -> FitResult:
     )
 
 
-def all_parameters(small: Any, x: np.ndarray) -> np.ndarray:
-    """All parameters (total, n), of those that are not linear.
+def all_parameters(small: Any, x: np.ndarray, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All parameters (total, n) of those that are not linear, and how well J determines them.
 
     Parameters
     ----------
     small : jaxlsq.batch.run.Problem
         As `reduced` made it.
     x : (total, k) array
+    fixed : array of total * k bool
+
+    Returns
+    -------
+    whole : (total, n) array
+    certainty : (total,) array
+        As of `jaxlsq.numerics.sweep`, of the parameters that are not fixed.
     """
-    whole = np.empty((len(x), small.groups[0][1].task.full.layout.n), x.dtype)
+    free = ~fixed.reshape(x.shape)
+    out = np.empty((len(x), small.groups[0][1].task.full.layout.n + 1), x.dtype)
     for index, group in small.groups:
-        whole[index] = group.in_type_of(x).map(partial(_all, group.task), x[index])
-    return whole
+        both = np.concatenate([x[index], free[index]], axis=1, dtype=x.dtype)
+        group = group.in_type_of(x)
+        try:
+            out[index] = compiled_rows(group, True)(both)
+        except NotLowered:
+            out[index] = group.map(partial(_all_and_certainty, group.task), both)
+    return out[:, :-1], out[:, -1]
 
 
-def _all(task, x, lane, shared):
-    return task.coefficients(x, lane, shared)
-
-
-def _all_and_rank(task, both, lane, shared):
-    """All parameters of a fit, and how well the Jacobian determines those that are free.
-
-    That is the reciprocal of a variance inflation, as of `jaxlsq.numerics.linear_model.Step`.
-    """
+def _all_and_certainty(task, both, lane, shared):
+    """All parameters of a fit, and how well the Jacobian determines those that are free."""
     k = len(task.others)
     x = task.coefficients(both[:k], lane, shared)
     free = jnp.ones(x.shape, bool).at[jnp.array(task.others)].set(both[k:] > 0)
@@ -198,7 +195,5 @@ def _all_and_rank(task, both, lane, shared):
     units = [jnp.max(jnp.abs(column)) for column in columns]
     columns = [c / jnp.where(u > 0, u, 1.0) for c, u in zip(columns, units, strict=True)]
     gram = normal_equations(columns, rows, jnp.ones((), x.dtype))[0].gram
-    gram = jnp.where(free[:, None] & free[None, :], gram, jnp.eye(len(x), dtype=x.dtype))
-    swept = sweep(gram, len(x), floor_of(len(x), x.dtype))
-    rank = 1.0 / inflation(swept, jnp.diagonal(gram))
-    return jnp.append(x, jnp.where(jnp.all(jnp.isfinite(gram)), rank, jnp.nan))
+    found = certainty(gram, free)
+    return jnp.append(x, jnp.where(jnp.all(jnp.isfinite(gram)), found, jnp.nan))

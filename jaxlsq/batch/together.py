@@ -91,9 +91,8 @@ class _Together:
         groups = tuple((index, group.in_float64()) for index, group in problem.groups)
         self.problem = replace(problem, groups=groups, lengths=None)
         self.sharing: Sharing = problem.sharing
-        self.shared = [problem.names.index(name) for name in self.sharing.names]
-        own = [j for j in range(problem.layout.n) if j not in self.shared]
-        self.order = (*own, *self.shared)
+        self.own, self.shared = self.sharing.order(problem.names)
+        self.order = (*self.own, *self.shared)
 
     def solve(self, interrupts: Interruption, report: Any) -> Found:
         """Fit all."""
@@ -111,7 +110,7 @@ class _Together:
         if bounds:
             fixed = bounds.lower == bounds.upper
         done = 0
-        for arrows in Arrows.of(sharing.problems(), sharing.nodes()[0], self.order):
+        for arrows in Arrows.of(sharing.problems, sharing.nodes[0], self.order):
             done += len(arrows.sets)
             self._solve_some(arrows, found, bounds, fixed, interrupts)
             if report:
@@ -185,17 +184,15 @@ class _Together:
 
     def _begun(self, arrows, points, fixed, live):
         """Statuses of problems before their first trial."""
-        counted = np.bincount(arrows.problem, points, arrows.count)
-        own = [j for j in self.order if j not in self.shared]
-        free = np.bincount(arrows.problem, (~fixed[:, own]).sum(axis=1) * live, arrows.count)
-        varies = arrows.vectors(np.where(fixed, 0.0, 1.0))[: arrows.shared]
-        free += varies.sum(axis=0)
-        free += self.problem.groups[0][1].task.eliminated * np.bincount(
-            arrows.problem, live, arrows.count
-        )
-        status = np.where(counted >= free, Status.RUNNING, Status.TOO_FEW_POINTS)
-        empty = np.bincount(arrows.problem, live, arrows.count) == 0
-        return np.where(empty, Status.MASKED_OUT, status).astype(np.int32)
+
+        def summed(values):
+            return np.bincount(arrows.problem, values, arrows.count)
+
+        own = (~fixed[:, self.own]).sum(axis=1) + self.problem.groups[0][1].task.eliminated
+        shared = arrows.vectors(np.where(fixed, 0.0, 1.0))[: arrows.shared].sum(axis=0)
+        enough = summed(points) >= summed(own * live) + shared
+        status = np.where(enough, Status.RUNNING, Status.TOO_FEW_POINTS)
+        return np.where(summed(live) == 0, Status.MASKED_OUT, status).astype(np.int32)
 
     def _options(self, arrows: Arrows) -> Options:
         settings, options = self.problem.settings, self.problem.options(np.dtype(np.float64))

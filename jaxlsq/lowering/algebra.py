@@ -20,7 +20,7 @@ from jaxlsq.numerics.state import Options, State, start
 from jaxlsq.schedule.rounds import reported, settled, taken_in
 from jaxlsq.status import Status
 
-__all__ = ["Algebra", "algebra_of", "triangle"]
+__all__ = ["Algebra", "algebra_of", "square", "triangle"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def _packed(state: State) -> list[jax.Array]:
     return jax.tree.leaves(replace(state, point=replace(state.point, factor=factor)))
 
 
-def _square(half, n):
-    """The whole matrix of one half."""
+def square(half: Any, n: int) -> jax.Array:
+    """The whole matrix (n, n) of one half, as `triangle` orders it."""
     place = {pair: k for k, pair in enumerate(triangle(n))}
     rows = [[half[place[min(i, j), max(i, j)]] for j in range(n)] for i in range(n)]
     return jnp.stack([jnp.stack(row) for row in rows])
@@ -105,7 +105,7 @@ def _traced(n, dtype, bounded, final):
     def unpacked(leaves: Sequence[Any]) -> State:
         state = jax.tree.unflatten(tree, leaves)
         factor = state.point.factor
-        factor = replace(factor, gram=_square(factor.gram, n))
+        factor = replace(factor, gram=square(factor.gram, n))
         return replace(state, point=replace(state.point, factor=factor))
 
     count = len(packed)
@@ -116,14 +116,14 @@ def _traced(n, dtype, bounded, final):
 
     def take_turn(*arguments):
         state, rest = unpacked(arguments[:count]), arguments[count:]
-        gram, gradient, square, unit, sizes, evaluations, options, *box = rest
+        gram, gradient, ff, unit, sizes, evaluations, options, *box = rest
         bounds = Bounds(*box) if bounded else None
-        normal = Normal(_square(gram, n), gradient, unit, sizes)
+        normal = Normal(square(gram, n), gradient, unit, sizes)
 
         def take_in(judged):
             return taken_in(final, judged, normal, options, bounds, evaluations)
 
-        norm = jnp.sqrt(square) * unit
+        norm = jnp.sqrt(ff) * unit
         return _packed(settled(state, turn(state, norm, take_in, options, bounds)))
 
     def report(*arguments):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.lowering.algebra import triangle
+from jaxlsq.lowering.algebra import square, triangle
 from jaxlsq.lowering.arrays import Lowering, listed
 from jaxlsq.lowering.reading import Reader
 from jaxlsq.lowering.structural import boxed
@@ -175,18 +175,12 @@ class _Terms:
         ]
 
 
-def _square(half, n):
-    place = {pair: k for k, pair in enumerate(triangle(n))}
-    rows = [[half[place[min(i, j), max(i, j)]] for j in range(n)] for i in range(n)]
-    return jnp.stack([jnp.stack(row) for row in rows])
-
-
 @lru_cache(maxsize=64)
 def _coefficients(k, dtype):
     half, several = (jax.ShapeDtypeStruct((size,), dtype) for size in (k * (k + 1) // 2, k))
 
     def solve(half, gradient):
-        return coefficients(_square(half, k), gradient)
+        return coefficients(square(half, k), gradient)
 
     with jax.enable_x64(dtype == np.float64):
         return jax.make_jaxpr(solve)(half, several)
@@ -197,11 +191,11 @@ def _reduced(one, dtype):
     n, k = one.n, len(one.linear)
     sizes = (n * (n + 1) // 2,), (n,), (), (len(one.mixed),)
 
-    def reduced(half, gradient, square, mixed):
+    def reduced(half, gradient, ff, mixed):
         at = {pair: mixed[i] for i, pair in enumerate(one.mixed)}
         zero = jnp.zeros((), dtype)
         rows = [jnp.stack([at.get((a, b), zero) for b in range(n - k)]) for a in range(k)]
-        gram, *rest = without_linear(_square(half, n), gradient, square, jnp.stack(rows), k)
+        gram, *rest = without_linear(square(half, n), gradient, ff, jnp.stack(rows), k)
         return jnp.stack([gram[i, j] for i, j in triangle(n - k)]), *rest
 
     with jax.enable_x64(dtype == np.float64):

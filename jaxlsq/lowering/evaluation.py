@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.lowering.algebra import triangle
+from jaxlsq.lowering.algebra import square
 from jaxlsq.lowering.arrays import Lowering, listed
 from jaxlsq.lowering.eliminating import Elimination, completed, reduced_sums
 from jaxlsq.lowering.emitter import Emitter, type_name
@@ -29,7 +29,7 @@ from jaxlsq.lowering.point_program import PointProgram
 from jaxlsq.lowering.structural import boxed
 from jaxlsq.lowering.sums import sums_of
 from jaxlsq.lowering.target import Target
-from jaxlsq.numerics.sweep import floor_of, inflation, sweep
+from jaxlsq.numerics.sweep import certainty
 
 __all__ = ["EVALUATION_SIGNATURE", "EVALUATION_TABLE", "Evaluation", "evaluation_text"]
 
@@ -157,16 +157,8 @@ def _rank(one, dtype):
     n, k = one.n, len(one.linear)
 
     def rank(half, free):
-        place = {pair: i for i, pair in enumerate(triangle(n))}
-        rows = [[half[place[min(i, j), max(i, j)]] for j in range(n)] for i in range(n)]
-        gram = jnp.stack([jnp.stack(row) for row in rows])
         free = jnp.concatenate([jnp.ones(k), free]) > 0
-        gram = jnp.where(free[:, None] & free[None, :], gram, jnp.eye(n))
-        scale = jnp.sqrt(jnp.stack([gram[j, j] for j in range(n)]))
-        scale = jnp.where(scale > 0, scale, 1.0)
-        gram = gram / scale[:, None] / scale[None, :]
-        swept = sweep(gram, n, floor_of(n, dtype))
-        return 1.0 / inflation(swept, jnp.stack([gram[j, j] for j in range(n)]))
+        return certainty(square(half, n), free)
 
     with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
         half = jax.ShapeDtypeStruct((n * (n + 1) // 2,), dtype)

@@ -6,7 +6,7 @@ point that has stopped does not change any more: every result of a turn is
 ever narrowed, ``goes_on & ...``; and the loop ends when none of them is left.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,10 @@ from jax.extend.core import Literal
 
 from jaxlsq.lowering.axes import NOWHERE, Place, axes_of, narrowed, operand_places
 from jaxlsq.lowering.elementwise import NotLowered
-from jaxlsq.tracing.jaxprs import called, eqn_results, interpret, opened
+from jaxlsq.tracing.jaxprs import eqn_results, interpret, opened, without_calls
 from jaxlsq.tracing.types import Equation, Jaxpr
 
-__all__ = ["at_one_point", "parts_of_operands"]
+__all__ = ["at_one_point", "parts_of_operands", "spread_backwards"]
 
 # Parts of variables that are needed, or that are known.
 Parts = Mapping[Any, set[Place]]
@@ -32,6 +32,36 @@ def parts_of_operands(eqn: Equation, place: Place) -> list[Place] | None:
         return operand_places(eqn, place)
     loop = _Loop.of(eqn, place)
     return None if loop is None else loop.operands
+
+
+def spread_backwards(
+    jaxpr: Jaxpr, places: dict[Any, set[Place]], some: Container[Any] | None = None
+) -> bool:
+    """Add the parts that the operands of all equations need, from those of their results.
+
+    Parameters
+    ----------
+    jaxpr : Jaxpr
+    places : dict of sets of Place
+        The parts that are needed, by variable, to which others are added.
+    some : container, optional
+        Variables whose parts are followed; all if not given.
+
+    Returns
+    -------
+    bool
+        Whether all are parts of single points.
+    """
+    for eqn in reversed(jaxpr.eqns):
+        for v in eqn.outvars:
+            for place in list(places.get(v, ())) if some is None or v in some else ():
+                parts = parts_of_operands(eqn, place)
+                if parts is None:
+                    return False
+                for operand, part in zip(eqn.invars, parts, strict=True):
+                    if not isinstance(operand, Literal):
+                        places.setdefault(operand, set()).add(part)
+    return True
 
 
 def at_one_point(jaxpr: Jaxpr, places: Parts, values: dict[tuple[Any, Place], Any]) -> None:
@@ -125,16 +155,8 @@ class _Loop:
         places: dict[Any, set[Place]] = {v: {place} for v in body.outvars}
         for v in body.invars[p["body_nconsts"] :]:
             places.setdefault(v, set()).add(place)
-        for inner in reversed(body.eqns):
-            for v in inner.outvars:
-                for one in list(places.get(v, ())):
-                    parts = parts_of_operands(inner, one)
-                    if parts is None:
-                        return None
-                    for operand, part in zip(inner.invars, parts, strict=True):
-                        if not isinstance(operand, Literal):
-                            places.setdefault(operand, set()).add(part)
-        if any(len(places.get(v, ())) > 1 for v in body.invars):
+        known = spread_backwards(body, places)
+        if not known or any(len(places.get(v, ())) > 1 for v in body.invars):
             return None
         given = [next(iter(places.get(v, ())), NOWHERE) for v in body.invars]
         consts = p["cond_nconsts"], p["body_nconsts"]
@@ -187,12 +209,7 @@ def _stops(body, consts, flag):
 def _written_out(closed):
     """A loop's jaxpr without calls, open; None where it has constants."""
     jaxpr, consts = opened(closed)
-    made = jax.make_jaxpr(lambda *inputs: interpret(jaxpr, consts, inputs, _results))(
+    made = jax.make_jaxpr(lambda *inputs: interpret(jaxpr, consts, inputs, without_calls))(
         *(v.aval for v in jaxpr.invars)
     )
     return None if made.consts else made.jaxpr
-
-
-def _results(eqn, arguments):
-    inner = called(eqn)
-    return interpret(*inner, arguments, _results) if inner else eqn_results(eqn, arguments)

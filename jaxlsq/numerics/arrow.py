@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from jaxlsq.numerics.bounds import box_steps
 from jaxlsq.numerics.linear_model import Box, Region, Step
-from jaxlsq.numerics.sweep import floor_of, sweep, sweep_elements
+from jaxlsq.numerics.sweep import bordered, floor_of, sweep, sweep_elements
 from jaxlsq.numerics.trust_region import levenberg_parameter, norm
 
 __all__ = ["Arrow", "Members", "Solved", "joined", "split"]
@@ -325,8 +325,8 @@ class Arrow:
         scale = jnp.sqrt(jnp.where(lost, 1.0, before))
         usable = free_shared & ~lost
         more = jnp.zeros((1, *free.shape[1:]), bool)
-        bordered = _bordered(schur / scale[:, None] / scale[None, :], rest / scale)
-        solved = sweep(bordered, s, floor, jnp.concatenate([usable, more]))
+        border = bordered(schur / scale[:, None] / scale[None, :], rest / scale)
+        solved = sweep(border, s, floor, jnp.concatenate([usable, more]))
         x_shared = jnp.where(usable, solved[:s, s] / scale, 0.0)
         # Of a row that was swept and one that was not, its part in units of both.
         sides = jnp.where(usable, 1.0 / scale, scale)
@@ -394,13 +394,3 @@ class Arrow:
         one = jnp.ones(members.live.shape, self.gradient.dtype)
         used = members.summed([one] * members.count(self.shared), self.shared)
         return self._joined(used > 0, [members.live] * self.own)
-
-
-def _bordered(matrix, column):
-    corner = jnp.zeros_like(column[:1])
-    return jnp.concatenate(
-        [
-            jnp.concatenate([matrix, column[:, None]], axis=1),
-            jnp.concatenate([column, corner])[None],
-        ]
-    )

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.numerics.norm import total
-from jaxlsq.numerics.sweep import floor_of, inflation, quadratic_form, sweep
+from jaxlsq.numerics.sweep import bordered, floor_of, inflation, quadratic_form, sweep
 from jaxlsq.numerics.trust_region import norm
 from jaxlsq.numerics.types import AnyArray
 from jaxlsq.status import Status
@@ -133,13 +133,7 @@ class GramBox:
         eye = jnp.eye(n, dtype=bool).reshape(n, n, *(1,) * (gradient.ndim - 1))
         damped = jnp.where(eye, self.gram + damping, self.gram)
         rest = gradient - total(jnp.swapaxes(damped, 0, 1) * pinned[:, None])
-        bordered = jnp.concatenate(
-            [
-                jnp.concatenate([damped, rest[:, None]], axis=1),
-                jnp.concatenate([rest, jnp.zeros_like(gradient[:1])])[None],
-            ]
-        )
-        swept = sweep(bordered, n, floor_of(n, gradient.dtype), free)
+        swept = sweep(bordered(damped, rest), n, floor_of(n, gradient.dtype), free)
         return swept[:n, n], swept[:n, :n]
 
     def spread(self, solved: jax.Array, q: jax.Array) -> jax.Array:

@@ -22,8 +22,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxlsq.numerics.jacobian import along
 from jaxlsq.numerics.norm import power_of_two
-from jaxlsq.numerics.sweep import floor_of, sweep
+from jaxlsq.numerics.normal import normal_equations
+from jaxlsq.numerics.sweep import bordered, floor_of, sweep
 
 __all__ = ["Best", "best", "coefficients", "eliminated", "without_linear"]
 
@@ -73,12 +75,9 @@ def best(f0: jax.Array, basis: Sequence[jax.Array]) -> Best:
     k = len(basis)
     units = tuple(power_of_two(jnp.max(jnp.abs(column))) for column in basis)
     scaled = tuple(column / unit for column, unit in zip(basis, units, strict=True))
-    upper = [[_dot(scaled[i], scaled[j]) for j in range(i, k)] for i in range(k)]
-    gram = jnp.stack(
-        [jnp.stack([upper[min(i, j)][abs(i - j)] for j in range(k)]) for i in range(k)]
-    )
-    none = Best((), f0, scaled, -sweep(gram, k, floor_of(k, f0.dtype)), units)
-    first = none.solve([-_dot(column, f0) for column in scaled])
+    normal, _ = normal_equations(scaled, (f0,), jnp.ones((), f0.dtype))
+    none = Best((), f0, scaled, -sweep(normal.gram, k, floor_of(k, f0.dtype)), units)
+    first = none.solve([*-normal.gradient])
     left = f0 + _combined(scaled, first)
     more = none.solve([-_dot(column, left) for column in scaled])
     whole = [a + b for a, b in zip(first, more, strict=True)]
@@ -104,12 +103,6 @@ def eliminated(
         ``lane(xs) -> f, columns``, as `jaxlsq.numerics.jacobian.linearized` gives it.
     """
 
-    def along(xs, j):
-        def of_one(x):
-            return separate(*xs[:j], x, *xs[j + 1 :])
-
-        return jax.jvp(of_one, (xs[j],), (jnp.ones_like(xs[j]),))[1]
-
     def column(at, tangents, which):
         of_f0, *of_basis = tangents
         moving = [k for k, moves in enumerate(which[1:]) if moves]
@@ -123,7 +116,7 @@ def eliminated(
     def lane(xs):
         f0, *basis = separate(*xs)
         at = best(f0, basis)
-        columns = (column(at, along(xs, j), which) for j, which in enumerate(moves))
+        columns = (column(at, along(separate, xs, j)[1], which) for j, which in enumerate(moves))
         return at.f, tuple(columns)
 
     return lane
@@ -164,13 +157,7 @@ def without_linear(
     scale = jnp.concatenate([_lengths(gram[:k, :k]), jnp.ones_like(gradient[k:])])
     gram = gram / scale[:, None] / scale[None, :]
     column = gradient / scale
-    bordered = jnp.concatenate(
-        [
-            jnp.concatenate([gram, column[:, None]], axis=1),
-            jnp.concatenate([column, square[None]])[None],
-        ]
-    )
-    swept = sweep(bordered, k, floor_of(k, gram.dtype))
+    swept = sweep(bordered(gram, column, square[None]), k, floor_of(k, gram.dtype))
     mixed = mixed / scale[:k, None]
     moved = -jnp.sum(swept[:k, :k, None] * mixed[None], axis=1)
     second = jnp.sum(mixed[:, :, None] * moved[:, None, :], axis=0)

@@ -25,6 +25,7 @@ __all__ = [
     "EVALUATIONS",
     "METHODS",
     "REPAIR_EVALUATIONS",
+    "along",
     "difference_of",
     "differentiate",
     "forward_step",
@@ -304,6 +305,15 @@ def repaired_on_host(
     return jac, REPAIR_EVALUATIONS * columns.size
 
 
+def along(fun: Callable[..., Any], xs: Sequence[jax.Array], j: int) -> tuple[Any, Any]:
+    """``fun(*xs)`` of scalars, and its derivative by one of them."""
+
+    def of_one(x):
+        return fun(*xs[:j], x, *xs[j + 1 :])
+
+    return jax.jvp(of_one, (xs[j],), (jnp.ones_like(xs[j]),))
+
+
 def linearized(
     fun: Callable[..., Any], method: str, epsfcn: AnyArray, bounds: Bounds | None = None
 ) -> Callable[..., Any]:
@@ -331,12 +341,7 @@ def linearized(
     """
 
     def by_scalars(xs):
-        def along(j):
-            return jax.jvp(
-                lambda x: fun(*xs[:j], x, *xs[j + 1 :]), (xs[j],), (jnp.ones_like(xs[j]),)
-            )
-
-        pairs = [along(j) for j in range(len(xs))]
+        pairs = [along(fun, xs, j) for j in range(len(xs))]
         return pairs[0][0], tuple(tangent for _, tangent in pairs)
 
     def by_vector(xs):

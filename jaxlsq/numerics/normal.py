@@ -21,7 +21,7 @@ from jaxlsq.numerics.bounds import GramBox, box_steps
 from jaxlsq.numerics.linear_model import Box, Region, Step
 from jaxlsq.numerics.loss import sum_of
 from jaxlsq.numerics.norm import total
-from jaxlsq.numerics.sweep import floor_of, inflation, quadratic_form, sweep
+from jaxlsq.numerics.sweep import bordered, floor_of, inflation, quadratic_form, sweep
 from jaxlsq.numerics.trust_region import levenberg_parameter, norm
 
 __all__ = ["Normal", "normal_equations"]
@@ -188,18 +188,11 @@ def _damped_steps(gram, gradient):
     lanes = (1,) * (gradient.ndim - 1)
     eye = jnp.eye(n, dtype=bool).reshape(n, n, *lanes)
     floor = floor_of(n, gradient.dtype)
-    corner = jnp.zeros_like(gradient[:1])
     diagonal = jnp.stack([gram[j, j] for j in range(n)])
 
     def attempt(damping):
         damped = jnp.where(eye, gram + damping, gram)
-        bordered = jnp.concatenate(
-            [
-                jnp.concatenate([damped, gradient[:, None]], axis=1),
-                jnp.concatenate([gradient, corner])[None],
-            ]
-        )
-        swept = sweep(bordered, n, floor)
+        swept = sweep(bordered(damped, gradient), n, floor)
         q = swept[:n, n]
         length = norm(q)
         slope = jnp.sqrt(jnp.maximum(-quadratic_form(swept[:n, :n], q), 0.0)) / jnp.where(

@@ -18,6 +18,8 @@ from jaxlsq.numerics.norm import total
 from jaxlsq.numerics.types import AnyArray
 
 __all__ = [
+    "bordered",
+    "certainty",
     "floor_of",
     "inflation",
     "quadratic_form",
@@ -60,6 +62,47 @@ def inflation(swept: jax.Array, diagonal: jax.Array, counts: jax.Array | bool = 
     values = -jnp.stack([swept[j, j] for j in range(diagonal.shape[0])]) * diagonal
     values = jnp.where(values > 0, values, jnp.inf)
     return jnp.maximum(jnp.max(jnp.where(counts, values, 1.0), axis=0), 1.0)
+
+
+def bordered(matrix: jax.Array, column: jax.Array, corner: jax.Array | None = None) -> jax.Array:
+    """A symmetric matrix with one more row and column.
+
+    Parameters
+    ----------
+    matrix : (k, k, ...) array
+    column : (k, ...) array
+    corner : (1, ...) array, optional
+        Zero if not given.
+
+    Returns
+    -------
+    (k + 1, k + 1, ...) array
+    """
+    corner = jnp.zeros_like(column[:1]) if corner is None else corner
+    return jnp.concatenate(
+        [
+            jnp.concatenate([matrix, column[:, None]], axis=1),
+            jnp.concatenate([column, corner])[None],
+        ]
+    )
+
+
+def certainty(gram: jax.Array, free: jax.Array) -> jax.Array:
+    """How well J determines the parameters that are free: one over the largest `inflation`.
+
+    Parameters
+    ----------
+    gram : (n, n) array
+        J'J.
+    free : (n,) bool array
+    """
+    n = gram.shape[0]
+    gram = jnp.where(free[:, None] & free[None, :], gram, jnp.eye(n, dtype=gram.dtype))
+    scale = jnp.sqrt(jnp.stack([gram[j, j] for j in range(n)]))
+    scale = jnp.where(scale > 0, scale, 1.0)
+    gram = gram / scale[:, None] / scale[None, :]
+    swept = sweep(gram, n, floor_of(n, gram.dtype))
+    return 1.0 / inflation(swept, jnp.stack([gram[j, j] for j in range(n)]))
 
 
 def quadratic_form(matrix: jax.Array, q: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ from jaxlsq.problem.types import Batch, Parts, PyTree, PyTreeDef
 
 __all__ = [
     "broadcast_source",
+    "check_broadcast",
     "float_dtype",
     "in_memory",
     "per_lane",
@@ -119,6 +120,24 @@ class Join:
         return jax.tree.unflatten(self.structure, leaves)
 
 
+def check_broadcast(
+    given: tuple[int, ...], shape: tuple[int, ...], name: str, to: str, axes: str
+) -> None:
+    """Raise ValueError where an array's shape does not broadcast to another.
+
+    `name` and `to` are what the caller calls the two, and `axes` what a value per data set lacks.
+    """
+    try:
+        if np.broadcast_shapes(tuple(given), shape) == shape:
+            return
+    except ValueError:  # they do not go together at all
+        pass
+    raise ValueError(
+        f"{name} must broadcast to the shape of {to}, {shape}, got shape {tuple(given)}. For one "
+        f"value per data set, append {axes} of length one."
+    )
+
+
 def broadcast_source(
     value: Any, shape: tuple[int, ...], batch: Batch, dtype: np.dtype, name: str
 ) -> np.ndarray | Source:
@@ -130,14 +149,7 @@ def broadcast_source(
         If it does not broadcast.
     """
     value = as_array_like(value, name)
-    try:
-        if np.broadcast_shapes(tuple(value.shape), shape) != shape:
-            raise ValueError
-    except ValueError:
-        raise ValueError(
-            f"{name} must broadcast to the shape of ydata, {shape}, got shape "
-            f"{tuple(value.shape)}. For one value per data set, append an axis of length one."
-        ) from None
+    check_broadcast(value.shape, shape, name, "ydata", "an axis")
     front = value.shape[: -1 if value.shape else None]
     if all(size == 1 for size in front):  # the same for every problem
         one = converted(in_memory(value), dtype)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.numerics.elimination import best, eliminated
-from jaxlsq.numerics.jacobian import EVALUATIONS
+from jaxlsq.numerics.jacobian import EVALUATIONS, along
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.names import unknown_name
 from jaxlsq.problem.parameters import Layout
@@ -126,7 +126,7 @@ class Reduced(Task):
             values = [jnp.zeros_like(xs[0])] * self.full.layout.n
             for j, x in zip(self.others, xs, strict=True):
                 values[j] = x
-            pairs = [_along(whole, values, j) for j in self.linear]
+            pairs = [along(whole, values, j) for j in self.linear]
             return pairs[0][0], *(tangent for _, tangent in pairs)
 
         return separate
@@ -167,13 +167,13 @@ class Reduced(Task):
         whole = self._of_all(lane, shared)
 
         def function(*values):
-            pairs = [_along(whole, values, j) for j in range(self.full.layout.n)]
+            pairs = [along(whole, values, j) for j in range(self.full.layout.n)]
 
             def second(k, j):
                 def column(*values):
-                    return _along(whole, values, self.linear[k])[1]
+                    return along(whole, values, self.linear[k])[1]
 
-                return _along(column, values, self.others[j])[1]
+                return along(column, values, self.others[j])[1]
 
             return pairs[0][0], *(t for _, t in pairs), *(second(*pair) for pair in mixed)
 
@@ -193,7 +193,7 @@ class Reduced(Task):
         n, dtype = self.full.layout.n, lane["y"].dtype
 
         def derivatives(lane, shared, *values):
-            return [_along(self._of_all(lane, shared), values, j)[1] for j in self.linear]
+            return [along(self._of_all(lane, shared), values, j)[1] for j in self.linear]
 
         jaxpr, _, _ = make_jaxpr(derivatives, lane, shared, *[jax.ShapeDtypeStruct((), dtype)] * n)
         still = [False] * (len(jaxpr.invars) - n)
@@ -223,12 +223,3 @@ class Reduced(Task):
             return self.full.residual(self.full.layout.from_scalars(values), lane, shared)
 
         return unstacked(whole)
-
-
-def _along(function, values, j):
-    """A function's value, and its derivative by one of its arguments."""
-
-    def of_one(x):
-        return function(*values[:j], x, *values[j + 1 :])
-
-    return jax.jvp(of_one, (values[j],), (jnp.ones_like(values[j]),))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -97,6 +98,12 @@ class Sharing:
         """That of some of the data sets."""
         return replace(self, index=self.index[index])
 
+    def order(self, names: Sequence[str]) -> tuple[list[int], list[int]]:
+        """Places of the parameters that are a data set's own, and of the shared ones."""
+        shared = [list(names).index(name) for name in self.names]
+        return [j for j in range(len(names)) if j not in shared], shared
+
+    @cached_property
     def nodes(self) -> tuple[np.ndarray, int]:
         """Numbers (total, q) of shared parameters, all different, and how many there are."""
         out, first = np.empty_like(self.index), 0
@@ -106,13 +113,14 @@ class Sharing:
             first += len(found)
         return out, first
 
+    @cached_property
     def problems(self) -> np.ndarray:
         """(total,) numbers of the problem that each data set is part of.
 
         Data sets are of one problem where they share a parameter, with each other or with one
         that is between them.
         """
-        nodes, count = self.nodes()
+        nodes, count = self.nodes
         label = nodes.min(axis=1, initial=count)
         while True:
             of_node = np.full(count, count)
@@ -125,7 +133,7 @@ class Sharing:
 
     def medians(self, x: np.ndarray, places: Sequence[int]) -> np.ndarray:
         """Starts (total, n) in which what is shared is the median of its data sets' own."""
-        nodes, count = self.nodes()
+        nodes, count = self.nodes
         x = x.copy()
         for j, place in enumerate(places):
             values = x[:, place]
@@ -158,9 +166,8 @@ class Sharing:
         lower, upper, fixed = (
             np.array(np.broadcast_to(v, (total, v.shape[-1]))) for v in vars(limits).values()
         )
-        nodes, count = self.nodes()
-        for j, name in enumerate(self.names):
-            place, node = list(names).index(name), nodes[:, j]
+        nodes, count = self.nodes
+        for name, place, node in zip(self.names, self.order(names)[1], nodes.T, strict=True):
             low, high = np.full(count, -np.inf), np.full(count, np.inf)
             np.maximum.at(low, node, lower[:, place])
             np.minimum.at(high, node, upper[:, place])

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxlsq.numerics.loss import Loss
 from jaxlsq.problem.containers import as_array_like, is_masked
-from jaxlsq.problem.inputs import in_memory
+from jaxlsq.problem.inputs import check_broadcast, in_memory
 from jaxlsq.problem.points import Unmasked
 from jaxlsq.problem.readings import SHARED, Leaf
 from jaxlsq.problem.shifted import EFFECTIVE, ORTHOGONAL, X_ERRORS
@@ -92,14 +92,7 @@ def _read(leaf, sigma, batch, m):
             "tuple or a dict for xdata and xsigma, with None for it."
         )
     shape = (*batch, *tail)
-    try:
-        if np.broadcast_shapes(tuple(sigma.shape), shape) != shape:
-            raise ValueError
-    except ValueError:
-        raise ValueError(
-            f"xsigma must broadcast to the shape of xdata with the batch's in front, {shape}, got "
-            f"shape {tuple(sigma.shape)}. For one value per data set, append axes of length one."
-        ) from None
+    check_broadcast(sigma.shape, shape, "xsigma", "xdata with the batch's in front", "axes")
     return sigma
 
 

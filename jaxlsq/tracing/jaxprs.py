@@ -29,6 +29,7 @@ __all__ = [
     "make_jaxpr",
     "opened",
     "scan_counts",
+    "without_calls",
 ]
 
 # Primitives that only call a jaxpr.
@@ -251,6 +252,12 @@ def called(eqn: Equation) -> tuple[Jaxpr, list[Any]] | None:
     """The jaxpr that an equation only calls, and its constants; None for any other equation."""
     name = eqn.primitive.name
     return opened(eqn.params[CALLS[name]]) if name in CALLS else None
+
+
+def without_calls(eqn: Equation, arguments: Sequence[Any]) -> Sequence[Any]:
+    """`eqn_results` with calls written out: for `interpret`, to make a jaxpr without any."""
+    inner = called(eqn)
+    return interpret(*inner, arguments, without_calls) if inner else eqn_results(eqn, arguments)
 
 
 def depends(jaxpr: Jaxpr, inputs: Sequence[bool]) -> list[bool]:

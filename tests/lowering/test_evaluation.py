@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from jaxlsq import fit
-from jaxlsq.batch.evaluation import NormalRows, compiled_rows, triangle
+from jaxlsq.batch.evaluation import NormalRows, compiled_rows
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.separable import reduced
+from jaxlsq.lowering.algebra import triangle
 from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.engine import LANES, using
 
