@@ -1,5 +1,7 @@
 """Ctrl-C while a batch runs: a request to stop, which loses nothing that is computed."""
 
+import _thread
+import gc
 import signal
 import threading
 import time
@@ -17,6 +19,8 @@ _T = TypeVar("_T")
 # Presses that follow each other faster are one.
 QUIET_S = 0.15
 POLL_S = 0.05
+# After so long an exception that was raised has left its part, if Python has not ignored it.
+AGAIN_S = 0.1
 
 
 def answered(call: Callable[[], _T]) -> _T:
@@ -34,8 +38,7 @@ def answered(call: Callable[[], _T]) -> _T:
     try:
         future = executor.submit(work)
         while wait([future], POLL_S).not_done:
-            if Interruption.lost:
-                raise KeyboardInterrupt
+            pass
         return future.result()
     finally:
         executor.shutdown(wait=False)
@@ -48,19 +51,12 @@ class Interruption:
     whatever raises KeyboardInterrupt on SIGINT only sets `asked`, but in a part that is
     `at_once`.  A handler of the caller's that does not raise goes on as it does.  Signals
     reach the main thread alone: in another one nothing is exchanged.
-
-    Attributes
-    ----------
-    lost : bool
-        Whether a part that is `at_once` has gone on after a press: what a handler raises while
-        Python collects garbage is lost.
     """
-
-    lost = False
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        self._at_once = False
+        self._at_once = self._leaving = self._repeated = False
+        self._repeating = threading.Lock()
         self._last_s = 0.0
         self._previous: Callable[..., Any] | None = None
 
@@ -87,14 +83,38 @@ class Interruption:
             signal.signal(signal.SIGINT, self._previous)
 
     def _handle(self, number, frame):
+        if self._repeated:
+            self._repeated = False
+            self._leave(frame)
+            return
         try:
             if self._previous is not None:
                 self._previous(number, frame)
         except KeyboardInterrupt:
             self.ask()
             if self._at_once:
-                self._at_once, Interruption.lost = False, True
-                raise
+                self._at_once, self._leaving = False, True
+            self._leave(frame)
+
+    def _leave(self, frame):
+        """Raise KeyboardInterrupt in a part that is left, and again while it goes on.
+
+        Python ignores what is raised while it collects garbage, as JAX's callback has it done in
+        the middle of a trace, or while it finalizes an object.
+        """
+        if self._leaving:
+            collects = _collects(frame)
+            later = threading.Timer(POLL_S if collects else AGAIN_S, self._repeat)
+            later.daemon = True
+            later.start()
+            if not collects:
+                raise KeyboardInterrupt
+
+    def _repeat(self):
+        with self._repeating:
+            if self._leaving and signal.getsignal(signal.SIGINT) == self._handle:
+                self._repeated = True
+                _thread.interrupt_main(signal.SIGINT)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -103,9 +123,19 @@ class Interruption:
         try:
             yield
         finally:
-            self._at_once = Interruption.lost = False
+            self._at_once = self._leaving = False
+            with self._repeating:  # what is repeated now is heard here, and not by the caller
+                pass
 
     def settle(self) -> None:
         """Wait for the last press of a row of them, which else would meet the caller's code."""
         while self.asked and (left := self._last_s + QUIET_S - time.monotonic()) > 0:
             time.sleep(left)
+
+
+def _collects(frame):
+    """Whether a frame is that of a callback of the garbage collection, or called by one."""
+    codes = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None and frame.f_code not in codes:
+        frame = frame.f_back
+    return frame is not None

@@ -1,10 +1,12 @@
 """Ctrl-C, as a real signal, in every kind of run: it is answered soon, and nothing is lost."""
 
+import gc
 import json
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 
 import jax
@@ -147,7 +149,7 @@ SCENARIOS = {
                 y = y + 1e-9 * jnp.sin(y * (i + 1.5)) * jnp.cos(y - i)
             return y
 
-        press(times=2, after=12.0)  # when it is traced and lowered
+        press(times=2, after=3.0)  # in the middle of its trace, or of what follows
         try:
             jaxlsq.fit(long, T, Y[:100], P0)
         except Interrupted as error:
@@ -221,6 +223,45 @@ def test_presses_of_a_row_are_one():
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         interrupts.settle()
+
+
+def collected(press):
+    """Press while Python collects garbage."""
+    seen = []
+
+    def callback(phase, info):
+        if not seen:
+            seen.append(phase)
+            press()
+
+    gc.callbacks.append(callback)
+    try:
+        gc.collect()
+    finally:
+        gc.callbacks.remove(callback)
+
+
+def finalized(press):
+    """Press while an object is finalized."""
+    type("Finalized", (), {"__del__": lambda self: press()})()
+
+
+def pressed_and_busy(where):
+    where(lambda: signal.raise_signal(signal.SIGINT))
+    for _ in range(3000):
+        time.sleep(0.01)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("where", [collected, finalized])
+def test_a_press_where_python_ignores_exceptions_is_heard(where):
+    with Interruption() as interrupts:
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt), interrupts.at_once():
+            pressed_and_busy(where)
+        assert interrupts.asked
+        assert time.monotonic() < start + 1.0
+        time.sleep(0.3)  # and no second one comes here
 
 
 def in_slices(queue, rounds, **changes):
