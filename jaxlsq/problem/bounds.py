@@ -72,8 +72,11 @@ def check_box(
 
 def inward(lower: ArrayLike, upper: ArrayLike, dtype: np.dtype) -> Bounds:
     """Bounds in the type of the computation, rounded so that what is inside stays inside."""
+    lower, upper = np.asarray(lower), np.asarray(upper)
+    if lower.dtype == upper.dtype == dtype:
+        return Bounds(lower, upper)
     with np.errstate(over="ignore"):  # beyond the type's range is infinite
-        low, high = np.asarray(lower).astype(dtype), np.asarray(upper).astype(dtype)
+        low, high = lower.astype(dtype), upper.astype(dtype)
     low = np.where(low < lower, np.nextafter(low, np.array(np.inf, dtype)), low)
     high = np.where(high > upper, np.nextafter(high, np.array(-np.inf, dtype)), high)
     between = np.minimum(low, high)  # equal bounds stay equal

@@ -100,8 +100,8 @@ class Roots:
         return cls(*known, none, none, zero, far, far, zero, far, count, count, no)
 
     def take(self, rows: np.ndarray) -> Self:
-        """Some of them."""
-        return type(self)(**{name: values[rows] for name, values in vars(self).items()})
+        """Some of them, by their indices."""
+        return type(self)(**{k: values.take(rows, axis=0) for k, values in vars(self).items()})
 
     def joined(self, others: Self) -> Self:
         """These and others."""

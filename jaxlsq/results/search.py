@@ -104,8 +104,8 @@ class _Lanes:
         return self.fit, self.which, (self.side + 1) // 2
 
     def take(self, rows: np.ndarray) -> Self:
-        """Some of them."""
-        arrays = {name: getattr(self, name)[rows] for name in _ARRAYS}
+        """Some of them, by their indices."""
+        arrays = {name: getattr(self, name).take(rows, axis=0) for name in _ARRAYS}
         return type(self)(**arrays, roots=self.roots.take(rows))
 
     def joined(self, others: Self) -> Self:
@@ -183,12 +183,15 @@ class Search:
 
     def _without(self, lanes, ends, distances):
         """Lanes but for those that ended, whose values are put in their places."""
-        done = ends != End.SEARCHED
+        searched = ends == End.SEARCHED
+        done = np.flatnonzero(~searched)
+        if not done.size:
+            return lanes
         some, codes = lanes.take(done), ends[done]
         at = self.minima.x[some.fit, some.which] + some.side * distances[done]
         self.values[some.places] = np.where(codes == End.BOUND, self.bounds[some.places], at)
         self.ends[some.places] = codes
-        return lanes.take(~done)
+        return lanes.take(np.flatnonzero(searched))
 
     def _wave(self, lanes):
         """All lanes one point further."""
@@ -197,19 +200,20 @@ class Search:
         theta = m.x[lanes.fit, lanes.which] + lanes.side * trial
         x = np.where(hold, theta[:, None], self._others(lanes))
         fitted = self.solve(m.number[lanes.fit], x, hold)
-        np.add.at(self.nfev, lanes.fit, fitted["nfev"])
+        self.nfev += np.bincount(lanes.fit, fitted["nfev"], self.nfev.size).astype(int)
         good = usable(fitted["status"]) & np.isfinite(fitted["cost"])
         rise = (2.0 * fitted["cost"] - m.chi2[lanes.fit]) / m.variance[lanes.fit]
         lower = good & (rise < -LOWER)
-        fresh, stays = None, ~np.isin(lanes.fit, lanes.fit[lower])
+        fresh, found = None, fitted["x"]
         if lower.any():
-            fresh = self._from_lower(lanes.fit[lower], rise[lower], fitted["x"][lower])
-            lanes = lanes.take(stays)
-        z, good = np.sqrt(np.maximum(rise[stays], 0.0)), good[stays]
+            fresh = self._from_lower(lanes.fit[lower], rise[lower], found[lower])
+            stays = np.flatnonzero(~np.isin(lanes.fit, lanes.fit[lower]))
+            lanes, rise, good, found = lanes.take(stays), rise[stays], good[stays], found[stays]
+        z = np.sqrt(np.maximum(rise, 0.0))
         trial, (roots, ends, distances) = lanes.roots.trial, lanes.roots.moved(z, good)
-        found = fitted["x"][stays]
         points = np.stack([lanes.x[:, 1], found], axis=1)
-        points = np.where(good[:, None, None], points, lanes.x)
+        if not good.all():
+            points = np.where(good[:, None, None], points, lanes.x)
         lowest = np.where((good & (roots.low == trial))[:, None], found, lanes.x_low)
         lanes = _Lanes(lanes.fit, lanes.which, lanes.side, points, lowest, roots)
         lanes = self._without(lanes, ends, distances)
@@ -238,19 +242,27 @@ class Search:
         at, tangent = m.x[lanes.fit], m.tangent[lanes.fit, lanes.which]
         sides = lanes.side[:, None]
         t, t1, t2 = (sides * v[:, None] for v in (roots.trial, roots.d[:, 1], roots.d[:, 2]))
-        x1, x2 = lanes.x[:, 0], lanes.x[:, 1]
-        with np.errstate(all="ignore"):
-            secant = x2 + (x2 - x1) / (t2 - t1) * (t - t2)
-            bend = ((x2 - at) / t2 - tangent) / t2
-            near = roots.z[:, 1:] <= TRUSTED * roots.goal[:, None]
+        others = at + tangent * t
+        if not roots.count.any():
+            return others
+        below = roots.low > 0
+        others = np.where(below[:, None], lanes.x_low, others)
+        near = roots.z[:, 1:] <= TRUSTED * roots.goal[:, None]
+        with np.errstate(invalid="ignore"):
             near[:, 1] &= np.abs(t - t2)[:, 0] <= (EXTRAPOLATED - 1.0) * np.abs(t2)[:, 0]
-        line = at + tangent * t
-        parabola = line + bend * t**2
-        known = [np.isfinite(secant).all(axis=1), np.isfinite(parabola).all(axis=1)]
-        cases = [
-            roots.doubted & (roots.low > 0),
-            near.all(axis=1) & known[0],
-            near[:, 1] & known[1],
-        ]
-        cases = [case[:, None] for case in (*cases, roots.low > 0)]
-        return np.select(cases, [lanes.x_low, secant, parabola, lanes.x_low], line)
+        left = near[:, 1] & ~(roots.doubted & below)
+
+        def put(rows, values):
+            finite = np.isfinite(values).all(axis=1)
+            others[rows[finite]] = values[finite]
+            left[rows[finite]] = False
+
+        with np.errstate(all="ignore"):
+            rows = np.flatnonzero(left & near[:, 0])
+            x1, x2 = lanes.x[rows, 0], lanes.x[rows, 1]
+            put(rows, x2 + (x2 - x1) / (t2 - t1)[rows] * (t - t2)[rows])
+            rows = np.flatnonzero(left)
+            at, tangent, t, t2 = at[rows], tangent[rows], t[rows], t2[rows]
+            bend = ((lanes.x[rows, 1] - at) / t2 - tangent) / t2
+            put(rows, at + tangent * t + bend * t**2)
+        return others

@@ -18,7 +18,7 @@ def search(function, goal, first, reach=np.inf, slope=None):
         roots, now, at = roots.moved(z, np.isfinite(z))
         ends[left], distances[left] = now, at
         more = now == End.SEARCHED
-        roots, left = roots.take(more), left[more]
+        roots, left = roots.take(np.flatnonzero(more)), left[more]
         if not left.size:
             return ends, distances, count
     raise AssertionError("it does not end")
@@ -128,7 +128,7 @@ def test_a_root_does_not_depend_on_its_neighbours():
         roots, ends, at = roots.moved(z, np.isfinite(z))
         found[left] = at
         more = ends == End.SEARCHED
-        roots, left = roots.take(more), left[more]
+        roots, left = roots.take(np.flatnonzero(more)), left[more]
     for bend in bends:
         together.append(search(lambda d, b=bend: d + b * d**2, 2.0, 2.0)[1][0])
     np.testing.assert_array_equal(found, together)
