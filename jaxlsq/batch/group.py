@@ -35,6 +35,9 @@ __all__ = ["Group", "Solved", "padded"]
 BLOCK_PROBLEMS = 8192
 BLOCK_BYTES = 1 << 25
 LEAST_PROBLEMS = 1024
+# Guesses that are worked side by side. Of those of a whole block, XLA chooses by its size in which
+# order it sums.
+GUESSES_TOGETHER = 8
 LONGEST_PAUSE_S = 0.01
 # What the caller calls the sources that have another name here.
 ARGUMENTS = {"y": "ydata", "whitening": "sigma"}
@@ -205,13 +208,20 @@ class Group:
         return min(_power_of_two_below(max(most, 1)), _power_of_two_above(self.total))
 
     def _guesses(self, guess, size):
-        zeros = np.zeros((size, self.task.layout.n), self.dtype)
+        least = max(size, GUESSES_TOGETHER)
+        zeros = np.zeros((least, self.task.layout.n), self.dtype)
         mapped = compile_map(
             lambda x, lane, shared: guess(lane, shared),
-            (zeros, self.block(0, min(size, self.total), size)),
+            (zeros, self.block(0, min(size, self.total), least)),
             self.shared,
+            GUESSES_TOGETHER,
         )
-        return lambda block: np.asarray(mapped(zeros, block))
+
+        def guesses(block):
+            block = jax.tree.map(lambda values: padded(values, least), block)
+            return np.asarray(mapped(zeros, block))[:size]
+
+        return guesses
 
     def map(self, function: Callable[..., Any], x: np.ndarray) -> Any:
         """``function(x, lane, shared)`` of every problem, in blocks.

@@ -277,7 +277,7 @@ def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
 
 
 def compile_map(
-    function: Callable[..., Any], examples: tuple[Any, Any], shared: PyTree
+    function: Callable[..., Any], examples: tuple[Any, Any], shared: PyTree, several: int = 0
 ) -> Callable[..., Any]:
     """A compiled ``vmap`` of a function of ``(x, lane, shared)``, from the cache if it is there.
 
@@ -288,6 +288,9 @@ def compile_map(
     examples : (x, lanes)
         Shapes and types of a block.
     shared : pytree of arrays
+    several : int, optional
+        That many are worked side by side, and then the next: the sums of each are the same in a
+        block of any size. It divides the size of a block. Zero for the whole block at once.
 
     Returns
     -------
@@ -305,11 +308,15 @@ def compile_map(
     whole = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in leaves[mapped_leaves:]]
     traced = _traced(("map", function), (one, whole), flat, *one, *whole)
     arguments = leaves[:mapped_leaves], leaves[mapped_leaves:], traced.data
-    key = program_key((traced,), "map", (), arguments)
+    key = program_key((traced,), "map", (several,), arguments)
 
     def program(mapped, shared, arrays):
         lanes = jax.vmap(lambda *v: evaluate(traced, [*v, *shared], *arrays))
-        return with_fast_functions(lanes)(*mapped)
+        if not several:
+            return with_fast_functions(lanes)(*mapped)
+        rows = [v.reshape(-1, several, *v.shape[1:]) for v in mapped]
+        found = jax.lax.map(lambda row: with_fast_functions(lanes)(*row), rows)
+        return [v.reshape(-1, *v.shape[2:]) for v in found]
 
     def compile_():
         return answered(jax.jit(program).lower(*arguments).compile)

@@ -41,23 +41,25 @@ class Places:
 
     shapes: tuple[tuple[float, ...], ...] = ()
 
-    def __call__(self, sample: Sample) -> tuple[jax.Array, ...]:
+    def __call__(self, sample: Sample) -> list[tuple[jax.Array, ...]]:
+        """Those of a grid, and apart those that depend on y."""
         dtype = sample.y.dtype
         pairs = [(c, w) for w in _WIDTHS for c in np.linspace(0.0, 1.0, int(np.ceil(1.0 / w)) + 1)]
-        places, widths = jnp.asarray(np.array(pairs).T, dtype)
         narrow = [_NARROW]
         while narrow[-1] * sample.m > 1.0:
             narrow.append(0.5 * narrow[-1])
         at = (sample.x[extremes(sample)] - sample.low) / sample.span
-        places = jnp.concatenate([places, *[at] * len(narrow)])
-        widths = jnp.concatenate([widths, jnp.repeat(jnp.asarray(narrow, dtype), at.size)])
-        places, widths = sample.low + sample.span * places, sample.span * widths
+        grid = jnp.asarray(np.array(pairs).T, dtype)
+        at_extremes = jnp.tile(at, len(narrow)), jnp.repeat(jnp.asarray(narrow, dtype), at.size)
+        return [self._with_shapes(sample, *grid), self._with_shapes(sample, *at_extremes)]
+
+    def _with_shapes(self, sample, places, widths):
         others = spread(*self.shapes) if self.shapes else ()
         count = len(others[0]) if others else 1
-        repeated = (jnp.tile(v, count) for v in (places, widths))
+        scaled = sample.low + sample.span * places, sample.span * widths
         return (
-            *repeated,
-            *(jnp.repeat(jnp.asarray(v, dtype), places.size) for v in others),
+            *(jnp.tile(v, count) for v in scaled),
+            *(jnp.repeat(jnp.asarray(v, sample.y.dtype), places.size) for v in others),
         )
 
 
@@ -89,7 +91,7 @@ class InLogarithm:
 
     candidates: Callable[..., Any]
 
-    def __call__(self, sample: Sample) -> tuple[jax.Array, ...]:
+    def __call__(self, sample: Sample) -> Any:
         known = (sample.x > 0) & (sample.weights > 0)
         one = jnp.ones((), sample.y.dtype)
         least = jnp.min(jnp.where(known, sample.x, jnp.inf))

@@ -12,6 +12,7 @@ squares problems whose variables separate", SIAM J. Numer. Anal. 10 (1973) 413-4
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import jax
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 # Candidates that are worked side by side.
-_CHUNK = 16
+_CHUNK = 8
 # Of the largest eigenvalue's bound, added to the diagonal: columns that depend on one another.
 _RIDGE = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 1e-6}
 
@@ -74,7 +75,17 @@ def sample_of(x: Any, y: Any) -> Sample:
     """The `Sample` of x, an (m,) or (d, m) array or a tuple, and y.
 
     Points that do not count come as repeated last ones, so that a repeated point weighs nothing.
+
+    Raises
+    ------
+    ValueError
+        For a y of more than one data set.
     """
+    if jnp.ndim(y) != 1:
+        raise ValueError(
+            f"a guess is of one data set, y of shape (m,); got {jnp.shape(y)}. For many use "
+            "jax.vmap(model.guess, (None, 0))(x, y), or leave p0 out of fit."
+        )
     dtype = jnp.result_type(y, *jax.tree.leaves(x), 1.0)
     several = isinstance(x, (tuple, list)) or jnp.ndim(x) > 1
     variables = tuple(jnp.asarray(v, dtype) for v in (x if several else (x,)))
@@ -174,7 +185,8 @@ class Scan:
     Attributes
     ----------
     candidates : callable
-        ``candidates(sample) -> values``: (k,) arrays, one for each nonlinear parameter.
+        ``candidates(sample) -> values``: (k,) arrays, one for each nonlinear parameter. Or a list
+        of such: of those that do not depend on y, a batch with one x computes the columns once.
     columns : callable
         ``columns(x, *values) -> (m,) arrays`` of one candidate, of about one at their largest.
     assemble : callable
@@ -216,7 +228,10 @@ class Scan:
         """
         others = orthonormal((), sample) if others is None else others
         seen = replace(sample, y=without(sample.y, others))
-        return self._best(seen, self.candidates(seen), others, allowed)
+        found = self.candidates(seen)
+        several = found if isinstance(found, list) else [found]
+        bests = [self._best(seen, values, others, allowed) for values in several]
+        return reduce(better, bests)
 
     def refined(
         self,
@@ -246,8 +261,9 @@ class Scan:
 
     def _best(self, sample, values, others, allowed):
         dtype, count = sample.y.dtype, len(values[0])
-        chunk = min(_CHUNK, count)
-        places = np.minimum(np.arange(-(-count // chunk) * chunk), count - 1).reshape(-1, chunk)
+        rows = -(-count // _CHUNK)
+        chunk = -(-count // rows)
+        places = np.minimum(np.arange(rows * chunk), count - 1).reshape(rows, chunk)
         chunks = [jnp.asarray(v, dtype)[places] for v in values]
 
         def tried(best, some):

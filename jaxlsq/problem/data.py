@@ -24,6 +24,7 @@ from jaxlsq.problem.starts import Start
 from jaxlsq.problem.task import Task
 from jaxlsq.problem.types import Batch, Parts, PyTree, PyTreeDef
 from jaxlsq.problem.xsigma import sigma_parts, sigmas_by_kind
+from jaxlsq.tracing.fingerprint import TRACES, trace_key
 from jaxlsq.tracing.shapes import shapes_of
 from jaxlsq.tracing.untraceable import JAX_ERRORS, untraceable
 
@@ -218,24 +219,14 @@ def guessed_start(
     given : Start, optional
         Of which the guess replaces what is NaN; it must be one of the same names.
     """
-    wide = pieces.dtype == np.float64
     lane = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in pieces.lanes.items()}
-    keys = []
-
-    def guessed(lane, shared):
-        params = as_params(p0(pieces.x(lane, shared), lane["y"]))
-        keys.extend(params if isinstance(params, dict) else ())
-        return params
-
+    shared = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in pieces.shared.items()}
+    wide = pieces.dtype == np.float64
+    place = trace_key(("guess", p0, pieces.x), (lane, shared))
     try:
-        shapes = shapes_of(guessed, lane, pieces.shared, wide=wide)
+        layout = TRACES.get(place, lambda: _guessed_layout(p0, pieces.x, lane, shared, wide))
     except JAX_ERRORS as error:
         raise untraceable(error, "p0, as a function,") from error
-    if keys:
-        example = {key: np.zeros(shapes[key].shape) for key in keys}
-    else:
-        example = np.zeros(shapes.shape)
-    layout = Layout.as_given(example)
     if given is not None:
         if set(layout.keys) != set(given.layout.keys):
             raise TypeError(
@@ -244,6 +235,21 @@ def guessed_start(
             )
         return replace(given, guess=_Guess(p0, given.layout, pieces.x, policy))
     return Start(layout, None, _Guess(p0, layout, pieces.x, policy))
+
+
+def _guessed_layout(p0, x, lane, shared, wide):
+    """What a guess returns, by the shapes of a data set."""
+    keys = []
+
+    def guessed(lane, shared):
+        params = as_params(p0(x(lane, shared), lane["y"]))
+        keys.extend(params if isinstance(params, dict) else ())
+        return params
+
+    shapes = shapes_of(guessed, lane, shared, wide=wide)
+    if keys:
+        return Layout.as_given({key: np.zeros(shapes[key].shape) for key in keys})
+    return Layout.as_given(np.zeros(shapes.shape))
 
 
 def as_params(params: PyTree) -> PyTree:

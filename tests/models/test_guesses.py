@@ -111,3 +111,27 @@ def test_a_fit_needs_no_start_and_knows_bounds_and_what_is_derived():
     assert np.isfinite(errors["height"]).all()
     with pytest.raises(ValueError, match="outside"):
         fit(models.Gaussian(), x, y, p0={"amplitude": 1.0, "center": 1.0, "sigma": -1.0})
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_guess_does_not_depend_on_its_batch(dtype):
+    """XLA sums in another order where there are fewer, if it is not kept from that."""
+    rng = np.random.default_rng(0)
+    x = np.linspace(0.1, 10.0, 60).astype(dtype)
+    center, width = rng.uniform(3.0, 7.0, (300, 1)), rng.uniform(0.5, 2.0, (300, 1))
+    y = 12.0 * np.exp(-0.5 * ((x - center) / width) ** 2) + 0.1 * rng.normal(size=(300, 60))
+    y = y.astype(dtype)
+    settings = {"max_nfev": 1, "polish": None}
+    together = fit(models.Gaussian(), x, y, **settings)
+    assert np.ptp(together.x[:, 0]) > 1.0
+    for count in (1, 9, 130):
+        some = rng.permutation(300)[:count]
+        apart = fit(models.Gaussian(), x, y[some], **settings)
+        np.testing.assert_array_equal(apart.x, together.x[some])
+
+
+@pytest.mark.parametrize("name", ["Gaussian", "Linear", "Sine", "Constant"])
+def test_a_guess_of_a_batch_says_how(name):
+    x, y = np.linspace(0.0, 1.0, 9), np.ones((3, 9))
+    with pytest.raises(ValueError, match=r"one data set.*vmap\(model.guess"):
+        getattr(models, name)().guess(x, y)
