@@ -122,6 +122,16 @@ def test_public_names_and_their_arguments():
             assert " ".join(inspect.signature(getattr(jaxlsq, name)).parameters) == arguments
 
 
+def test_names_are_read_from_the_files_that_a_type_checker_reads():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    [checked] = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.name: node.module for node in checked.body for alias in node.names}
+    assert seen == {"models": "jaxlsq", **jaxlsq._FILES}
+    assert {*PUBLIC, "models"} <= set(dir(jaxlsq))
+    with pytest.raises(AttributeError, match="'jaxlsq' has no attribute 'curvefit'"):
+        _ = jaxlsq.curvefit
+
+
 def test_readme_lists_what_all_lists():
     reference = re.search(r"## Reference\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.S)[1]
     listed = dict(re.findall(r"`(jaxlsq[.\w]*)\.__all__`: ((?:`\w+`(?:,\s+)?)+)", reference))
@@ -140,10 +150,22 @@ def test_every_claim_in_the_readmes_table_has_its_test():
         assert "def test_" in (ROOT / path).read_text(), path
 
 
-def test_import_loads_no_optional_package():
-    def loaded_by(module):
-        code = f"import sys, {module}; print({{'scipy', 'matplotlib', 'tqdm'}} & set(sys.modules))"
-        command = [sys.executable, "-c", code]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def output_of(code):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    assert loaded_by("jaxlsq") == loaded_by("jax")
+
+def test_import_reads_nothing_but_the_watch_for_forks():
+    code = "import sys, jaxlsq; print(*sorted(m for m in sys.modules if m.startswith('jaxlsq')))"
+    assert output_of(code).split() == ["jaxlsq", "jaxlsq.tracing", "jaxlsq.tracing.forked"]
+
+
+def test_import_loads_no_optional_package_and_starts_no_backend():
+    def seen_by(imports):
+        return output_of(
+            f"import sys; {imports}\nfrom jax._src.xla_bridge import backends_are_initialized\n"
+            "print({'scipy', 'matplotlib', 'tqdm'} & set(sys.modules), backends_are_initialized())"
+        )
+
+    everything = "from jaxlsq import *; import jaxlsq.models, jaxlsq.cli.__main__"
+    assert seen_by(everything) == seen_by("import jax")

@@ -57,3 +57,25 @@ def test_a_forked_child_is_told_to_spawn(before):
 
 def test_a_child_that_is_forked_before_works():
     assert output_of("", 1).split("\n")[:2] == ["0 fitted", "parent"]
+
+
+LATE = """
+import os, warnings
+warnings.simplefilter("ignore")
+import jax.numpy as jnp, jaxlsq
+jnp.ones(3)
+if os.fork() == 0:
+    try:
+        jaxlsq.leastsq(lambda p: p - 1.0, [0.0])
+    except RuntimeError as error:
+        print("spawn" in str(error), flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_a_child_that_is_the_first_to_use_the_library_is_told_too():
+    """The parent has imported it and no more: its names are read in the child."""
+    command = [sys.executable, "-c", LATE]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout == "True\n"
