@@ -24,9 +24,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Files of few tests that take long: they are run beside others, and not alone at the end, as
+# examples in docstrings may be.
+FIRST = ("test_examples.py", "test_notebooks.py", "test_pages.py", "test_several_devices.py")
+
+
+def pytest_configure(config):
+    """xdist keeps the order of files; by itself it begins with those of most tests."""
+    config.option.loadscopereorder = False
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Of a test with ``long_but(*ids)``, those parameters that are not named are long."""
+    """The order of files; of a test with ``long_but``, parameters that are not named are long."""
+    items.sort(key=lambda item: (item.path.name not in FIRST, isinstance(item, pytest.DoctestItem)))
     for item in items:
         mark = item.get_closest_marker("long_but")
         if mark and item.callspec.id not in mark.args:
