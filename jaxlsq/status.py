@@ -35,6 +35,9 @@ class Status(IntEnum):
     XTOL_TOO_SMALL = 7
     GTOL_TOO_SMALL = 8
 
+    def __repr__(self) -> str:
+        return f"Status.{self.name}"  # short, for dicts such as `FitResult.counts`
+
 
 SUCCESS = frozenset({Status.FTOL, Status.XTOL, Status.FTOL_AND_XTOL, Status.GTOL})
 

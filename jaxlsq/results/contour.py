@@ -22,6 +22,9 @@ SIGMAS = (0.6827, 0.9545, 0.9973)
 # Part of a region's width that is shown around it.
 MARGIN = 0.08
 MOST_MINIMA = 5
+# Of a grid along the ridge: its least half width in standard errors of b, and how often the width
+# is measured.
+LEAST_WIDTH, WIDTHS = 1e-6, 6
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Contour:
     names : (str, str)
         Of the two parameters.
     a, b : arrays
-        Their values.
+        Their values along the axes of the grid; of a grid along the ridge, at each place of it.
     minimum : (2,) array
         Where the fit is.
     rise : (b.size, a.size) array
@@ -56,9 +59,17 @@ class Contour:
 
 
 def contour_of(
-    one: Any, numbers: list[int], levels: Sequence[float], sizes: tuple[int, ...]
+    one: Any,
+    numbers: list[int],
+    levels: Sequence[float],
+    sizes: tuple[int, ...],
+    ridge: bool = False,
 ) -> Contour:
-    """The `Contour` of two parameters of one fit; see `FitResult.contour`."""
+    """The `Contour` of two parameters of one fit; see `FitResult.contour`.
+
+    On a rectangular grid, or on one along the ridge where b is the best for each a: of parameters
+    that are strongly correlated a region is so narrow that a rectangle has few places in it.
+    """
     check_apart(one, "a contour")
     problem, names = one._with_data("a contour"), [one.names[j] for j in numbers]
     if not usable(one.status) or not (one.absolute_sigma or one.dof > 0):
@@ -67,7 +78,7 @@ def contour_of(
     if held:
         raise ValueError(f"a contour is of parameters that are fitted, and {held[0]!r} is fixed.")
     try:
-        found, axes, minima = _found(one, problem, numbers, max(levels), sizes)
+        found, values, minima = _found(one, problem, numbers, max(levels), sizes, ridge)
     except Interrupted:
         raise Interrupted(one) from None
     chi2, variance = minima.chi2[0], minima.variance[0]
@@ -82,8 +93,8 @@ def contour_of(
     dof = None if one.absolute_sigma else int(one.dof)
     return Contour(
         names=(names[0], names[1]),
-        a=axes[0],
-        b=axes[1],
+        a=values[..., 0].T if ridge else values[:, 0, 0],
+        b=values[..., 1].T if ridge else values[0, :, 1],
         minimum=minima.x[0, numbers],
         rise=rise,
         level=inside(rise / variance, dof),
@@ -97,8 +108,8 @@ def inside(rise: np.ndarray, dof: int | None) -> np.ndarray:
     return -np.expm1(-0.5 * (rise if dof is None else dof * np.log1p(rise / dof)))
 
 
-def _found(one, problem, numbers, level, sizes):
-    """The `Surface`, its axes, and the minimum, which may be a lower one than that of the fit."""
+def _found(one, problem, numbers, level, sizes, ridge):
+    """The `Surface`, its places, and the minimum, which may be a lower one than that of the fit."""
     dof = None if one.absolute_sigma else int(one.dof)
     goal, x, bounds = (
         float(joint(level, dof)) ** 0.5,
@@ -109,12 +120,46 @@ def _found(one, problem, numbers, level, sizes):
         axes, minima = region(one, problem, numbers, x, goal, sizes)
         x = minima.x[0]
         free = ~one.fixed & (x > bounds[:, 0]) & (x < bounds[:, 1])
-        found = surface(problem, x, numbers, axes, free)
+        if ridge:
+            values = _along_ridge(problem, minima, numbers, axes, free, goal)
+        else:
+            values = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        found = surface(problem, x, numbers, values, free)
         lowest = np.min(found.chi2, initial=np.inf, where=~np.isnan(found.chi2))
         if not lowest < minima.chi2[0] - LOWER * minima.variance[0]:
-            return found, axes, minima
+            return found, values, minima
         x = found.x.reshape(-1, x.size)[np.nanargmin(found.chi2)]
     raise ValueError("no contour was found: fits around the minimum lead to ever lower ones.")
+
+
+def _along_ridge(problem, minima, numbers, axes, free, goal):
+    """(a.size, b.size, 2) pairs, those of b on both sides of the best one for each a."""
+    (i, j), x = numbers, minima.x[0]
+    ridge = surface(problem, x, [i], axes[0][:, None], free)
+    good = np.isfinite(ridge.x).all(axis=1, keepdims=True)
+    start = np.where(good, ridge.x, x)
+    best, (low, high) = start[:, j, None], axes[1][[0, -1]]
+    unit_a, unit_b = minima.unit[0, [i, j]]
+    # The standard error of b for a known a.
+    apart = unit_b**2 - (minima.tangent[0, i, j] * unit_a) ** 2
+    width = np.full((len(start), 2), goal * np.sqrt(max(apart, (LEAST_WIDTH * unit_b) ** 2)))
+    hold = np.broadcast_to(np.isin(np.arange(x.size), numbers), (width.size, x.size))
+    sides, enough = np.repeat(start, 2, axis=0), np.full(width.shape, np.inf)
+    sides[:, i] = np.repeat(axes[0], 2)
+    for _ in range(WIDTHS):
+        ends = np.clip(best + width * (-1.0, 1.0), low, high)
+        width, sides[:, j] = np.abs(ends - best), ends.ravel()
+        fitted = problem.held(np.zeros(width.size, int), sides, hold)
+        chi2 = np.where(usable(fitted["status"]), 2.0 * fitted["cost"], np.nan)
+        with np.errstate(all="ignore"):
+            rise = (chi2.reshape(width.shape) - ridge.chi2[:, None]) / minima.variance[0]
+            more = goal / np.sqrt(np.maximum(rise, 0.0))
+        enough = np.where(more <= 1.0, np.minimum(width, enough), enough)
+        width = width * np.clip(np.where(np.isnan(more), 0.5, 1.02 * more), 0.2, 5.0)
+    width = np.where(np.isfinite(enough), enough, width)
+    steps = np.linspace(-1.0 - MARGIN, 1.0 + MARGIN, axes[1].size)
+    b = np.clip(best + steps * np.where(steps < 0, width[:, :1], width[:, 1:]), low, high)
+    return np.stack(np.broadcast_arrays(axes[0][:, None], b), axis=-1)
 
 
 def region(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxlsq.results.contour import SIGMAS, Contour, region
-from jaxlsq.results.plot_style import DATA, FIT, LEFT_OUT, pyplot
+from jaxlsq.results.plot_style import DATA, FIT, LEFT_OUT, pyplot, without_box
 from jaxlsq.results.profile import check_apart, times
 from jaxlsq.results.surface import surface
 
@@ -14,6 +14,8 @@ __all__ = ["IntervalPlots"]
 
 # Places of a profile that are drawn.
 POINTS = 40
+# Of the lines around regions, from the smallest one on.
+STYLES = ("-", "--", "-.", ":")
 
 
 class IntervalPlots:
@@ -26,7 +28,7 @@ class IntervalPlots:
 
         def _one(self, index: Any, what: str) -> Any: ...
         def _numbers(self, params: Any) -> list[int]: ...
-        def contour(self, a: Any, b: Any, levels: Any, size: Any) -> Contour: ...
+        def _contour(self, a: Any, b: Any, levels: Any, size: Any, ridge: bool) -> Contour: ...
 
     def plot_contour(
         self,
@@ -37,6 +39,8 @@ class IntervalPlots:
         ax: Any = None,
     ) -> Any:
         """Joint confidence regions of two parameters of one fit, as `contour` has them.
+
+        Their grid follows the best b for each a, so that narrow regions are seen too.
 
         Parameters
         ----------
@@ -52,16 +56,21 @@ class IntervalPlots:
         -------
         Axes
         """
-        found = self.contour(a, b, levels, size)
+        found = self._contour(a, b, levels, size, ridge=True)
         if ax is None:
             _, ax = pyplot().subplots(figsize=(5, 4), layout="constrained")
         # The square root is nearly a cone, along which lines are interpolated.
         limits = np.sqrt(found.limits)
-        lines = ax.contour(found.a, found.b, np.sqrt(found.rise), levels=limits, colors=FIT)
-        words = {z: f"{100 * p:.4g} %" for z, p in zip(limits, found.levels, strict=True)}
-        ax.clabel(lines, fmt=words, fontsize="small")
+        styles = [STYLES[k % len(STYLES)] for k in range(len(limits))]
+        drawn = {"levels": limits, "colors": FIT, "linestyles": styles}
+        lines = ax.contour(found.a, found.b, np.sqrt(found.rise), **drawn)
+        words = [f"{100 * p:.4g} %" for p in found.levels]
+        middle = found.b[len(found.b) // 2]  # of a grid that follows the regions
+        corner = "upper left" if middle[0] < middle[-1] else "upper right"
+        ax.legend(lines.legend_elements()[0], words, loc=corner, fontsize="small", frameon=False)
         ax.plot(*found.minimum, "+", color=DATA)
         ax.set(xlabel=found.names[0], ylabel=found.names[1])
+        without_box(ax)
         return ax
 
     def plot_profile(
@@ -112,12 +121,11 @@ def _draw_profile(one, j, goal, ax):
     x, bounds = minima.x[0], problem.box(np.zeros(1, int))[0]
     values = np.sort(np.append(values, x[j]))
     free = ~one.fixed & (x > bounds[:, 0]) & (x < bounds[:, 1])
-    found = surface(problem, x, [j], [values], free)
+    found = surface(problem, x, [j], values[:, None], free)
     rise = np.maximum((found.chi2 - minima.chi2[0]) / minima.variance[0], 0.0)
     ax.plot(values, np.sqrt(rise), color=FIT, linewidth=1.5)
     if free[j]:
         straight = np.abs(values - x[j]) / minima.unit[0, j]
         ax.plot(values, straight, color=DATA, linewidth=1, linestyle="--")
     ax.set(xlabel=one.names[j], ylim=(0.0, 1.15 * goal))
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    without_box(ax)

@@ -172,6 +172,9 @@ class Intervals:
         Interrupted
             On Ctrl-C, with this result.
         """
+        return self._contour(a, b, levels, size, ridge=False)
+
+    def _contour(self, a, b, levels, size, ridge):
         one = self._one((), "contour")
         numbers = self._numbers([a, b])
         if numbers[0] == numbers[1]:
@@ -184,7 +187,7 @@ class Intervals:
             raise ValueError("levels must be one probability or more, such as [0.68, 0.95].")
         for level in levels:
             check_level(level)
-        return contour_of(one, numbers, levels, sizes)
+        return contour_of(one, numbers, levels, sizes, ridge)
 
     def _numbers(self, params):
         return numbers_of(params, self.names)

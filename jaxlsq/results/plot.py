@@ -10,7 +10,7 @@ from jaxlsq.problem.types import Batch
 from jaxlsq.results.evaluator import Evaluator
 from jaxlsq.results.plot_fit import Drawing
 from jaxlsq.results.plot_map import draw_map, draw_statuses
-from jaxlsq.results.plot_style import FIT, central, pyplot, say, without_box
+from jaxlsq.results.plot_style import FIT, central, legend_of_all, pyplot, say, without_box
 from jaxlsq.status import Status
 
 __all__ = ["Plots"]
@@ -78,6 +78,8 @@ class Plots:
         upper, lower = axes
         drawing.draw(upper, log)
         drawing.draw_residuals(lower, log)
+        if upper.get_legend_handles_labels()[0]:
+            upper.legend(fontsize="small", frameon=False)
         upper.set_title(_title(one), fontsize="medium", loc="left")
         if drawing.image is None:
             lower.set_xlabel(drawing.captions[0])
@@ -129,6 +131,7 @@ class Plots:
                 ax.set_xlabel(of_x if number + columns >= len(chosen) else "")
                 ax.set_ylabel("" if number % columns else of_y)
             ax.set_title(f"[{self._label(flat)}] {_title(one)}", fontsize="small", loc="left")
+        legend_of_all(axes[0], ours)
         return axes
 
     def plot_failed(self, count: int = 9, axes: Any = None) -> np.ndarray:

@@ -14,6 +14,7 @@ from jaxlsq.results.plot_style import (
     color_bar,
     is_log_spaced,
     range_of,
+    say,
     without_box,
 )
 
@@ -89,9 +90,11 @@ class Drawing:
         return self.line is not None and is_log_spaced(self.line[self.live]), False
 
     def draw(self, ax: Any, log: str | None = None) -> None:
-        """Data and fit."""
+        """Data and fit; the parts of a sum have labels for a legend."""
         if self.image is not None:
             return self._draw_image(ax, self.y, fit=True)
+        if not np.any(np.isfinite(self.y)):
+            return say(ax, "no finite point")
         of_x, of_y = self.is_log(log)
         parts = self._draw_curve(ax)
         y, fit = self.y[self.live], self.fit[self.live]
@@ -139,7 +142,8 @@ class Drawing:
         band = np.asarray(one.band(at))[: places.size]
         if np.any(np.isfinite(band)):
             ax.fill_between(places, curve - band, curve + band, color=FIT, alpha=0.25, linewidth=0)
-        ax.plot(places, curve, color=FIT, linewidth=1.5)
+        # Above the points, which would hide it where there are many.
+        ax.plot(places, curve, color=FIT, linewidth=1.5, zorder=3.5)
         parts = one.components(places) if self.line is not None else {}
         if len(parts) < 2:
             return []
@@ -147,7 +151,6 @@ class Drawing:
         for number, (name, values) in enumerate(zip(parts, drawn, strict=True)):
             color, style = PARTS[number % len(PARTS)]
             ax.plot(places, values, color=color, linewidth=1.2, linestyle=style, label=name)
-        ax.legend(fontsize="small", frameon=False)
         return drawn
 
     def _draw_points(self, ax, y, limits):

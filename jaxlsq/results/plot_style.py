@@ -17,6 +17,7 @@ __all__ = [
     "central",
     "color_bar",
     "is_log_spaced",
+    "legend_of_all",
     "pyplot",
     "range_of",
     "say",
@@ -89,6 +90,18 @@ def color_bar(ax: Any, image: Any, label: str, extend: str = "neither") -> None:
     """A bar of colours as high as the image is."""
     beside = ax.inset_axes((1.03, 0.0, 0.045, 1.0))
     ax.figure.colorbar(image, cax=beside, label=label, extend=extend)
+
+
+def legend_of_all(first: Any, ours: bool) -> None:
+    """Of the parts of a sum, which are the same in all plots: below our own, or in the first."""
+    handles, words = first.get_legend_handles_labels()
+    if handles and ours:
+        columns = min(len(handles), 4)
+        first.figure.legend(
+            handles, words, loc="outside lower center", ncols=columns, frameon=False
+        )
+    elif handles:
+        first.legend(fontsize="small", frameon=False)
 
 
 def say(ax: Any, words: str) -> None:

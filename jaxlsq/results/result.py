@@ -143,7 +143,17 @@ class FitResult(
         return describe(status)
 
     def counts(self) -> dict[Status, int]:
-        """How many fits ended with each status, the most frequent first."""
+        """How many fits ended with each status, the most frequent first.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from jaxlsq import fit
+        >>> x, y = np.arange(4.0), np.ones((3, 4))
+        >>> y[1, 2] = np.nan
+        >>> fit(lambda x, a: a + 0.0 * x, x, y, [1.0]).counts()
+        {Status.GTOL: 2, Status.NONFINITE_DATA: 1}
+        """
         number = Counter(self.status.ravel().tolist())
         return {Status(code): count for code, count in number.most_common()}
 

@@ -30,7 +30,7 @@ class Surface:
 
 
 def surface(
-    problem: Evaluator, x: np.ndarray, numbers: list[int], axes: list[np.ndarray], free: np.ndarray
+    problem: Evaluator, x: np.ndarray, numbers: list[int], values: np.ndarray, free: np.ndarray
 ) -> Surface:
     """The `Surface` around a minimum.
 
@@ -45,16 +45,17 @@ def surface(
         The minimum.
     numbers : list of k int
         The parameters that are held.
-    axes : list of k arrays
-        Their values.
+    values : (..., k) array
+        Their values at each place of the grid.
     free : (n,) bool array
         Parameters that are neither fixed nor at a bound.
     """
-    shape, n = tuple(axis.size for axis in axes), x.size
+    shape, n = values.shape[:-1], x.size
     cells = np.indices(shape).reshape(len(shape), -1).T
-    values = np.stack([axis[k] for axis, k in zip(axes, cells.T, strict=True)], axis=1)
-    centre = [np.argmin(np.abs(axis - x[j])) for axis, j in zip(axes, numbers, strict=True)]
-    apart = cells - np.array(centre)
+    values = values.reshape(len(cells), -1)
+    widths = np.ptp(values, axis=0)
+    far = (values - x[numbers]) / np.where(widths > 0, widths, 1.0)
+    apart = cells - cells[np.argmin(np.sum(far**2, axis=1))]
     ring = np.max(np.abs(apart), axis=1)
     inward = np.asarray(np.ravel_multi_index(tuple((cells - np.sign(apart)).T), shape))
     tangent = _tangent(problem.gram(x), numbers, free)

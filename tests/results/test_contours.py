@@ -155,10 +155,50 @@ def test_plot_of_a_contour():
     one = fit(decay, T, Y[0], P0)
     ax = one.plot_contour("k", "a", size=15)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("k", "a")
-    assert {"68.27 %", "95.45 %", "99.73 %"} == {text.get_text() for text in ax.texts}
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert words == ["68.27 %", "95.45 %", "99.73 %"]
     np.testing.assert_allclose(np.ravel(ax.lines[0].get_xydata()), one.x[::-1], rtol=1e-6)
     _, given = pyplot.subplots()
     assert one.plot_contour("k", "a", levels=[0.9], size=5, ax=given) is given
+
+
+def lines_of(ax):
+    """The lines of each level, as arrays of points."""
+    drawn = next(one for one in ax.collections if isinstance(one, mpl.contour.ContourSet))
+    return drawn.allsegs
+
+
+def test_a_narrow_region_is_drawn_whole():
+    """Two parameters that are correlated by 0.999995, whose regions are ellipses."""
+    t, rng = np.linspace(100.0, 101.0, 30), np.random.default_rng(0)
+    one = fit(lambda t, a, b: a + b * t, t, 1.0 + 2.0 * t + 0.1 * rng.normal(size=30), (1.0, 1.0))
+    assert one.correlation[0, 1] < -0.99999
+    inverse = np.linalg.inv(one.cov)
+    levels = (0.5, 0.95)
+    limits = 2 * stats.f.ppf(levels, 2, 28)
+    for names in (0, 1), (1, 0):
+        ax = one.plot_contour(*names, levels=levels)
+        for lines, limit in zip(lines_of(ax), limits, strict=True):
+            (line,) = lines
+            np.testing.assert_allclose(line[0], line[-1], rtol=1e-12)  # closed
+            d = line[:, list(names)] - one.x
+            np.testing.assert_allclose(np.einsum("ki,ij,kj->k", d, inverse, d), limit, rtol=0.02)
+
+
+@pytest.mark.parametrize(("seed", "whole"), [(0, True), (2, False), (4, True)])
+def test_a_bent_region_is_one_line(seed, whole):
+    """Of a saturation that is seen, or is not, so that the region is open."""
+    rng = np.random.default_rng(seed)
+    x = np.array([0.05, 0.1, 0.2, 0.4, 0.8, 1.6])
+    y = x / (1.0 + x) + 0.05 * rng.normal(size=x.size)
+    one = fit(lambda x, a, b: a * x / (b + x), x, y, (1.0, 1.0), bounds=(0.0, np.inf))
+    [[line]] = lines_of(one.plot_contour("a", "b", levels=[0.9]))
+    assert np.allclose(line[0], line[-1], rtol=1e-12) == whole
+    a, b = line.T[..., None]
+    rise = np.sum((a * x / (b + x) - y) ** 2, axis=1) - one.chi2
+    error = rise / one.redchi / (2 * stats.f.ppf(0.9, 2, 4)) - 1.0
+    assert np.median(abs(error)) < 0.005
+    assert np.max(abs(error)) < 0.12  # where the line turns between two places of the grid
 
 
 def test_plot_of_profiles():

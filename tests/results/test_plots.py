@@ -77,6 +77,11 @@ def test_plot_of_a_fit_that_failed(result):
     assert upper.lines[-1].get_xdata().tolist() == [T[5]]  # the point that does not count
 
 
+def test_plot_without_a_finite_point():
+    upper, _ = fit(decay, T, np.full_like(Y[:2], np.nan), P0).plot(0)
+    assert [text.get_text() for text in upper.texts] == ["no finite point"]
+
+
 def test_plot_with_sigma_mask_and_ragged_data():
     lengths = (20, 9, 13)
     xs, ys = [T[:k] for k in lengths], [y[:k] for y, k in zip(Y, lengths, strict=False)]
@@ -115,6 +120,22 @@ def test_grids(result):
     axes = fit(decay, T, table, P0, axis=0).plot_grid("random")
     names = [ax.get_title(loc="left").split()[0] for ax in axes]
     assert names == ["[one]", "[two]", "[three]"]
+
+
+def test_grids_of_sums_have_one_legend():
+    x, rng = np.linspace(0.0, 20.0, 101), np.random.default_rng(0)
+    model = Gaussian() + Linear()
+    y = np.asarray(model(x, 3.0, 6.0, 0.8, 0.02, 1.0)) + 0.05 * rng.normal(size=(3, 101))
+    found = fit(model, x, y)
+    axes = found.plot_grid("best")
+    assert [words_of(ax) for ax in axes] == [[], [], []]
+    (legend,) = axes[0].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["gaussian", "linear"]
+    _, given = pyplot.subplots(1, 2)
+    axes = found.plot_grid("best", axes=given)
+    assert [words_of(ax) for ax in axes] == [["gaussian", "linear"], []]
+    assert words_of(found.plot(0)[0]) == ["gaussian", "linear"]
+    assert words_of(fit(Gaussian(), x, y).plot(0)[0]) == []
 
 
 def test_a_curve_is_smooth_on_an_axis_of_logarithms():
