@@ -51,7 +51,7 @@ def show(factory: Callable[..., Model], x: np.ndarray, log: bool = False, **trut
     fine = np.geomspace(x[0], x[-1], 400) if log else np.linspace(x[0], x[-1], 400)
     _, ax = plt.subplots(figsize=(5.6, 2.6))
     ax.plot(x, y, ".", color="0.6", label="data")
-    ax.plot(fine, model(fine, **guess), ":", color="C0", lw=2, label="guess")
+    ax.plot(fine, model(fine, **guess), ":", color="C0", lw=2, zorder=3, label="guess")
     ax.plot(fine, result.predict(fine), color="C1", label="fit")
     ax.set(xlabel="x", ylabel="y", xscale="log" if log else "linear")
     ax.legend(fontsize="small", bbox_to_anchor=(1.0, 1.0), loc="upper left")

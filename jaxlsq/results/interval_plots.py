@@ -111,6 +111,7 @@ class IntervalPlots:
             place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": "small"}
             axes[-1].annotate(f"{100 * level:.4g} %", (1.02, goal), **place)
         axes[0].set_ylabel("standard deviations")
+        axes[0].legend(fontsize="small", frameon=False)
         return axes
 
 
@@ -123,9 +124,10 @@ def _draw_profile(one, j, goal, ax):
     free = ~one.fixed & (x > bounds[:, 0]) & (x < bounds[:, 1])
     found = surface(problem, x, [j], values[:, None], free)
     rise = np.maximum((found.chi2 - minima.chi2[0]) / minima.variance[0], 0.0)
-    ax.plot(values, np.sqrt(rise), color=FIT, linewidth=1.5)
+    ax.plot(values, np.sqrt(rise), color=FIT, linewidth=1.5, label="profile")
     if free[j]:
         straight = np.abs(values - x[j]) / minima.unit[0, j]
-        ax.plot(values, straight, color=DATA, linewidth=1, linestyle="--")
+        style = {"color": DATA, "linewidth": 1, "linestyle": "--"}
+        ax.plot(values, straight, **style, label="standard error")
     ax.set(xlabel=one.names[j], ylim=(0.0, 1.15 * goal))
     without_box(ax)

@@ -12,7 +12,8 @@ from jaxlsq.status import Status, describe
 __all__ = ["Words", "html", "one_fit", "quantiles", "suspicions", "text"]
 
 QUANTILES = (0.05, 0.5, 0.95)
-STRONG = 0.5
+# Correlations that a report names, and how many of them.
+STRONG, MOST_PAIRS = 0.5, 8
 
 
 class Words(str):
@@ -233,7 +234,7 @@ def _with_errors(result):
         if held:
             rows.append((name, f"{value:.6g}", f"({held})"))
             continue
-        share = f" ({abs(error / value):.2g} of it)" if value and np.isfinite(error) else ""
+        share = f" ({abs(100 * error / value):.2g} %)" if value and np.isfinite(error) else ""
         rows.append((name, f"{value:.6g}", f"+- {error:<9.2g}{share}".rstrip()))
     return rows
 
@@ -242,7 +243,9 @@ def _strong_correlations(result):
     matrix, n = correlation(result.cov), len(result.names)
     pairs = [(i, j) for i in range(n) for j in range(i) if abs(matrix[i, j]) >= STRONG]
     pairs.sort(key=lambda ij: -abs(matrix[ij]))
-    return [
+    lines = [
         f"correlation of {result.names[j]} and {result.names[i]}: {matrix[i, j]:+.3f}"
-        for i, j in pairs
+        for i, j in pairs[:MOST_PAIRS]
     ]
+    more = len(pairs) - len(lines)
+    return lines + [f"{more} more correlations of at least {STRONG}"] * (more > 0)

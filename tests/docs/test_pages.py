@@ -59,6 +59,17 @@ def test_every_block_is_run_or_says_why_it_is_not(page):
     assert runs == page.read_text().startswith("---\nfile_format: mystnb\n")
 
 
+def test_links_of_the_readme_lead_somewhere():
+    """To a file, and to a heading of it if they name one."""
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", (DOCS.parent / "README.md").read_text())
+    assert len(links) > 25
+    for link in links:
+        path, _, anchor = link.partition("#")
+        text = (DOCS.parent / path).read_text()
+        titles = {line.lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.M)}
+        assert not anchor or anchor in titles, link
+
+
 def test_every_status_has_a_section():
     assert {status.name for status in Status} <= headings(DOCS / "when_a_fit_fails.md")
 

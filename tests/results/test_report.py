@@ -1,5 +1,6 @@
 """Statistics, bands and reports of `FitResult`."""
 
+import re
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -186,3 +187,28 @@ def test_summaries_count_what_is_held():
     for shown in (str(found.summary()), found._repr_html_()):
         assert f"{at_bound} at its upper bound" in shown
         assert f"{len(Y)} fixed" in shown
+
+
+def test_a_report_of_many_parameters_names_the_strongest_correlations():
+    """Of monomials, each two of which are correlated."""
+    x = np.linspace(1.0, 2.0, 40)
+
+    def polynomial(x, a, b, c, d, e):
+        return a + b * x + c * x**2 + d * x**3 + e * x**4
+
+    y = np.asarray(polynomial(x, 1.0, 2.0, 3.0, 2.0, 1.0)) + 0.1 * np.cos(40.0 * x)
+    one = fit(polynomial, x, y, np.ones(5))
+    lines = [line for line in str(one.report()).splitlines() if "correlation" in line]
+    off = np.abs(one.correlation[np.tril_indices(5, -1)])
+    assert np.all(off >= 0.5)
+    assert lines[-1] == "  2 more correlations of at least 0.5"
+    shown = [abs(float(line.rpartition(" ")[2])) for line in lines[:-1]]
+    np.testing.assert_allclose(shown, np.sort(off)[:1:-1], atol=6e-4)
+
+
+def test_errors_are_said_in_percent_too():
+    one = fit(line, T, 2.0 * T + 1.0 + 0.1 * np.cos(40.0 * T), [1.0, 1.0])
+    text = str(one.report())
+    for name, value, error in zip(one.names, one.x, one.stderr, strict=True):
+        said = f"{name} +{value:.6g} +\\+- {error:.2g} +\\({100 * error / value:.2g} %\\)"
+        assert re.search(said, text), text
