@@ -9,6 +9,7 @@ again when its own code changes; delete ``docs/_build`` when the package has cha
 import os
 import sys
 import zlib
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import jaxlsq
@@ -105,6 +106,13 @@ def _changes(app, docname, source):
         source[0] = path.read_text()
 
 
+def _signature(app, what, name, obj, options, signature, returns):
+    """None for classes of results: the library makes those, and attributes say what is in them."""
+    made = what == "class" and obj.__module__.startswith(("jaxlsq.results", "jaxlsq.datasets"))
+    return ("", returns) if made and is_dataclass(obj) else (signature, returns)
+
+
 def setup(app):
     """What Sphinx calls."""
     app.connect("source-read", _changes)
+    app.connect("autodoc-process-signature", _signature)
