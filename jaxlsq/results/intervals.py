@@ -174,7 +174,7 @@ class Intervals:
         """
         return self._contour(a, b, levels, size, ridge=False)
 
-    def _contour(self, a, b, levels, size, ridge):
+    def _contour(self, a: Any, b: Any, levels: Any, size: Any, ridge: bool) -> Contour:
         one = self._one((), "contour")
         numbers = self._numbers([a, b])
         if numbers[0] == numbers[1]:
