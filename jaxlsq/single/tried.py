@@ -126,9 +126,9 @@ def _with_jacobian(problem, residual, x):
     """What is traced: the residual and, unless by finite differences, its Jacobian."""
     method = problem.jac or "jacfwd"
     if callable(method):
+        f = residual(x)  # first: whether JAX can call it is known where `method` can't be traced
         name = getattr(method, "__name__", type(method).__name__)
-        jac = as_jacobian(method(x, *problem.args), name)
-        return residual(x), jac.astype(np.float64)
+        return f, as_jacobian(method(x, *problem.args), name).astype(np.float64)
 
     def twice(x):
         f = residual(x)

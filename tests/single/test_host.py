@@ -3,6 +3,7 @@
 import functools
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
@@ -150,6 +151,31 @@ def test_dfun_may_change_its_parameters():
         return jac
 
     assert_fits(decay, Dfun=dfun)
+
+
+def test_a_jax_function_with_a_numpy_jacobian_is_in_float64():
+    def jacobian(p):
+        column = np.exp(-p[1] * X)
+        return np.stack([column, -p[0] * X * column], axis=1)
+
+    def decay_in_jax(p):
+        return p[0] * jnp.exp(-p[1] * X) - NOISY
+
+    expected = scipy.optimize.leastsq(decay, START, args=(X, NOISY), xtol=1e-12, ftol=1e-12)[0]
+    found = leastsq(decay_in_jax, START, Dfun=jacobian, xtol=1e-12, ftol=1e-12)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+    for method in ("lm", "trf"):
+        found = curve_fit(
+            lambda x, a, k: a * jnp.exp(-k * x),
+            X,
+            NOISY,
+            START,
+            jac=lambda x, a, k: jacobian((a, k)),
+            method=method,
+            xtol=1e-12,
+            ftol=1e-12,
+        )[0]
+        np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
 def test_func_gets_a_writable_float64_vector_that_is_not_the_start():
