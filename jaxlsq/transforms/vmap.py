@@ -70,10 +70,9 @@ def _batched(traced, per_lane, evaluations):
     @solve.def_vmap
     def rule(size, batched, x0, data, bounds, options):
         x0_is, data_are, bounds_are, options_are = batched
-        if any(jax.tree.leaves(options_are)):
-            raise NotImplementedError(
-                "tolerances and limits of least_squares can't be batched; vmap over the data."
-            )
+        # They are plain numbers of the call: what is batched are copies of one, which is how
+        # `vmap` makes a selection of a `cond` whose predicate it maps over.
+        options = jax.tree.map(lambda v, many: v[0] if many else v, options, options_are)
         lanes = x0.shape[-2]
 
         def flat(value, is_new, is_old):

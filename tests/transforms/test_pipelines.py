@@ -124,6 +124,20 @@ def test_in_scan_and_checkpoint():
         np.testing.assert_allclose(jax.jit(jax.grad(fitted))(y[0]), expected[0], rtol=1e-9)
 
 
+def test_mapped_over_the_predicate_of_a_cond():
+    """`vmap` then makes a selection of it, and copies of all that it reads, limits too."""
+    y, fitted = jnp.asarray(Y[:6]), jnp.arange(6) % 2 == 0
+
+    def some(fitted, y):
+        return jax.lax.cond(fitted, rate, lambda y: y[0], y)
+
+    expected = np.where(fitted, jax.vmap(rate)(y), y[:, 0])
+    np.testing.assert_allclose(jax.vmap(some)(fitted, y), expected, rtol=1e-12)
+    slopes = jax.grad(lambda y: jnp.sum(jax.vmap(some)(fitted, y)))(y)
+    np.testing.assert_allclose(slopes[0], jax.grad(rate)(y[0]), rtol=1e-9)
+    np.testing.assert_array_equal(slopes[1], np.eye(y.shape[1])[0])
+
+
 SHARDED = """
 import jax, numpy as np, jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
