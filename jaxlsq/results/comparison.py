@@ -9,7 +9,9 @@ import numpy as np
 from jaxlsq.problem.labels import Labels
 from jaxlsq.results.quantiles import beyond_chi2, beyond_f
 from jaxlsq.results.result import FitResult
+from jaxlsq.results.statistics import criteria
 from jaxlsq.results.tables import frame_of
+from jaxlsq.results.wholes import wholes
 
 __all__ = ["Comparison", "Significance", "compare"]
 
@@ -217,6 +219,11 @@ def compare(*results: FitResult, names: Sequence[str] | None = None) -> Comparis
     as of `FitResult`; nested models also by F tests and likelihood ratios.  With a robust loss
     these are of the loss, and no more than a guide.
 
+    Where a result has common fits (`shared` of `fit`), all data sets of one are one: the arrays are
+    of sums over the data sets that share a parameter in any of the results, in the order of their
+    groups, and scalars where that are all.  So ``compare(common, apart).f_test(0, 1)`` asks
+    whether what was shared differs between data sets (the extra sum of squares).
+
     Parameters
     ----------
     *results : FitResult
@@ -231,8 +238,9 @@ def compare(*results: FitResult, names: Sequence[str] | None = None) -> Comparis
     Raises
     ------
     ValueError
-        If the results are not of the same data: other shapes, numbers of points, losses or kinds of
-        errors, or, where they have their data, other values of ydata, sigma, mask or f_scale.
+        For a part of a common fit; and if the results are not of the same data: other shapes,
+        numbers of points, losses or kinds of errors, or, where they have their data, other values
+        of ydata, sigma, mask or f_scale.
     TypeError
         For anything but results.
 
@@ -268,29 +276,28 @@ def compare(*results: FitResult, names: Sequence[str] | None = None) -> Comparis
     names = tuple(map(str, range(len(results)))) if names is None else tuple(names)
     if len(set(names)) != len(results) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"names must be {len(results)} different texts, got {names}.")
-    good = _stacked(results, "success")
-    aicc = np.where(good, _stacked(results, "aicc"), np.nan)
-    delta, weight, best = _weights(aicc)
     first = results[0]
+    success, chi2, dof, varying = (
+        np.stack(part, -1) for part in zip(*wholes(results), strict=True)
+    )
+    of_each = criteria(chi2, dof + varying, varying, first.of_counts)
+    aicc = np.where(success, of_each.aicc, np.nan)
+    delta, weight, best = _weights(aicc)
     return Comparison(
         names=names,
-        chi2=_stacked(results, "chi2").astype(float),
-        dof=_stacked(results, "dof"),
-        varying=_stacked(results, "varying"),
+        chi2=chi2.astype(float),
+        dof=dof,
+        varying=varying,
         aicc=aicc,
-        bic=np.where(good, _stacked(results, "bic"), np.nan),
+        bic=np.where(success, of_each.bic, np.nan),
         delta=delta,
         weight=weight,
         best=best,
         known=first.of_counts or first.absolute_sigma,
         of_counts=first.of_counts,
         rounding=max(ROUNDING[result.x.dtype] for result in results),
-        labels=first.labels,
+        labels=first.labels if success.shape[:-1] == first.shape else None,
     )
-
-
-def _stacked(results, name):
-    return np.stack([np.asarray(getattr(result, name)) for result in results], axis=-1)
 
 
 def _weights(aicc):
@@ -314,9 +321,7 @@ def _check_alike(first, other, number):
     for flag, words in (("of_counts", "loss='poisson'"), ("absolute_sigma", "absolute_sigma")):
         if getattr(first, flag) != getattr(other, flag):
             raise ValueError(f"{said}: one is with {words} and the other is not.")
-    if first.sharing is not None or other.sharing is not None:
-        raise ValueError("compare is of fits apart; of common fits compare `shared.chi2` and dof.")
-    points, others = first.dof + first.varying, other.dof + other.varying
+    points, others = first.points, other.points
     apart = np.asarray(first.success & other.success & (points != others))
     if apart.any():
         pair = f"{np.ravel(points[apart])[0]} and {np.ravel(others[apart])[0]}"

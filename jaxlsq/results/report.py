@@ -197,7 +197,7 @@ def _statistics(result):
     n = int(result.varying)
     what = "deviance" if result.of_counts else "chi2"
     return [
-        f"{int(result.dof) + n} points, {n} parameters, {result.dof} degrees of freedom: "
+        f"{int(result.points)} points, {n} parameters, {result.dof} degrees of freedom: "
         f"{what} {result.chi2:.5g}, reduced {result.redchi:.5g}, AIC {result.aic:.5g}, "
         f"BIC {result.bic:.5g}",
         f"{result.nfev} evaluations, {result.njev} Jacobians, {result.nit} steps; "

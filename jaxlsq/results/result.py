@@ -48,7 +48,8 @@ class FitResult(
     optimality : (...) array
         Largest element of the gradient :math:`J^T r`, but for those that a bound holds.
     dof : (...) int array
-        Points that were fitted minus parameters that are not fixed.
+        Points that were fitted minus parameters that are not fixed, and not shared: see
+        `shared` for the degrees of freedom of common fits.
     agreed : (...) int array
         With several starts: how many reached the cost that is reported, to 1e-4.
     active_mask : (..., n) int8 array

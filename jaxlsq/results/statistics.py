@@ -1,8 +1,10 @@
 """How good fits are, by what their sums of squares say."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
-__all__ = ["correlation", "information", "quotient"]
+__all__ = ["Criteria", "correlation", "criteria", "quotient"]
 
 
 def correlation(cov: np.ndarray) -> np.ndarray:
@@ -14,15 +16,35 @@ def correlation(cov: np.ndarray) -> np.ndarray:
     return finite / errors[..., :, None] / errors[..., None, :]
 
 
-def information(chi2: np.ndarray, points: np.ndarray, penalty: np.ndarray) -> np.ndarray:
-    r""":math:`N \ln(\chi^2 / N)` plus a penalty: what Akaike's and Bayes' criteria are of.
+class Criteria(NamedTuple):
+    """Akaike's criterion, the same corrected for few points, and the Bayesian one."""
 
-    For Gaussian errors of one unknown size, without terms that are the same for all models.
-    Source: K. P. Burnham, D. R. Anderson, "Model Selection and Multimodel Inference" (2002),
-    section 2.2.
+    aic: Any
+    aicc: Any
+    bic: Any
+
+
+def criteria(chi2: Any, points: Any, number: Any, of_counts: bool) -> Criteria:
+    r"""What models are compared by: :math:`N \ln(\chi^2 / N)`, of counts :math:`\chi^2`, and more.
+
+    For Gaussian errors of one unknown size, or for counts, without terms that are the same for all
+    models.  Source: K. P. Burnham, D. R. Anderson, "Model Selection and Multimodel Inference"
+    (2002), sections 2.2, 2.4 and 6.4.
+
+    Parameters
+    ----------
+    chi2, points, number : (...) arrays
+        Chi-squared, points, and parameters that were fitted.
+    of_counts : bool
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return points * np.log(chi2 / points) + penalty
+        misfit = chi2 if of_counts else points * np.log(chi2 / points)
+    aic = misfit + 2.0 * number
+    known = number + (0 if of_counts else 1)  # with the variance
+    term = quotient(2.0 * known * (known + 1), points - known - 1)
+    few = np.isinf(term)
+    aicc = np.where(few & ~np.isnan(aic), np.inf, aic + np.where(few, 0.0, term))[()]
+    return Criteria(aic, aicc, misfit + number * np.log(np.maximum(points, 1)))
 
 
 def quotient(value: np.ndarray, divisor: np.ndarray) -> np.ndarray:

@@ -192,7 +192,8 @@ class Suspicions:
         dof, chi2 = (v.reshape(-1)[places] for v in (self.dof, self.chi2))
         active = self.active_mask.reshape(-1, n)[places] != 0
         found = _Found()
-        found.reasons["dof"] = good & (dof <= 0)
+        left = self.sharing.dof.reshape(-1)[places] if self.sharing else dof
+        found.reasons["dof"] = good & (left <= 0)
         found.which["bound"] = good[:, None] & active
         if self.absolute_sigma:
             chi2 = chi2.astype(np.float64) / (DEVIANCE if self.of_counts else 1.0)

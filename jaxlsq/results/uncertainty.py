@@ -49,6 +49,13 @@ class Uncertainty:
         return np.count_nonzero(~self.fixed, axis=-1)
 
     @property
+    def points(self) -> Any:
+        """How many points were fitted, (...)."""
+        shared = self.sharing.names if self.sharing else ()
+        own = [name not in shared for name in self.names]  # those that `dof` is without
+        return self.dof + np.count_nonzero(~self.fixed[..., own], axis=-1)
+
+    @property
     def chi2(self) -> np.ndarray:
         """The (weighted) sum of squares, or of the loss, twice the cost; of counts the deviance."""
         return 2.0 * self.cost
@@ -64,7 +71,7 @@ class Uncertainty:
 
         Of counts it is :math:`\chi^2 + 2 n`, with the deviance for chi-squared.
         """
-        return self._information(2.0 * self.varying)
+        return self._criteria.aic
 
     @property
     def aicc(self) -> np.ndarray:
@@ -74,21 +81,16 @@ class Uncertainty:
         K are the parameters that were fitted and the variance, which is estimated too; of counts
         the parameters alone.  inf where there are not enough points.
         """
-        number = self.varying + (0 if self.of_counts else 1)
-        left = self.dof + self.varying - number - 1
-        term, aic = statistics.quotient(2.0 * number * (number + 1), left), self.aic
-        few = np.isinf(term)
-        return np.where(few & ~np.isnan(aic), np.inf, aic + np.where(few, 0.0, term))[()]
+        return self._criteria.aicc
 
     @property
     def bic(self) -> np.ndarray:
         r"""The Bayesian criterion, :math:`N \ln(\chi^2 / N) + n \ln N`; of counts as `aic`."""
-        return self._information(self.varying * np.log(np.maximum(self.dof + self.varying, 1)))
+        return self._criteria.bic
 
-    def _information(self, penalty):
-        if self.of_counts:
-            return self.chi2 + penalty
-        return statistics.information(self.chi2, self.dof + self.varying, penalty)
+    @property
+    def _criteria(self):
+        return statistics.criteria(self.chi2, self.points, self.varying, self.of_counts)
 
     @property
     def r2(self) -> np.ndarray:

@@ -73,8 +73,68 @@ def test_two_curves_with_one_constant():
     np.testing.assert_allclose(np.sqrt(shared.redchi), 10.585110, rtol=1e-7)
     assert shared.dof == 20
     assert "k = 0.0579718 +/- 0.0059" in repr(shared)
+    np.testing.assert_array_equal(result.points, [12, 11])
+    np.testing.assert_allclose(result.aic[0], 12 * np.log(result.chi2[0] / 12) + 4, rtol=1e-12)
+    assert "12 points, 2 parameters, 11 degrees of freedom" in result.report(0)
     row = next(line for line in repr(result).splitlines() if line.startswith("  k "))
     assert row.endswith("shared by all")
+
+
+def test_whether_the_constant_differs():
+    """R's ``anova(nls(rate ~ Vm[state] * conc / (K + conc)), nls(... K[state] ...))``."""
+    common, apart = (fit(michaelis, X, Y, [200.0, 0.1], shared=s) for s in (["k"], None))
+    comparison = compare(common, apart, names=["common", "apart"])
+    assert comparison.dof.tolist() == [20, 19]
+    assert comparison.varying.tolist() == [3, 4]
+    f, p = comparison.f_test("common", "apart")
+    np.testing.assert_allclose([f, p], [1.718169, 0.205552], rtol=1e-5)
+    chi2 = np.array([common.chi2.sum(), apart.chi2.sum()])
+    aicc = 23 * np.log(chi2 / 23) + np.array([6, 8]) + 2 * np.array([4 * 5 / 18, 5 * 6 / 17])
+    np.testing.assert_allclose(comparison.aicc, aicc, rtol=1e-12)
+    assert comparison.best == 0
+    with pytest.raises(ValueError, match="result 0 has only some of the fits that share"):
+        compare(common[:1], apart[:1])
+
+
+def test_groups_are_compared_with_more_and_with_less_that_is_shared():
+    y, groups = many(6), np.array([1, 0, 0, 1, 1, 0])
+    y[2, 4] = np.nan
+    mask = np.ones(y.shape, bool)
+    mask[4] = False
+    of_groups = fit(decays, T, y, P0, shared={"slow": groups}, mask=mask, nan_policy="omit")
+    apart = fit(decays, T, y, P0, mask=mask, nan_policy="omit")
+    all_one = fit(decays, T, y, P0, shared=["slow"], mask=mask, nan_policy="omit")
+    two = compare(of_groups, apart)
+    assert two.varying.tolist() == [[10, 12], [7, 8]]
+    assert (two.dof + two.varying).tolist() == [[119, 119], [80, 80]]
+    sums = [np.bincount(groups, np.nan_to_num(r.chi2)) for r in (of_groups, apart)]
+    np.testing.assert_allclose(two.chi2, np.stack(sums, axis=1), rtol=1e-12)
+    f, p = two.f_test(0, 1)
+    fall = (sums[0] - sums[1]) / [2, 1] / (sums[1] / [107, 72])
+    np.testing.assert_allclose(f, fall, rtol=1e-9)
+    np.testing.assert_allclose(p, scipy.stats.f.sf(fall, [2, 1], [107, 72]), rtol=1e-9)
+    one = compare(all_one, of_groups, apart)
+    assert one.varying.tolist() == [16, 17, 20]
+    np.testing.assert_allclose(one.chi2[1:], two.chi2.sum(axis=0), rtol=1e-12)
+
+
+def test_a_set_of_few_points_is_not_suspect_where_the_others_have_more():
+    times = [T, T[:2], T]
+    y = [row[: len(t)] for row, t in zip(many(3), times, strict=True)]
+    result = fit(decays, times, y, P0, shared=SHARED)
+    assert result.dof.tolist() == [38, 0, 38]
+    assert result.success.all()
+    assert np.isfinite(result.stderr).all()
+    assert not result.suspect.any()
+
+
+def test_a_set_that_failed_leaves_its_common_fit_out_of_a_comparison():
+    y, groups = many(4), np.array([0, 0, 1, 1])
+    y[3, 0] = np.nan
+    both = (fit(decays, T, y, P0, shared=s) for s in ({"slow": groups}, None))
+    comparison = compare(*both)
+    assert np.isnan(comparison.aicc).tolist() == [[False, False], [True, True]]
+    assert comparison.best[1] == -1
 
 
 def test_lines_with_one_slope_have_a_closed_form():
@@ -231,8 +291,6 @@ def test_intervals_are_of_the_common_fit(together):
     np.testing.assert_allclose(half, times * together.stderr, rtol=1e-9)
     with pytest.raises(ValueError, match="a profile is of fits apart, and these share fast, slow"):
         together.interval(method="profile")
-    with pytest.raises(ValueError, match="compare is of fits apart"):
-        compare(together, together)
 
 
 def test_an_image_keeps_its_shape():
