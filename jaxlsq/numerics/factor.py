@@ -78,14 +78,16 @@ class Factor:
         # the range of the type.
         unit = power_of_two(region.fnorm)
         r, scale = self._moving(region.scale)
-        r, scale, fnorm = r / unit, scale / unit, region.fnorm / unit
+        scale, fnorm = scale / unit, region.fnorm / unit
+        size = power_of_two(scale)  # and p in units in which no column is far from one
+        r, scale = r / unit / size[None, :], scale / size
         attempt, gradient = damped_steps(r, self.qtf / unit, scale)
         bound = region.step_bound / unit
         damping, p, rank = levenberg_parameter(attempt, gradient, bound, region.damping, idle)
         step_norm = jnp.sqrt(jnp.sum(jnp.square(scale * p))) * unit
         model = jnp.sum(jnp.square(jnp.sum(r * p[None, :], axis=1) / fnorm))
         damped = damping * jnp.square(step_norm / region.fnorm)
-        return Step(damping, p[inverse(self.perm)], step_norm, model, damped, rank)
+        return Step(damping, (p / size)[inverse(self.perm)], step_norm, model, damped, rank)
 
     def _moving(self, scale):
         """R with columns of zero where the scale is infinite, and the scale, in pivoted order."""

@@ -497,3 +497,15 @@ def test_numpy_model_does_not_take_the_derivative_from_its_jax_numpy_twin():
 
     assert "njev" not in leastsq(offset(np), START, full_output=True)[2]
     assert "njev" in leastsq(offset(jnp), START, full_output=True)[2]
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_parameters_whose_squares_leave_the_range(scale, xp):
+    def residual(p):
+        return p[0] / scale * xp.exp(-p[1] * X) - Y
+
+    found, ier = leastsq(residual, [scale, 1.0])
+    expected, _ = leastsq(decay, START, args=(X, Y))
+    assert ier == 1
+    np.testing.assert_allclose(found / [scale, 1.0], expected, rtol=1e-7)
