@@ -68,7 +68,7 @@ def judge(state: State, trial_norm: jax.Array, options: Options) -> State:
     )
     accepted = jnp.where(first, finite, ratio >= ACCEPTED_RATIO)
     x = jnp.where(accepted, trial.x, point.x)
-    xnorm = jnp.where(accepted, _scaled_norm(point.scale * trial.x, fnorm), point.xnorm)
+    xnorm = jnp.where(accepted, _parameters_norm(point.scale, trial.x, fnorm), point.xnorm)
 
     started = jnp.where(finite | ~begins, Status.RUNNING, Status.NONFINITE_START)
     started = started.astype(jnp.int32)
@@ -120,7 +120,8 @@ def relinearize(
     r"""Take in the linear model at an accepted point, and apply the gtol test.
 
     The scale of a parameter is the largest norm that its column of the Jacobian
-    has had (More 1978, section 5), unless `options.diag` gives one.
+    has had (More 1978, section 5), unless `options.diag` gives one; infinite where
+    bounds are equal, which fix it.
 
     Parameters
     ----------
@@ -146,11 +147,13 @@ def relinearize(
     first = begins | state.probing
     norms = factor.column_norms
     safe_fnorm = jnp.where(point.fnorm == 0, 1.0, point.fnorm)
-    faint = faint_columns(state, norms, safe_fnorm)
+    faint = faint_columns(state, norms, safe_fnorm, bounds)
     blank = jnp.where(begins, norms == 0, faint > 0)
     adaptive = jnp.where(blank, 1.0, jnp.maximum(point.scale, norms))
     scale = jnp.where(options.diag > 0, options.diag, adaptive)
-    xnorm = jnp.where(first, _scaled_norm(scale * point.x, safe_fnorm), point.xnorm)
+    if bounds is not None:
+        scale = jnp.where(bounds[0] < bounds[1], scale, jnp.inf)
+    xnorm = jnp.where(first, _parameters_norm(scale, point.x, safe_fnorm), point.xnorm)
     bound = jnp.where(xnorm == 0, options.factor, options.factor * xnorm)
 
     cosines = factor.cosines(safe_fnorm)
@@ -175,8 +178,13 @@ def relinearize(
     return taken if bounds is None else turned_back(state, taken, norms, bounds, final)
 
 
-def _scaled_norm(v, unit):
-    """Norm of v, which is of the size of `unit` to within the square root of the range."""
+def _parameters_norm(scale, x, unit):
+    """||D x||, of the size of `unit` to within the square root of the range.
+
+    A parameter of infinite scale is fixed: its size is none of what moves, and does not make a
+    step a short one.
+    """
+    v = jnp.where(jnp.isinf(scale), 0.0, scale) * x
     return unit * jnp.sqrt(total(jnp.square(v / unit)))
 
 

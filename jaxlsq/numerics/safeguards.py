@@ -29,7 +29,9 @@ TURNS = 6
 TURN_SHRINK = 0.1
 
 
-def faint_columns(state: State, norms: jax.Array, fnorm: jax.Array) -> jax.Array:
+def faint_columns(
+    state: State, norms: jax.Array, fnorm: jax.Array, bounds: Bounds | None = None
+) -> jax.Array:
     r"""Norms of columns that may be nothing but rounding, and zero for the others.
 
     A column is faint where its parameter, changed by all of itself, would change the residual by
@@ -46,12 +48,16 @@ def faint_columns(state: State, norms: jax.Array, fnorm: jax.Array) -> jax.Array
     """
     point, eps = state.point, jnp.finfo(norms.dtype).eps
     effect = norms * jnp.where(point.x == 0, 1.0, jnp.abs(point.x))
+    moving = True
+    if bounds is not None:  # what is fixed, however large, is nothing to compare with
+        moving = bounds[0] < bounds[1]
+        effect = jnp.where(moving, effect, 0.0)
     largest = jnp.maximum(fnorm, jnp.max(effect, axis=0))
     is_small = effect <= NOISE_EPS * eps * largest
     steady = jnp.abs(norms - point.faint) <= jnp.sqrt(eps) * point.faint
     # Infinite before the first Jacobian, which is where a column may begin to be faint.
     suspect = (point.faint > 0) & ~(state.probing & steady)
-    return jnp.where(is_small & suspect, norms, 0.0)
+    return jnp.where(is_small & suspect & moving, norms, 0.0)
 
 
 def turned_back(

@@ -5,7 +5,7 @@ import lmfit
 import numpy as np
 import pytest
 
-from jaxlsq import fit
+from jaxlsq import curve_fit, fit, least_squares, using
 from tests.decays import TRUTH, B, T
 
 CLEAN = TRUTH[:, :1] * np.exp(-TRUTH[:, 1:] * T) + 0.3 + 0.1 * T
@@ -178,3 +178,68 @@ def test_a_derived_quantity_of_what_is_fixed_has_no_error():
     result = fit(model, T, Y, START, fixed="c")
     _, error = result.derived(lambda p: p["c"] ** 2)
     np.testing.assert_array_equal(error, 0.0)
+
+
+# --- a fixed parameter is one that is written into the model, however large it is --------
+
+EPOCH = 2_458_000.0
+ORBIT = np.linspace(-0.1, 0.1, 60)
+DIP = 1.0 - 0.01 * np.exp(-0.5 * (ORBIT / 0.02) ** 2)
+DIPS = DIP + 0.0005 * np.random.default_rng(3).normal(size=(2, 60))
+DIP_START = {"depth": 0.005, "width": 0.03, "level": 1.1}
+
+
+def transit(x, depth, width, level, epoch, xp=jnp):
+    return level - depth * xp.exp(-0.5 * ((x + EPOCH - epoch) / width) ** 2)
+
+
+def written(x, depth, width, level):
+    return transit(x, depth, width, level, EPOCH)
+
+
+@pytest.mark.parametrize("engine", ["xla", "lanes"])
+@pytest.mark.parametrize("shared", [None, ["width"]])
+def test_a_large_fixed_parameter_is_as_one_that_is_written_out(engine, shared):
+    """What is fixed is no part of ||D x||, of which xtol takes a part for a short step."""
+    with using(engine):
+        start = DIP_START | {"epoch": EPOCH}
+        result = fit(transit, ORBIT, DIPS, start, fixed=["epoch"], shared=shared)
+        expected = fit(written, ORBIT, DIPS, DIP_START, shared=shared)
+    assert result.success.all()
+    np.testing.assert_allclose(result.cost, expected.cost, rtol=1e-7)
+    np.testing.assert_allclose(result.x[:, :3], expected.x, rtol=1e-5)
+    np.testing.assert_allclose(result.x[:, 1], 0.02, rtol=0.1)
+
+
+def test_a_large_parameter_of_equal_bounds_in_the_other_doors(x64):
+    start = [*DIP_START.values(), EPOCH]
+    bounds = ([-np.inf] * 3 + [EPOCH], [np.inf] * 3 + [EPOCH])
+    expected = curve_fit(written, ORBIT, DIPS[0], start[:3])[0]
+    for xp in (jnp, np):
+
+        def model(x, depth, width, level, epoch, xp=xp):
+            return transit(x, depth, width, level, epoch, xp)
+
+        found = curve_fit(model, ORBIT, DIPS[0], start, bounds=bounds)[0]
+        np.testing.assert_allclose(found[:3], expected, rtol=1e-5)
+    found = least_squares(
+        lambda p: transit(ORBIT, *p) - DIPS[0],
+        jnp.array(start),
+        bounds=tuple(map(np.array, bounds)),
+    )
+    np.testing.assert_allclose(found.x[:3], expected, rtol=1e-5)
+
+
+def test_fixed_parameters_on_which_nothing_depends_do_not_stop_a_small_signal():
+    """The place of a peak that is fixed at zero, beside currents of nanoamperes."""
+
+    def peaks(x, a, x1, w, b, x2):
+        return a * jnp.exp(-(((x - x1) / w) ** 2)) + b * jnp.exp(-(((x - x2) / w) ** 2))
+
+    x = np.linspace(0.0, 10.0, 50)
+    y = 2e-9 * np.exp(-(((x - 4.2) / 1.1) ** 2)) + 1e-11 * np.random.default_rng(4).normal(size=50)
+    start = {"a": 1e-9, "x1": 3.8, "w": 0.9, "b": 0.0, "x2": 5000.0}
+    result = fit(peaks, x, y, start, fixed=["b", "x2"])
+    expected = fit(lambda x, a, x1, w: peaks(x, a, x1, w, 0.0, 1.0), x, y, [1e-9, 3.8, 0.9])
+    assert result.nfev == expected.nfev
+    np.testing.assert_allclose(result.x[:3], expected.x, rtol=1e-9)
