@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxlsq.batch.group import Group
 from jaxlsq.problem.containers import as_array_like
+from jaxlsq.problem.elsewhere import BesideTheData, Elsewhere, lives_on_its_grid
 from jaxlsq.problem.functions import Band, ModelResidual, Prediction, given_places
 from jaxlsq.problem.inputs import float_dtype, in_memory
 from jaxlsq.problem.parameters import Layout
@@ -71,21 +72,26 @@ class Answers:
         return self._at("band", Band, _with_cov(x, cov), at)
 
     def _at(self, name, function, x, at):
-        if self.model is None:
+        model = self.model
+        if model is None or self.places is None:
             raise ValueError(f"{name} needs a model: use fit, or evaluate your function yourself.")
-        wide = False
+        own, wide = self.places, False
         if at is not None:
             at = jax.tree.map(_place, at, is_leaf=lambda v: isinstance(v, list))
             wide = float_dtype((), [np.empty(1, np.float32), *jax.tree.leaves(at)]) == np.float64
 
         def call(group, x):
-            places, group = self.places, group.in_type_of(x)
-            if at is not None:  # in the type of the fit, or wider if that would lose digits
-                group = group.in_float64() if wide else group
-                there = jax.tree.map(lambda v: converted(v, group.dtype), at)
-                group = replace(group, shared={**group.shared, "at": there})
-                places = given_places
-            return group.map(function(self.model, group.task.layout, places), x)
+            group = group.in_type_of(x)
+            layout = group.task.layout
+            if at is None:
+                return group.map(function(model, layout, own), x)
+            # In the type of the fit, or wider if that would lose digits.
+            group = group.in_float64() if wide else group
+            there = jax.tree.map(lambda v: converted(v, group.dtype), at)
+            group = replace(group, shared={**group.shared, "at": there})
+            if lives_on_its_grid(model):
+                return group.map(function(Elsewhere(model), layout, BesideTheData(own)), x)
+            return group.map(function(model, layout, given_places), x)
 
         return (self if at is None else replace(self, lengths=None))._gather(call, x)
 

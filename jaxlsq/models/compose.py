@@ -1,15 +1,13 @@
 """Functions, guesses and derived quantities of models that are made of models."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 __all__ = [
-    "Convolved",
-    "ConvolvedColumns",
     "Defaults",
     "Product",
     "ProductGuess",
@@ -84,6 +82,15 @@ class Sum:
                 found[free] = values if sign > 0 else -values
         return found
 
+    def elsewhere(self, x: Any) -> "Sum":
+        """Of the terms that `Model.elsewhere` gives."""
+        return Sum(tuple((sign, model.elsewhere(x)) for sign, model in self.terms))
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether a term is seen through a response."""
+        return any(model.on_grid for _, model in self.terms)
+
 
 @dataclass(frozen=True)
 class SumDerived:
@@ -113,6 +120,15 @@ class Product:
         n = len(self.left.names)
         left, right = self.left(x, *params[:n]), self.right(x, *params[n:])
         return left / right if self.divided else left * right
+
+    def elsewhere(self, x: Any) -> "Product":
+        """Of the factors that `Model.elsewhere` gives."""
+        return replace(self, left=self.left.elsewhere(x), right=self.right.elsewhere(x))
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether a factor is seen through a response."""
+        return self.left.on_grid or self.right.on_grid
 
 
 @dataclass(frozen=True)
@@ -162,6 +178,15 @@ class Tied:
         """With the parameters that are tied."""
         return _completed(params, self.ties)
 
+    def elsewhere(self, x: Any) -> "Tied":
+        """Of what `Model.elsewhere` gives."""
+        return replace(self, model=self.model.elsewhere(x))
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether the model, or a part of it, is seen through a response."""
+        return self.model.on_grid
+
 
 @dataclass(frozen=True)
 class TiedGuess:
@@ -184,37 +209,3 @@ class TiedDerived:
 
     def __call__(self, params: dict[str, Any]) -> dict[str, Any]:
         return self.model.derived(_completed(params, self.ties))
-
-
-# --- convolutions ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Convolved:
-    """A model through a causal response whose sum is one."""
-
-    model: Any
-    response: Sequence[float]
-
-    def __call__(self, x: Any, *params: Any) -> jax.Array:
-        return convolved(self.model(x, *params), self.response)
-
-
-def convolved(values: Any, response: Sequence[float]) -> jax.Array:
-    """Values on a uniform grid, seen through a causal response."""
-    values = jnp.asarray(values)
-    m = values.shape[-1]
-    taps = jnp.asarray(response[:m], values.dtype)
-    return jnp.convolve(values, taps, precision="highest")[:m]
-
-
-@dataclass(frozen=True)
-class ConvolvedColumns:
-    """Columns of a guess, seen through a causal response."""
-
-    columns: Callable[..., Any]
-    response: Sequence[float]
-
-    def __call__(self, x: Any, *values: Any) -> tuple[jax.Array, ...]:
-        found = self.columns(x, *values)
-        return tuple(convolved(column, self.response) for column in found)

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxlsq.models.compose import (
-    Convolved,
-    ConvolvedColumns,
     Defaults,
     Product,
     ProductGuess,
@@ -21,12 +21,14 @@ from jaxlsq.models.compose import (
     TiedDerived,
     TiedGuess,
 )
+from jaxlsq.models.convolved import Convolved, ConvolvedColumns
 from jaxlsq.models.guessing import Scan
 from jaxlsq.models.sums import SumGuess, inner_guess
 from jaxlsq.tracing.numpy_arrays import as_numpy_would
 
 __all__ = ["Model"]
 
+_OF_THE_HOST = (np.ndarray, np.generic, float, int)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -114,8 +116,17 @@ class Model:
         put(self, "__signature__", inspect.Signature(parameters))
 
     def __call__(self, x: Any, *params: Any, **named: Any) -> Any:
-        """Its values at x, of parameters in their order or by name."""
-        return as_numpy_would(self.function, x, *self._in_order(params, named))
+        """Its values at x, of parameters in their order or by name.
+
+        Of NumPy's arrays and numbers alone they are NumPy's too, in float64 unless x is narrower,
+        whatever JAX's settings: a Julian date in float32 is off by hours.
+        """
+        values = self._in_order(params, named)
+        if not all(isinstance(v, _OF_THE_HOST) for v in jax.tree.leaves((x, values))):
+            return as_numpy_would(self.function, x, *values)
+        with jax.enable_x64(True):
+            x = jax.tree.map(jnp.asarray, np.asarray(x) if isinstance(x, list) else x)
+            return np.asarray(as_numpy_would(self.function, x, *values))
 
     def _in_order(self, params, named):
         given = dict(zip(self.names, params, strict=False))
@@ -224,7 +235,8 @@ class Model:
 
         It is causal (the response begins at no delay), and its sum is taken for one, so that
         heights and areas keep their meaning.  Both are on one uniform grid, x in rising order,
-        and f counts as zero before the first point.
+        and f counts as zero before the first point.  A fit knows its grid: `FitResult.predict`
+        sums over that wherever it is asked.
 
         Parameters
         ----------
@@ -234,7 +246,8 @@ class Model:
         Raises
         ------
         ValueError
-            For one that is not a vector of finite numbers with a sum above zero.
+            For one that is not a vector of finite numbers with a sum above zero; and when the
+            model is called, for an x that is no such grid.  Within a fit its values are then NaN.
 
         Examples
         --------
@@ -266,6 +279,15 @@ class Model:
         else:
             guess = self.guess
         return replace(self, function=Convolved(self, taps), guess=guess)
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether it, or a part of it, is `convolved`, and so must be called with a grid."""
+        return bool(getattr(self.function, "on_grid", False))
+
+    def elsewhere(self, x: Any) -> "Model":
+        """The same model at any places; where it is `convolved`, of a response on the grid x."""
+        return replace(self, function=self.function.elsewhere(x)) if self.on_grid else self
 
     def components(self, x: Any, **params: Any) -> dict[str, Any]:
         """What it is the sum of, by prefix, or by name where there is none."""

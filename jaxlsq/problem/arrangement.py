@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxlsq.problem.axis import points_last
 from jaxlsq.problem.dims import Dims
-from jaxlsq.problem.tables import in_order, points_in_order
+from jaxlsq.problem.tables import in_order, points_in_order, points_of
 from jaxlsq.problem.types import BoundsLike
 
 __all__ = ["Arrangement"]
@@ -26,6 +26,8 @@ class Arrangement:
         With the points where they were.
     keys : pandas index, list or None
         What the data sets are called.
+    points_of_each : int or None
+        Of each of them; None where they differ, or are not called anything.
     dims : Dims
         With the points last.
     """
@@ -33,19 +35,21 @@ class Arrangement:
     axis: int
     shape: tuple[int, ...]
     keys: Any
+    points_of_each: int | None
     dims: Dims
 
     @classmethod
     def of(cls, raw: Any, arranged: Any, axis: int, keys: Any) -> Self:
         """Of data as they were given, and with the points last."""
         shape = tuple(np.shape(raw)) if axis >= 0 else ()
-        return cls(axis, shape, keys, Dims.of(arranged))
+        points = None if keys is None else points_of(raw, axis)
+        return cls(axis, shape, keys, points, Dims.of(arranged))
 
     def points(self, value: Any, name: str) -> Any:
         """What broadcasts to `ydata`, with the points last."""
         if value is None:
             return None
-        value = points_in_order(value, self.keys, self.axis, name)
+        value = points_in_order(value, self.keys, self.points_of_each, self.axis, name)
         if self.axis not in (-1, len(self.shape) - 1):
             value = points_last(value, self.axis, name, self.shape)
         return self.dims.like_ydata(value, name)

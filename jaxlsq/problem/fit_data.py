@@ -28,7 +28,14 @@ from jaxlsq.problem.sharing import Sharing
 from jaxlsq.problem.shifted import ORTHOGONAL
 from jaxlsq.problem.sources import check_open
 from jaxlsq.problem.starts import Start, as_start
-from jaxlsq.problem.tables import as_lists, check_groups, in_order, keys_of, points_in_order
+from jaxlsq.problem.tables import (
+    as_lists,
+    check_groups,
+    in_order,
+    keys_of,
+    points_in_order,
+    points_of,
+)
 from jaxlsq.problem.task import Task
 from jaxlsq.problem.types import Batch, BoundsLike, PyTree
 from jaxlsq.problem.xsigma import check_x_errors
@@ -88,9 +95,10 @@ class FitArguments:
 
     def in_order_of(self, keys: Any, axis: int) -> Self:
         """The same with tables whose rows are data sets in the order of ydata's."""
+        size = None if keys is None else points_of(self.ydata, axis)
         points = {
-            name: points_in_order(getattr(self, name), keys, axis, name)
-            for name in ("sigma", "mask", "xsigma")
+            name: points_in_order(getattr(self, name), keys, size, axis, name)
+            for name in ("sigma", "mask", "f_scale", "xsigma")
         }
         bounds = self.bounds
         if isinstance(bounds, (tuple, list)):

@@ -68,11 +68,16 @@ def ragged_parts(
 
 
 def _checked(name, values, lengths):
-    """A list of as many arrays, each with as many points as its ydata."""
+    """A list of as many arrays, each with as many points as its ydata.
+
+    Of sigma and mask also a value for all, or one for each data set.
+    """
+    if name in ("sigma", "mask"):
+        values = _of_each(name, values, lengths)
     if not isinstance(values, (list, tuple)) or len(values) != len(lengths):
         raise ValueError(
             f"{name} must be a list of {len(lengths)} arrays, as ydata is; got "
-            f"{type(values).__name__}."
+            f"{type(values).__name__}{_shape_of(values)}."
         )
     arrays = [as_array_like(value, name) for value in values]
     for i, (array, length) in enumerate(zip(arrays, lengths, strict=True)):
@@ -82,6 +87,24 @@ def _checked(name, values, lengths):
                 f"{tuple(array.shape)}."
             )
     return arrays
+
+
+def _shape_of(values):
+    shape = getattr(values, "shape", None)
+    return "" if shape is None else f" of shape {tuple(shape)}"
+
+
+def _of_each(name, values, lengths):
+    """Weights that broadcast to their data sets, spelled out; anything else as it is."""
+    if not isinstance(values, (list, tuple)):
+        values = as_array_like(values, name)
+        if tuple(values.shape) not in ((), (1,), (len(lengths), 1)):
+            return values
+        values = np.broadcast_to(values, (len(lengths), 1))
+    if len(values) != len(lengths):
+        return values
+    pairs = zip(values, lengths, strict=True)
+    return [np.broadcast_to(v, length) if np.shape(v) in ((), (1,)) else v for v, length in pairs]
 
 
 def _groups(lengths):

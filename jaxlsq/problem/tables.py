@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlsq.problem.containers import is_table
+from jaxlsq.problem.containers import as_array_like, is_table
 
 __all__ = [
     "as_lists",
@@ -17,6 +17,7 @@ __all__ = [
     "is_grouped",
     "keys_of",
     "points_in_order",
+    "points_of",
     "series_in_order",
 ]
 
@@ -78,6 +79,15 @@ def keys_of(ydata: Any, axis: int) -> Any:
     return ydata.index if ydata.dtype == object else None
 
 
+def points_of(ydata: Any, axis: int) -> int | None:
+    """The number of points of each data set, where they all have as many."""
+    if isinstance(ydata, (list, tuple)):
+        sizes = {np.size(one) for one in ydata}
+        return sizes.pop() if len(sizes) == 1 else None
+    shape = np.shape(ydata)
+    return shape[axis] if shape else None
+
+
 def check_groups(value: Any, ydata: Any, name: str) -> None:
     """Raise ValueError for groups that are not those of ydata, or in another order."""
     if not is_grouped(value) or not is_grouped(ydata):
@@ -124,26 +134,76 @@ def series_in_order(value: Any, keys: Any, name: str) -> Any:
     return value if places is None else value.iloc[places]
 
 
-def points_in_order(value: Any, keys: Any, axis: int, name: str) -> Any:
-    """`in_order` of a table shaped as ydata is: along its rows, or its columns."""
-    if keys is None or not is_table(value) or not hasattr(value, "iloc"):
+def points_in_order(value: Any, keys: Any, points: int | None, axis: int, name: str) -> Any:
+    """`in_order` of a table shaped as ydata is, or of a Series with a value for each data set.
+
+    Parameters
+    ----------
+    value : DataFrame or Series
+        A Series is of the data sets if its index is theirs, or if it has as many values; one with
+        a value for each point, and anything else, is returned as it is.
+    keys : pandas index, or list of what would be in one, or None
+    points : int or None
+        Of each data set; None where they differ.
+    axis : int
+        Of the points.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    ValueError
+        Where a data set has no row, or several; and for a Series that could be of the points.
+    """
+    if keys is None or not hasattr(value, "iloc"):
         return value
     rows = axis in (-1, 1)
+    if not is_table(value):
+        if not _of_data_sets(value, keys, points, name):
+            return value
+        each = as_array_like(series_in_order(value, keys, name), name)
+        return each[:, None] if rows else each[None, :]
     places = _places(value.index if rows else value.columns, keys, name)
     if places is None:
         return value
     return value.iloc[places] if rows else value.iloc[:, places]
 
 
+def _of_data_sets(series, keys, points, name):
+    """Whether a Series has a value for each data set, and not for each point of all of them."""
+    own, total = series.index, len(keys)
+    if series.dtype == object and len(series) and np.ndim(series.iloc[0]):
+        return False  # a column of arrays
+    if own.name is not None and own.name == getattr(keys, "name", None):
+        return True
+    found = own.isin(keys)
+    # One label that is known tells; of numbers, which may be those of points, it takes all.
+    if found.any() if own.dtype.kind not in "iufM" else found.all() and not _is_counted(own):
+        return True
+    if len(series) != total:
+        return False
+    if points == total:
+        raise ValueError(
+            f"{name}, a Series of {total} values, can be of the {total} data sets or of their "
+            f"{total} points, since its index is neither's. Pass {name}.to_numpy()[:, None] for a "
+            f"value per data set, {name}.to_numpy() for one per point."
+        )
+    return True
+
+
+def _is_counted(index):
+    """Whether the rows are merely counted."""
+    return index.dtype.kind in "iu" and np.array_equal(index, np.arange(len(index)))
+
+
 def _places(own, keys, name):
     """Where the data sets are in another index; None where they are in order."""
     if own.equals(keys):
         return None
-    counted = own.dtype.kind in "iu" and np.array_equal(own, np.arange(len(own)))
     places = own.get_indexer(keys) if own.is_unique else np.array([-1])
     if np.all(places >= 0):
         return places
-    if counted and len(own) == len(keys):
+    if _is_counted(own) and len(own) == len(keys):
         return None
     raise ValueError(
         f"{name} must have one row for each of ydata's {_some(keys)}, and its index is "

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
+from jaxlsq.problem.containers import plain
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.types import PyTree
 from jaxlsq.results import statistics
@@ -220,8 +222,13 @@ class Uncertainty:
             By name; empty where the model has no `components`, as those of `jaxlsq.models` have.
         """
         one = self._one((), "components")
-        own = one._with_data("components").own("components")
+        problem = one._with_data("components")
+        own = problem.own("components")
+        if own and problem.own("on_grid"):
+            places, *_ = problem.data_of_one()
+            own = problem.own("elsewhere")(places).components
         params = dict(zip(one.names, one.x.tolist(), strict=True))
+        x = jax.tree.map(plain, x)
         return {k: np.asarray(v) for k, v in own(x, **params).items()} if own else {}
 
     def derived(self, function: Callable[..., Any] | None = None) -> tuple[PyTree, PyTree]:

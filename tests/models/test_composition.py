@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from jaxlsq import fit
+from jaxlsq import Status, fit
 from jaxlsq.models import Constant, Exponential, Gaussian, Linear, Lorentzian, Model, Sine
 
 X = np.linspace(0.0, 20.0, 201)
@@ -207,6 +208,59 @@ def test_a_response_is_a_causal_convolution(x64):
     for wrong in ([], [np.nan, 1.0], [1.0, -1.0], np.ones((2, 2))):
         with pytest.raises(ValueError, match="response must be"):
             Exponential().convolved(wrong)
+
+
+def test_a_response_keeps_its_grid_wherever_the_model_is_asked():
+    response = np.exp(-0.5 * ((np.arange(40) - 12) / 4) ** 2)
+    taps = response / response.sum()
+    curve = np.convolve(2.0 * np.exp(-X / 1.5), taps)[: X.size]
+    places = [X[::3], X[20:60], X[::-1], np.array([-1.0, X[0], X[7]])]
+    values = [curve[::3], curve[20:60], curve[::-1], curve[[0, 0, 7]] * [0.0, 1.0, 1.0]]
+    model = Exponential().convolved(response) + Constant()
+    tied = model.tied(c=lambda p: 0.25 * p["amplitude"])
+    for own in (model, tied):
+        result = fit(own, X, curve + 0.5)
+        np.testing.assert_allclose(result.predict(), curve + 0.5, rtol=1e-10)
+        for x, expected in zip(places, values, strict=True):
+            np.testing.assert_allclose(result.predict(x), expected + 0.5, rtol=1e-10)
+            parts = result.components(x)
+            np.testing.assert_allclose(parts["exponential"], expected, rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(result.band(X[::3]), result.band()[::3], rtol=1e-6, atol=1e-14)
+    # Each data set has a grid of its own, and its length.
+    grids = [X, 2.0 * X + 5.0, X[:50]]
+    several = fit(model, grids, [curve, curve, curve[:50]])
+    for number, grid in enumerate(grids):
+        at = several.predict(grid[1:40:4])[number]
+        np.testing.assert_allclose(at, curve[1:40:4], rtol=1e-8)
+
+
+def test_a_response_needs_a_grid():
+    model = Exponential().convolved([0.5, 0.5])
+    for wrong in (X[::-1], X**2, np.zeros(5)):
+        with pytest.raises(ValueError, match="must rise in equal steps"):
+            model(wrong, 2.0, 1.5)
+    for wrong in (3.0, np.ones((2, 5))):
+        with pytest.raises(ValueError, match="must be the .m,. grid"):
+            model(wrong, 2.0, 1.5)
+    rounded = np.round(X, 2) + 2458000.0
+    assert np.all(np.isfinite(model(rounded, 2.0, 1.5)))
+    result = fit(model, X[::-1], np.exp(-X))
+    assert result.status == Status.NONFINITE_START
+
+
+def test_models_of_numpy_are_float64_whatever_jax_is_set_to():
+    x = 2458000.5 + np.linspace(0.0, 1.0, 101)
+    model = Gaussian() + Constant()
+    truth = {"amplitude": 0.4, "center": 2458001.0, "sigma": 0.05, "c": 1.0}
+    curve = norm.pdf(x, 2458001.0, 0.05) * 0.4 + 1.0
+    assert not jax.config.jax_enable_x64
+    values = model(x, **truth)
+    assert values.dtype == np.float64
+    np.testing.assert_allclose(values, curve, rtol=1e-9)
+    assert model(x.astype(np.float32), **truth).dtype == np.float32
+    result = fit(model, x, curve, xtol=1e-15)
+    np.testing.assert_allclose(sum(result.components(x).values()), curve, rtol=1e-9)
+    assert isinstance(model(jnp.arange(3.0), **truth), jax.Array)
 
 
 def test_guess_through_a_response():

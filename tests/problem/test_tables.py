@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import xarray as xr
 
-from jaxlsq import fit
+from jaxlsq import Status, fit
 
 T = np.linspace(0.0, 4.0, 40)
 RNG = np.random.default_rng(1)
@@ -319,3 +319,51 @@ def test_results_are_read_by_their_keys(keys):
     np.testing.assert_array_equal(exact.params["k"], RATES)
     with pytest.raises(ValueError, match="where must have one row for each of ydata's"):
         result.refit(where=fast[:2])
+
+
+@pytest.mark.parametrize("kind", ["groups", "ragged", "rows", "columns"])
+def test_a_series_has_a_weight_for_each_data_set(kind):
+    rng = np.random.default_rng(2)
+    t, names = np.linspace(0.0, 4.0, 30), list("badc")
+    y = np.exp(-np.array([[0.5], [1.0], [1.5], [2.0]]) * t) + 0.01 * rng.normal(size=(4, 30))
+    table = pd.DataFrame({"well": np.repeat(names, 30), "t": np.tile(t, 4), "y": y.ravel()})
+    if kind == "ragged":
+        table = table[table.index % 11 != 3]
+    wells = table.groupby("well")
+    rows = pd.DataFrame(y, index=names)
+    x, data, axis = {
+        "rows": (t, rows, -1),
+        "columns": (t, rows.T, 0),
+    }.get(kind, (wells["t"], wells["y"], -1))
+    order = names if kind in ("rows", "columns") else sorted(names)
+    weights = pd.Series({"c": 0.3, "a": 0.1, "d": 0.4, "b": 0.2, "not used": 9.0})
+    start = {"a": 1.0, "k": 1.0}
+
+    def model(t, a, k):
+        return a * jnp.exp(-k * t)
+
+    result = fit(model, x, data, start, sigma=weights, absolute_sigma=True, axis=axis)
+    for number, name in enumerate(order):
+        own = table[table["well"] == name]
+        one = fit(model, own["t"], own["y"], start, sigma=weights[name], absolute_sigma=True)
+        np.testing.assert_allclose(result.stderr["k"][number], one.stderr["k"], rtol=1e-6)
+    masked = fit(model, x, data, start, mask=weights > 0.15, axis=axis)
+    np.testing.assert_array_equal(masked.status == Status.MASKED_OUT, np.array(order) == "a")
+    with pytest.raises(ValueError, match="must have one row for each of ydata's"):
+        fit(model, x, data, start, sigma=weights.drop("c"), axis=axis)
+    again = result.refit(where=np.ones(4, bool), mask=weights > 0.15)
+    np.testing.assert_array_equal(again.status == Status.MASKED_OUT, np.array(order) == "a")
+
+
+def test_a_series_that_could_be_of_points_or_of_data_sets_is_refused():
+    x, table = np.arange(3.0), pd.DataFrame(np.eye(3) + 1.0, index=list("abc"))
+
+    def line(x, a, b):
+        return a * x + b
+
+    each = pd.Series([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="can be of the 3 data sets or of their 3 points"):
+        fit(line, x, table, [1.0, 1.0], sigma=each)
+    named = fit(line, x, table, [1.0, 1.0], sigma=each.set_axis(list("cba")), absolute_sigma=True)
+    spelled = fit(line, x, table, [1.0, 1.0], sigma=[[3.0], [2.0], [1.0]], absolute_sigma=True)
+    np.testing.assert_array_equal(named.cov, spelled.cov)
