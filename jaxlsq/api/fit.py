@@ -75,8 +75,11 @@ def fit(
         (or Series, DataFrame, Dataset) does not name is the model's own, and so is all if it is
         not given: ``model.guess(x, y)`` if there is that, else the defaults of its arguments.
         (What the model takes by keyword alone is no parameter unless `p0` names it.)
+        `FitResult.params` are in its form: an array if it is one, else a dict.  Parameters are
+        in its order; in the model's where it names some or none.
     sigma : array_like, optional
-        Standard deviations of the data; broadcasts to `ydata`.  Or their covariance, (m, m) or
+        Standard deviations of the data; broadcasts to `ydata`, or a Series with one for each
+        data set.  Or their covariance, (m, m) or
         (..., m, m); where (m, m) is also the shape of `ydata`, a shared one is (1, m, m).
     absolute_sigma : bool
         Whether `sigma` is in the units of the data; if not, `FitResult.cov` is scaled so that

@@ -124,9 +124,10 @@ class Keeper:
     def source(self, name: str, source: Source) -> Source:
         """A source with its array kept: copied, read where it is small, or watched."""
         array = source.array
-        inside = getattr(array, "data", None)
-        if not isinstance(array, np.ndarray) and isinstance(inside, np.ndarray):
-            array = inside  # of a DataArray in memory
+        # Of a DataArray in memory. NumPy's own is a buffer, which types of ml_dtypes have not.
+        inside = None if isinstance(array, np.ndarray) else getattr(array, "data", None)
+        if isinstance(inside, np.ndarray):
+            array = inside
         small = math.prod(array.shape) * np.dtype(array.dtype).itemsize <= COPIED_BYTES
         if isinstance(array, View):
             batch = tuple(array.array.shape[: len(source.batch)])

@@ -17,6 +17,7 @@ from jaxlsq.problem.views import View
 __all__ = [
     "as_array_like",
     "by_name",
+    "check_one_array",
     "is_masked",
     "is_real",
     "is_table",
@@ -39,15 +40,41 @@ def as_array_like(value: Any, name: str) -> Any:
         For what is no array of real numbers.
     """
     check_open(value, name)
+    check_one_array(value, name)
     if isinstance(value, View):
         return value
+    given = value
     if not _reads_by_position(value):
         value = _in_memory(value, name)
     elif not isinstance(value, (np.ndarray, jax.Array)) and value.shape and value.shape[0]:
         value = MaskedView(value) if _is_ma(value[0:1]) else Chunked.of(value)
     if not is_real(value.dtype):
-        raise TypeError(f"{name} must be an array of real numbers, got dtype {value.dtype}.")
+        raise TypeError(f"{name} must be an array of real numbers, {_got(given, value.dtype)}")
     return value
+
+
+def _got(value, dtype):
+    """What came in the place of real numbers, and what to do; the end of a sentence."""
+    if dtype.kind == "O" and not hasattr(value, "dtype"):
+        return f"got {'None' if value is None else type(value).__name__}."
+    hint = ""
+    if dtype.kind == "O":
+        hint = " If they are numbers, say of which type: .astype(float)."
+    elif dtype.kind in "mM":
+        start = " - x[0]" if dtype.kind == "M" else ""
+        hint = f" Pass numbers in a unit that you choose, such as (x{start}) / timedelta64(1, 's')."
+    elif dtype.kind == "c":
+        hint = " Fit real and imaginary parts as two halves of ydata."
+    elif dtype.kind in "SU":
+        hint = " Make numbers of the texts first."
+    return f"got dtype {dtype}.{hint}"
+
+
+def check_one_array(value: Any, name: str) -> None:
+    """Raise TypeError for a Dataset."""
+    if hasattr(value, "data_vars"):
+        names = [str(key) for key in value.data_vars]
+        raise TypeError(f"{name} is a Dataset with the variables {names}; choose one.")
 
 
 def _reads_by_position(value):
@@ -74,6 +101,8 @@ def _in_memory(value, name):
         raise type(error)(f"{name} must be an array: {reason}") from None
     to_numpy = getattr(value, "to_numpy", None)
     if array.dtype == object and to_numpy is not None:  # missing values of a Series
+        if any(isinstance(cell, (str, bytes)) for cell in array.flat):
+            return array
         try:
             return to_numpy(dtype=float, na_value=np.nan)
         except (TypeError, ValueError):

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jaxlsq.problem.functions import Predict, given_places
+from jaxlsq.problem.functions import given_places
 from jaxlsq.problem.types import Parts, PyTree
 
 __all__ = ["BesideTheData", "Elsewhere", "lives_on_its_grid"]
@@ -23,14 +23,14 @@ def lives_on_its_grid(model: Any) -> bool:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Such a model as a function of ``(params, (x, the data's own x))``."""
+    """A `Predict` of such a model as a function of ``(params, (x, the data's own x))``."""
 
-    predict: Predict
+    predict: Any
 
     def __call__(self, params: PyTree, x: tuple[PyTree, PyTree]) -> jax.Array:
         at, own = x
-        model: Any = self.predict.model
-        return replace(self.predict, model=model.elsewhere(own))(params, at)
+        model = self.predict.model.elsewhere(own)
+        return replace(self.predict, model=model)(params, at)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from jaxlsq.problem.arrangement import Arrangement
 from jaxlsq.problem.axis import axis_of, points_last
 from jaxlsq.problem.captions import Captions
 from jaxlsq.problem.checks import check_callable, check_method
+from jaxlsq.problem.containers import check_one_array
 from jaxlsq.problem.data import Pieces, check_counts, guessed_start
 from jaxlsq.problem.dims import Dims
 from jaxlsq.problem.functions import Policy, Predict
@@ -21,7 +22,7 @@ from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.losses import check_weights, loss_of
 from jaxlsq.problem.mistakes import brief_errors
-from jaxlsq.problem.model_values import begin_of, bounds_of
+from jaxlsq.problem.model_values import begin_of, bounds_of, in_models_order
 from jaxlsq.problem.names import check_count, check_order, names_of
 from jaxlsq.problem.separable import check_separable, linear_places
 from jaxlsq.problem.sharing import Sharing
@@ -84,6 +85,7 @@ class FitArguments:
         check_weights(loss, self.sigma, self.absolute_sigma, self.f_scale)
         check_x_errors(self.xsigma, self.x_errors, loss, self.jac, self.linear)
         check_open(self.ydata, "ydata")
+        check_one_array(self.ydata, "ydata")
         return replace(self, loss=loss)
 
     def listed(self) -> Self:
@@ -254,6 +256,7 @@ def _read(arguments):
     start: Any = given
     if begin.guess is not None:
         start = guessed_start(begin.guess, parts[0][1], policy, given)
+        start = in_models_order(start, a.model) if a.p0 is None else start
     predict = _predict(a.model, a.expand, start.layout, a.jac)
     given = predict.by_name or a.expand is not None
     names = (None if given else names_of(a.model, start.layout.n)) or start.layout.names

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from jaxlsq.problem.tables import keys_of
+from jaxlsq.problem.containers import is_table
+from jaxlsq.problem.tables import cells_of, keys_of
 from jaxlsq.problem.types import Batch
 
 __all__ = ["Coord", "Labels"]
@@ -49,6 +50,13 @@ class Labels:
         keys = keys_of(ydata, axis)
         if keys is not None:
             return cls._of_index(keys)
+        _, columns = cells_of(ydata)
+        if columns:
+            size = len(next(iter(columns.values())))
+            coords = {name: Coord(("fit",), values, {}) for name, values in columns.items()}
+            return cls(("fit",), (size,), coords)
+        if is_table(ydata) and axis == 0:  # of polars: a data set in each column
+            return cls._of_names(list(ydata.columns))
         if isinstance(ydata, (list, tuple)):
             return cls._of_names([getattr(one, "name", None) for one in ydata])
         return None

@@ -1,5 +1,6 @@
 """What a model says of its own parameters: starting values, a guess, bounds."""
 
+import inspect
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, NamedTuple
@@ -7,10 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlsq.problem.containers import by_name
-from jaxlsq.problem.names import POSITIONAL, parameters_of
+from jaxlsq.problem.names import POSITIONAL, check_count, parameters_of
+from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.starts import Start
 from jaxlsq.problem.types import BoundsLike
 
-__all__ = ["Begin", "begin_of", "bounds_of"]
+__all__ = ["Begin", "begin_of", "bounds_of", "in_models_order"]
+
+
+# For who passes Gaussian in the place of Gaussian().
+_MADE = " (a ready one is called first, Gaussian())"
 
 
 class Begin(NamedTuple):
@@ -49,7 +56,7 @@ def begin_of(model: Callable[..., Any], p0: Any, linear: Any = None) -> Begin:
     unneeded = _unneeded(model, linear)
     own = _own(model) | unneeded
     if p0 is None:
-        return Begin(_defaults(own), None)
+        return Begin(_defaults(model, own), None)
     p0 = by_name(p0)
     if not isinstance(p0, dict):
         return Begin(p0, None)
@@ -58,10 +65,23 @@ def begin_of(model: Callable[..., Any], p0: Any, linear: Any = None) -> Begin:
     if linear is not None and missing and (guess is None or unneeded.keys() >= set(missing)):
         p0 = {name: p0.get(name, own.get(name)) for name in {**own, **p0}}
         return Begin({name: value for name, value in p0.items() if value is not None}, None)
-    if not missing or guess is None:
-        given = {name: own[name] for name in missing if own[name] is not None}
-        return Begin(p0 | given if p0 or not missing else p0, None)
-    return Begin(p0 | dict.fromkeys(missing, np.nan), guess)
+    if not missing:
+        return Begin(p0, None)
+    # In the model's order, since p0 says none of all.
+    if guess is None:
+        known = {name: value for name, value in own.items() if value is not None or name in p0}
+        return Begin(known | p0 if p0 else p0, None)
+    everything = dict.fromkeys(own, np.nan) | p0
+    check_count(model, len(everything), tuple(everything))
+    return Begin(everything, guess)
+
+
+def in_models_order(start: Start, model: Callable[..., Any]) -> Start:
+    """Starting parameters of a model's own guess, in the order of the model."""
+    keys, names = start.layout.keys, tuple(_own(model))
+    if keys == names or set(keys) != set(names) or start.layout.n != len(names):
+        return start
+    return start.in_order_of(Layout.of(dict.fromkeys(names, np.zeros(()))))
 
 
 def bounds_of(model: Callable[..., Any], bounds: BoundsLike) -> BoundsLike:
@@ -86,16 +106,18 @@ def _unneeded(model, linear):
     return {name: 1.0 for name in _own(model) if name in names}
 
 
-def _defaults(own):
-    """The defaults of all parameters."""
+def _defaults(model, own):
+    """The defaults of all parameters, by name where they can be passed so."""
     without = [name for name, value in own.items() if value is None]
     if without or not own:
-        lacks = f"has no default for {without}" if own else "does not name its parameters"
+        lacks = f"has no default for {without}" if own else f"does not name its parameters{_MADE}"
         raise TypeError(
             f"p0 is None, and the model {lacks}; pass one starting value per parameter, for "
             "example [1.0, 1.0]."
         )
-    return np.array(list(own.values()), float)
+    kinds = {p.kind for p in parameters_of(model) or ()}
+    unnamed = inspect.Parameter.POSITIONAL_ONLY in kinds
+    return np.array(list(own.values()), float) if unnamed else own
 
 
 def _is_number(value):

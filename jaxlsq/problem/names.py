@@ -67,7 +67,7 @@ def check_count(
     if len(needed) <= n and (some or n <= len(positional)):
         return
     names = [p.name for p in positional]
-    takes = f"{len(names)}: {', '.join(names)}" if names else "none"
+    takes = f"{len(names)}: {', '.join(names)}" if names else "none (a ready one is Gaussian())"
     hint = ""
     if len(names) == 1 and n > 1 and not some:
         hint = (

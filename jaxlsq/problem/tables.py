@@ -12,6 +12,7 @@ from jaxlsq.problem.containers import as_array_like, is_table
 
 __all__ = [
     "as_lists",
+    "cells_of",
     "check_groups",
     "in_order",
     "is_grouped",
@@ -46,6 +47,7 @@ def as_lists(value: Any, name: str) -> Any:
             )
         # A category without rows is no data set.
         return [group.to_numpy() for _, group in value if len(group)]
+    value = cells_of(value)[0]
     if not _is_nested(value):
         return value
     cells = list(value)
@@ -53,6 +55,21 @@ def as_lists(value: Any, name: str) -> Any:
         if np.ndim(cell) != 1:
             raise TypeError(f"{name} must hold an array in each cell; cell {number} has {cell!r}.")
     return [np.asarray(cell) for cell in cells]
+
+
+def cells_of(value: Any) -> tuple[Any, dict[str, np.ndarray]]:
+    """The one column of arrays of a table without an index (polars), and all others, as keys.
+
+    Anything else is returned as it is, without keys.
+    """
+    if hasattr(value, "iloc") or not is_table(value):
+        return value, {}
+    columns = {str(name): value[name] for name in value.columns}
+    nested = [name for name, column in columns.items() if _is_nested(column)]
+    if len(nested) != 1:
+        return value, {}
+    cells = columns.pop(nested[0])
+    return cells, {name: np.asarray(column) for name, column in columns.items()}
 
 
 def _is_nested(value):
@@ -90,6 +107,14 @@ def points_of(ydata: Any, axis: int) -> int | None:
 
 def check_groups(value: Any, ydata: Any, name: str) -> None:
     """Raise ValueError for groups that are not those of ydata, or in another order."""
+    (_, own), (_, keys) = cells_of(value), cells_of(ydata)
+    if set(own) & set(keys) and any(
+        not np.array_equal(own[key], keys[key]) for key in own if key in keys
+    ):
+        raise ValueError(
+            f"{name} has other keys than ydata, or in another order, in the columns {list(own)}. "
+            "Take both from one table."
+        )
     if not is_grouped(value) or not is_grouped(ydata):
         return
     own, keys = keys_of(value, -1), keys_of(ydata, -1)

@@ -1,5 +1,6 @@
 """`fit` on blocks of labelled arrays: in memory at once, and lazily where they are Dask's."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -77,14 +78,14 @@ class _Block:
         lower, upper = arguments.pop("lower", {}), arguments.pop("upper", {})
         if lower:
             arguments["bounds"] = {name: (lower[name], upper[name]) for name in lower}
-        y = y.reshape(*batch, -1)
+        y = y.reshape(*batch, math.prod(y.shape[y.ndim - self.points :]))
         return self.read(fit(self.model, self._x(x, batch), y, **self.options, **arguments))
 
     def _of_block(self, part, array, batch):
         """An array with the block's axes in front, and the points' in one."""
         points = self.points if part[0] in OF_POINTS else 0
         front = array.shape[: array.ndim - points]
-        tail = (-1,) if points else ()
+        tail = (math.prod(array.shape[array.ndim - points :]),) if points else ()
         if all(size == 1 for size in front) and points:  # the same for all
             return array.reshape(-1)
         front = (1,) * (len(batch) - len(front)) + front

@@ -240,7 +240,7 @@ def test_a_response_needs_a_grid():
         with pytest.raises(ValueError, match="must rise in equal steps"):
             model(wrong, 2.0, 1.5)
     for wrong in (3.0, np.ones((2, 5))):
-        with pytest.raises(ValueError, match="must be the .m,. grid"):
+        with pytest.raises(ValueError, match=r"must be the \(m,\) grid"):
             model(wrong, 2.0, 1.5)
     rounded = np.round(X, 2) + 2458000.0
     assert np.all(np.isfinite(model(rounded, 2.0, 1.5)))

@@ -121,3 +121,32 @@ assert issubclass(category, OptimizeWarning) and issubclass(category, jaxlsq.Opt
 """
     pytest.importorskip("scipy.optimize")
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def test_what_is_no_array_of_numbers_says_what_to_do():
+    xr = pytest.importorskip("xarray")
+    days = np.arange("2020-01-01", "2020-01-31", dtype="datetime64[D]")
+    for values, words in (
+        (None, "got None"),
+        ({"y": Y}, "got dict"),
+        (days, "Pass numbers in a unit"),
+        (days - days[0], r"such as \(x\) / timedelta64"),
+        (Y + 0j, "real and imaginary parts as two halves"),
+        (Y.astype(object), r"say of which type: \.astype\(float\)"),
+        (Y.astype(str), "Make numbers of the texts"),
+        (made("pandas", Y.astype(str)), "got dtype object"),
+        (xr.Dataset({"first": ("t", Y), "second": ("t", Y)}), r"\['first', 'second'\]; choose one"),
+    ):
+        with pytest.raises(TypeError, match=f"ydata .*{words}"):
+            fit(of_jax, T, values, [1.0, 1.0])
+    with pytest.raises(TypeError, match="Pass numbers in a unit"):
+        fit(of_jax, days, Y, [1.0, 1.0])
+
+
+def test_half_precision_of_numpy():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    half = Y.astype(ml_dtypes.bfloat16)
+    result = fit(of_jax, T.astype(np.float32), half, [1.0, 1.0])
+    expected = fit(of_jax, T.astype(np.float32), half.astype(np.float32), [1.0, 1.0])
+    np.testing.assert_allclose(result.x, expected.x, rtol=1e-6)
+    assert np.isfinite(result.residuals).all()

@@ -296,3 +296,10 @@ def test_a_cluster(stack, processes):
         out = stack.chunk(y=3, x=5).lsq.fit(lambda t, a, k: a * jnp.exp(-k * t), "time", P0)
         done = out.compute()
     np.testing.assert_allclose(done.k, stack.lsq.fit(decay, "time", P0).k, rtol=1e-9)
+
+
+def test_an_array_without_data_sets():
+    empty = xr.DataArray(np.empty((0, 30)), {"time": np.arange(30.0)}, ("well", "time"))
+    found = empty.lsq.fit(lambda t, a, k: a * jnp.exp(-k * t), "time", p0={"a": 1.0, "k": 1.0})
+    assert found["a"].dims == ("well",)
+    assert found["a"].shape == (0,)
