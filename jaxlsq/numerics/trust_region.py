@@ -19,6 +19,8 @@ __all__ = ["levenberg_parameter", "norm", "reductions", "resize"]
 # The step's scaled length is found to within 10 % of the bound, in 10 tries.
 LENGTH_TOLERANCE = 0.1
 MAX_TRIES = 10
+# Where a box has no solution that is found, the damping grows by this.
+RAISE = 1024.0
 
 
 def levenberg_parameter(
@@ -55,7 +57,8 @@ def levenberg_parameter(
         For a step in a box: which parameters are at an end of it.  Then it is
         ``attempt(damping, sides, idle) -> (p, length, slope, rank, sides)``, with those to try
         first next time; and the length is only piecewise smooth in the damping, so that
-        Newton's corrections bound nothing.
+        Newton's corrections bound nothing.  An infinite length says that there is no p; more
+        damping makes it easier to find.
 
     Returns
     -------
@@ -89,22 +92,26 @@ def levenberg_parameter(
         if boxed:
             p, length, slope, rank, sides = attempt(damping, last_sides, ended)
             # A lane that is done is tried again with its neighbours: nothing of it may move.
-            p = jnp.where(ended & ~first, last_p, p)
+            lost = length == jnp.inf
+            p = jnp.where(lost | (ended & ~first), last_p, p)
             sides = jnp.where(ended & ~first, last_sides, sides)
         else:
             p, length, slope, rank = attempt(damping)
-            sides = last_sides
+            sides, lost = last_sides, jnp.zeros_like(ended)
         excess = length - step_bound
         newton = ((excess / step_bound) / slope) / slope
         fits = jnp.where(first, excess, jnp.abs(excess)) <= LENGTH_TOLERANCE * step_bound
         shrinking = (lower == 0) & (excess <= previous) & (previous < 0)
         done = ended | fits | (~first & (shrinking | (tries == MAX_TRIES)))
+        if boxed:  # the first that is found
+            done = done | ((previous == jnp.inf) & (excess <= LENGTH_TOLERANCE * step_bound))
 
         # First pass: a lower bound of lambda, and the start between the bounds.
         newton_0 = jnp.where(rank > 0, newton, 0.0)
         start = jnp.minimum(jnp.maximum(given, newton_0), upper)
         lower_0 = jnp.zeros_like(newton_0) if boxed else newton_0
         start = jnp.where(start == 0, size / length, start)
+        start = jnp.where(lost, upper, start) if boxed else start
         # Later passes: tighter bounds, and Newton's correction.
         lower_k = jnp.where(excess > 0, jnp.maximum(lower, damping), lower)
         upper_k = jnp.where(excess < 0, jnp.minimum(upper, damping), upper)
@@ -112,6 +119,9 @@ def levenberg_parameter(
         if boxed:
             between = jnp.maximum(0.001 * upper_k, jnp.sqrt(lower_k * upper_k))
             corrected = jnp.where(corrected < upper_k, corrected, between)
+            raised = lost & (damping >= upper)
+            corrected = jnp.where(raised, RAISE * damping, corrected)
+            upper_k = jnp.where(raised, corrected, upper_k)
 
         following = jnp.where(done, damping, jnp.where(first, start, corrected))
         lower, upper = jnp.where(first, lower_0, lower_k), jnp.where(first, upper, upper_k)

@@ -402,3 +402,18 @@ def test_scaled_data_in_float32_take_the_same_way():
         found = fit(decay, t, (y * scale).astype(np.float32), start, bounds=sides)
         np.testing.assert_allclose(found.x / [scale, 1.0], plain.x, rtol=1e-4)
         np.testing.assert_array_equal(found.active_mask, plain.active_mask)
+
+
+def test_a_corner_where_columns_are_nearly_parallel_is_left():
+    """A peak between two points of the data: only one of them says anything of it."""
+    x = np.array([-5.0, -5 / 3, 5 / 3, 5.0])
+    y = np.array([1.1e-3, -4.3e-4, 1.149, 1.1e-3])
+
+    def peak(x, area, center, sigma):
+        return area / (2.5066282746 * sigma) * jnp.exp(-0.5 * ((x - center) / sigma) ** 2)
+
+    start = np.array([1.869, 1.8356, 0.4564])
+    bounds = ([start[0], -7.1, -np.inf], [3.54, 10.8, start[2]])
+    found = fit(peak, x, y, start, bounds=bounds)
+    assert found.status == Status.SINGULAR_JACOBIAN
+    assert found.cost < 2e-6  # 0.07 at the start

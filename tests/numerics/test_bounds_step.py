@@ -10,6 +10,7 @@ import pytest
 from jaxlsq.numerics.bounds import GramBox, blocked, box_steps, feasible
 from jaxlsq.numerics.linear_model import Box, Region
 from jaxlsq.numerics.normal import normal_equations
+from jaxlsq.numerics.trust_region import levenberg_parameter
 
 LANES = 200
 
@@ -87,6 +88,49 @@ def test_many_parameters_meet_the_conditions(x64, n):
     assert np.all(force[(q >= high) & (high > low)] >= -slack)
     assert np.all(force[(q <= low) & (high > low)] <= slack)
     assert np.mean(inside) < 0.8
+
+
+def polynomials(n, size=400):
+    """Problems of polynomials of n coefficients, whose columns are nearly parallel."""
+    rng = np.random.default_rng(n)
+    jac = rng.uniform(0.0, 1.0, (size, 40, 1)) ** np.arange(n)
+    jac /= np.linalg.norm(jac, axis=1, keepdims=True)
+    gram = np.einsum("bij,bik->jkb", jac, jac)
+    gradient = np.einsum("bij,bi->jb", jac, rng.normal(size=(size, 40)))
+    low, high = -(10.0 ** rng.uniform(-2, 2, (n, size))), 10.0 ** rng.uniform(-2, 2, (n, size))
+    kind = rng.integers(0, 5, (n, size))
+    low = np.where(kind == 0, -np.inf, np.where(kind == 1, 0.0, low))
+    high = np.where(kind == 2, np.inf, np.where(kind == 3, 0.0, high))
+    return gram, gradient, low, high
+
+
+@pytest.mark.parametrize("n", [6, pytest.param(8, marks=pytest.mark.long)])
+def test_a_step_meets_the_conditions_also_where_columns_are_nearly_parallel(x64, n):
+    """Their boxes take many passes; where that is too many, with some damping."""
+    gram, gradient, low, high = polynomials(n)
+    attempt, sides = box_steps(GramBox(gram, gradient), (low, high))
+    bound = jnp.full(gradient.shape[1], 1e6)
+    none = jnp.zeros_like(bound)
+    damping, q, _ = levenberg_parameter(attempt, gradient, bound, none, sides=sides)
+    damping, q = np.asarray(damping), np.asarray(q)
+    assert np.all((q >= low) & (q <= high))
+    assert np.mean(damping == 0) > (0.9 if n == 8 else 0.99)
+    force = gradient - np.einsum("jkb,kb->jb", gram, q) - damping * q
+    slack = 1e-7 * np.linalg.norm(gradient, axis=0)
+    assert np.all(np.abs(force)[:, (q > low).all(0) & (q < high).all(0)] < 1e-7)
+    assert np.all((force >= -slack) | (q <= low))
+    assert np.all((force <= slack) | (q >= high))
+
+
+def test_a_held_parameter_that_the_free_ones_span_stays(x64):
+    """Two columns are parallel but for rounding: to free the one would only lose the other."""
+    row = np.array([1.0, -1.0, -1.0])
+    gram = np.outer(row, row)[..., None]
+    gradient = 1.5 * row[:, None] - np.array([[3e-12], [0.0], [6e-12]])
+    low, high = np.array([[-5.0], [-44.0], [0.0]]), np.array([[0.0], [44.0], [np.inf]])
+    q, length, *_ = solve(gram, gradient, low, high, jnp.zeros(1))
+    assert length[0] < np.inf
+    np.testing.assert_allclose(q[:, 0], [0.0, -1.5, 0.0], atol=1e-9)
 
 
 def test_without_bounds_it_is_the_unbounded_step(x64):
