@@ -187,7 +187,7 @@ class Intervals:
             raise ValueError("levels must be one probability or more, such as [0.68, 0.95].")
         for level in levels:
             check_level(level)
-        return contour_of(one, numbers, levels, sizes, ridge)
+        return contour_of(one, numbers, levels, (int(sizes[0]), int(sizes[1])), ridge)
 
     def _numbers(self, params):
         return numbers_of(params, self.names)
