@@ -157,10 +157,20 @@ Ties = tuple[tuple[str, Any], ...]
 def _completed(params, ties):
     """With the parameters that follow from these."""
     params = dict(params)
-    free = dict(params)
+    free = _Left(params)
     for name, source in ties:
-        params[name] = free[source] if isinstance(source, str) else source(dict(free))
+        params[name] = free[source] if isinstance(source, str) else source(free.copied())
     return params
+
+
+class _Left(dict):
+    """The parameters that are left, which say so where a tie asks for another."""
+
+    def __missing__(self, name):
+        raise KeyError(f"a tie reads {name!r}, which is none of the parameters left: {tuple(self)}")
+
+    def copied(self):
+        return _Left(self)
 
 
 @dataclass(frozen=True)

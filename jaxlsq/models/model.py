@@ -101,6 +101,11 @@ class Model:
         put(self, "names", tuple(self.names) or _names_of(self.function))
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"names must differ from one another, got {self.names}.")
+        if "x" in self.names:
+            raise ValueError(
+                "a parameter can't be called 'x', as a model's first argument is; give other "
+                "names, such as names=('x0',)."
+            )
         if self.guess is None:
             put(self, "guess", _defaults_of(self.function, self.names))
         put(self, "bounds", dict(self.bounds))

@@ -203,7 +203,7 @@ RAGGED = [
     ({"xdata": T}, ValueError, "xdata must be a list of 2 arrays, as ydata is; got ndarray"),
     ({"xdata": RAGGED_X[:1]}, ValueError, "xdata must be a list of 2 arrays"),
     ({"xdata": RAGGED_X[::-1]}, ValueError, r"xdata\[0\] must have 9 points.*\(12,\)"),
-    ({"sigma": 1.0}, ValueError, "sigma must be a list of 2 arrays, as ydata is; got float"),
+    ({"sigma": np.ones((3, 1))}, ValueError, r"sigma must be a list of 2 .* of shape \(3, 1\)"),
     ({"sigma": RAGGED_X[::-1]}, ValueError, r"sigma\[0\] must have 9 points"),
     ({"mask": np.ones(20, bool)}, ValueError, "mask must be a list of 2 arrays"),
     ({"mask": [np.ones(9, bool), np.ones(9, bool)]}, ValueError, r"mask\[1\] must have 12 points"),

@@ -190,6 +190,18 @@ def test_ties_are_followed():
     ):
         with pytest.raises(error, match=match):
             two.tied(**ties)
+    chained = two.tied(p2_sigma="p1_sigma", p2_center=lambda p: p["p2_sigma"])
+    with pytest.raises(KeyError, match="'p2_sigma', which is none of the parameters left"):
+        chained(X, 1.0, 2.0, 3.0, 4.0)
+
+
+def test_no_parameter_is_called_as_the_first_argument_is():
+    def scaled(t, x):
+        return t * x
+
+    with pytest.raises(ValueError, match="can't be called 'x'"):
+        Model(scaled)
+    np.testing.assert_allclose(Model(scaled, names=("x0",))(X, x0=2.0), 2.0 * X)
 
 
 def test_a_response_is_a_causal_convolution(x64):

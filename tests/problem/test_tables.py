@@ -411,3 +411,12 @@ def test_parameters_are_in_the_models_order_unless_p0_names_all():
 def test_a_name_that_a_model_with_a_guess_does_not_have():
     with pytest.raises(TypeError, match=r"names \['centre'\].*Did you mean 'center'"):
         fit(Gaussian(), T, np.exp(-T), {"centre": 3.0})
+
+
+def test_one_sigma_for_data_sets_of_different_lengths():
+    lengths = (40, 25)
+    x, y = [T[:m] for m in lengths], [2.0 * np.exp(-0.7 * T[:m]) for m in lengths]
+    one = fit(decay, x, y, {"a": 1.0}, sigma=0.2, absolute_sigma=True)
+    spelled = [np.full(m, 0.2) for m in lengths]
+    each = fit(decay, x, y, {"a": 1.0}, sigma=spelled, absolute_sigma=True)
+    np.testing.assert_array_equal(one.cov, each.cov)
