@@ -19,7 +19,7 @@ from jaxlsq.results.neighbours import candidate, costs_of_rounding, in_parts, pa
 from jaxlsq.results.result import FitResult
 from jaxlsq.status import Status
 
-__all__ = ["check_neighbours", "contribution", "cost", "solved", "values_at"]
+__all__ = ["check_neighbours", "contribution", "cost", "left", "solved", "values_at"]
 
 # A fit is tried again where one step from a neighbour's parameters promises a chi-squared that is
 # lower by so many times its mean per degree of freedom.  In the same minimum the model's curvature
@@ -108,11 +108,11 @@ def _swept(result, p, q, fresh):
     p, q = p[some], q[some]
     free = ~result.fixed.reshape(len(fresh), -1)
 
-    def promise(p, q):
+    def after(p, q):
         both = np.concatenate([candidate(result, p, q), free[p]], axis=1)
-        return values_at(result.problem, p, both, _promise)
+        return values_at(result.problem, p, both, promise)
 
-    promised = in_parts(promise, p, q)
+    promised = in_parts(after, p, q)
     costs = np.where(flat["success"], flat["cost"], np.inf).astype(np.float64)
     # The best of each fit's neighbours.
     order = np.lexsort((promised, p))
@@ -142,7 +142,7 @@ def values_at(problem: Any, p: np.ndarray, x: np.ndarray, function: Any) -> np.n
     return np.where(np.isfinite(values), values, np.inf)
 
 
-def _promise(task: Task, both: jax.Array, lane: Parts, shared: Parts) -> jax.Array:
+def promise(task: Task, both: jax.Array, lane: Parts, shared: Parts) -> jax.Array:
     r"""The cost that one Gauss-Newton step leads to, :math:`\frac12 (r^T r - g^T A^{-1} g)`.
 
     `both` are the parameters, and one for those that are free.
@@ -158,6 +158,19 @@ def _promise(task: Task, both: jax.Array, lane: Parts, shared: Parts) -> jax.Arr
     eye = jnp.eye(x.size, dtype=x.dtype)
     step = jnp.linalg.solve(gram + eye * jnp.where(size > 0, DAMPING, 1.0), gradient)
     return 0.5 * jnp.maximum(sum_of(rows) - jnp.sum(gradient * step), 0.0)
+
+
+def left(problem: Any, p: np.ndarray, x: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """(k, 2): by what a step would lower chi-squared, and the data's variation about their mean.
+
+    The latter infinite where there is no model of data.
+    """
+    both = np.concatenate([x, free.astype(x.dtype)], axis=1)
+    fall = 2.0 * (values_at(problem, p, x, cost) - values_at(problem, p, both, promise))
+    variation = np.full(len(p), np.inf)
+    if problem.model is not None:
+        variation = problem.take(p, (len(p),)).variation(x)[:, 1]
+    return np.stack([fall, variation], axis=1)
 
 
 def cost(task: Task, x: jax.Array, lane: Parts, shared: Parts) -> jax.Array:

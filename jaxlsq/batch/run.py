@@ -385,6 +385,10 @@ class Problem(Answers):
         """(k,) costs of the fits at flat places with other parameters; inf where not finite."""
         return neighbours.values_at(self, places, x, neighbours.cost)
 
+    def left(self, places: np.ndarray, x: np.ndarray, free: np.ndarray) -> np.ndarray:
+        """By what steps would lower chi-squared, see `jaxlsq.batch.neighbours.left`."""
+        return neighbours.left(self, places, x, free)
+
     def contributions(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
         """(k,) norms of what their parameters contribute to the residuals."""
         return neighbours.values_at(self, places, x, neighbours.contribution)

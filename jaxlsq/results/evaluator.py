@@ -122,6 +122,12 @@ class Evaluator(Protocol):
         """(k,) costs of the fits at flat places with other parameters; inf where not finite."""
         ...
 
+    def left(self, places: np.ndarray, x: np.ndarray, free: np.ndarray) -> np.ndarray:
+        """(k, 2): by what a Gauss-Newton step of the free parameters (k, n) of fits at flat places
+        would lower chi-squared, and the data's variation about their mean.
+        """
+        ...
+
     def contributions(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
         """(k,) norms of what their parameters contribute to the residuals."""
         ...

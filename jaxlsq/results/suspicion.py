@@ -11,6 +11,7 @@ from jaxlsq.results.evaluator import Evaluator
 from jaxlsq.results.neighbours import candidate, costs_of_rounding, in_parts, pairs
 from jaxlsq.results.quantiles import beyond_chi2
 from jaxlsq.results.shared import Shares
+from jaxlsq.status import Status
 
 __all__ = ["Suspicions"]
 
@@ -30,6 +31,11 @@ LEAST_RISE, MOST_RISE = 0.25, 4.0
 # A cost that is lower by this part is another minimum's.
 SAME_COST = 1e-4
 
+# Squares of the standard errors, and part of the data's variation, by which a step lowers the
+# chi-squared of a fit that XTOL ended short of its minimum; of data without noise the latter is
+# rounding's.
+SHORT, SEEN = 0.25, 1e-10
+
 # In words, for summaries.
 REASONS = {
     "dof": "no degrees of freedom",
@@ -37,6 +43,7 @@ REASONS = {
     "undetermined": "parameters that the data do not determine",
     "errors": "errors that say nothing",
     "chi2": "chi-squared too large",
+    "short": "xtol short of the minimum",
     "neighbour": "a neighbour whose parameters fit better",
 }
 
@@ -68,6 +75,7 @@ class Suspicions:
     cost: np.ndarray
     dof: np.ndarray
     status: np.ndarray
+    optimality: np.ndarray
     active_mask: np.ndarray
     fixed: np.ndarray
     names: tuple[str, ...]
@@ -113,11 +121,13 @@ class Suspicions:
           error too, and nothing is wrong with it.)
         - With ``absolute_sigma`` and of counts: chi-squared is beyond what one of a million data
           sets has; of counts the deviance over 1.16, which is no larger than a chi-squared.
+        - It ended with XTOL, and a step would lower chi-squared by more than a quarter of a unit:
+          what is short beside a large parameter, a date say, is not so beside the others.
         - The parameters of a fit beside it in the batch have a lower cost with its data: it is in
           a wrong minimum.
 
         Of a result without data, what can be told without: not the third if its covariance is not
-        known either, nor the fourth and the last.  See `suspicions` for words.
+        known either, nor the fourth and the last two.  See `suspicions` for words.
         """
         found = self._found(np.arange(self.status.size), True)
         return _any(found).reshape(self.shape)
@@ -175,6 +185,11 @@ class Suspicions:
                 f"a {what} of {chi2:.4g} with {dof} degrees of freedom: less than one of a million "
                 "data sets has that, if model and sigma are right"
             )
+        if name == "short":
+            return (
+                "xtol ended it short of its minimum: give a smaller one (1e-15 leaves the end to "
+                "ftol), or subtract a constant from what is large (a date)"
+            )
         beside = np.unravel_index(int(found.beside[0]), self.shape)
         beside = beside[0] if len(beside) == 1 else tuple(map(int, beside))
         return (
@@ -225,9 +240,14 @@ class Suspicions:
             errors = np.sqrt(diagonal * variance[:, None])
         x = part.x.reshape(-1, n).astype(np.float64)
         usable = good & np.isfinite(inverse).all(axis=(1, 2)) & np.isfinite(variance)
+        found.reasons["short"] = self._short(places, part, usable, inverse, variance)
         large = usable[:, None] & (errors > np.abs(x))
         which, j = np.nonzero(large)
         found.which["errors"] = np.zeros_like(large)
+        if which.size:  # of data without noise an error is rounding's
+            cost = self.cost.reshape(-1)[places[which]]
+            above = cost > costs_of_rounding(self, places[which])
+            which, j = which[above], j[above]
         if not which.size:
             return
         step = inverse[which, :, j] / np.sqrt(diagonal[which, j])[:, None]
@@ -244,6 +264,20 @@ class Suspicions:
             strange |= inside & ~((rise > LEAST_RISE) & (rise < MOST_RISE))
             outside &= ~inside
         found.which["errors"][which, j] = outside | strange
+
+    def _short(self, places, part, usable, inverse, variance):
+        """Which fits XTOL ended where a step would lower chi-squared by more than is noise."""
+        short = usable & (part.status.reshape(-1) == Status.XTOL)
+        gradient = part.optimality.reshape(-1).astype(np.float64)  # the largest element's size
+        short &= gradient**2 * np.abs(inverse).sum(axis=(1, 2)) > SHORT * variance
+        some = np.flatnonzero(short)
+        if not some.size:
+            return short
+        n, problem = len(self.names), self._with_data("suspect")
+        x, free = part.x.reshape(-1, n)[some].astype(np.float64), part.free.reshape(-1, n)[some]
+        fall, variation = problem.left(places[some], x, free).T
+        short[some] = (fall > SHORT * variance[some]) & (fall > SEEN * variation)
+        return short
 
     def _add_of_neighbours(self, found, places):
         good = self.success.reshape(-1)

@@ -283,3 +283,34 @@ def test_which_fits_are_asked_for():
         result.suspicions()
     assert fit(decay, T, Y[0], P0).suspicions() == ()
     assert fit(decay, T, Y[0], P0).suspect == np.False_
+
+
+def test_xtol_short_of_the_minimum():
+    """A date that is fitted: of ||D x||, whose part xtol takes, it is nearly all."""
+    x, date = np.linspace(-0.1, 0.1, 60), 2_458_000.0
+
+    def dip(x, depth, width, level, center):
+        return level - depth * jnp.exp(-0.5 * ((x - center) / width) ** 2)
+
+    y = 1.0 - 0.01 * np.exp(-0.5 * (x / 0.02) ** 2)
+    y = y + 0.0005 * np.random.default_rng(0).normal(size=(5, 60))
+    start = [0.008, 0.03, 1.0, 0.02]
+    dated = [*start[:3], date + 0.02]
+    short, whole = fit(dip, x + date, y, dated), fit(dip, x, y, start)
+    assert (short.cost > 2.0 * whole.cost).all()
+    assert short.suspect.all()
+    assert not whole.suspect.any()
+    assert "xtol ended it short of its minimum" in short.suspicions(1)[0]
+    assert "5 with xtol short of the minimum" in short.summary()
+    longer = fit(dip, x + date, y, dated, xtol=1e-15)
+    np.testing.assert_allclose(longer.cost, whole.cost, rtol=1e-6)
+    assert not longer.suspect.any()
+
+
+def test_data_without_noise_are_not_short_of_the_minimum():
+    t = np.linspace(0.0, 4.0, 30)
+    rates = np.linspace(0.5, 2.0, 20)[:, None]
+    y = 2.0 * np.exp(-rates * t)
+    result = fit(lambda t, a, k, c: a * jnp.exp(-k * t) + c, t, y, [1.0, 1.0, 0.5], ftol=1e-30)
+    assert (result.status == 2).any()
+    assert not result.suspect.any()
