@@ -1,6 +1,7 @@
 """Data of `curve_fit`: without what is masked, and as JAX or a function in Python takes them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from jaxlsq.problem.readings import Leaf
 from jaxlsq.problem.types import BoundsLike
 from jaxlsq.single.bounded import Bounded
 
-__all__ = ["Places", "as_data", "by_names", "check_keywords", "check_model_shape"]
+__all__ = ["Places", "as_data", "by_names", "check_keywords", "check_model_shape", "unchanged"]
 
 _LM = ("ftol", "xtol", "gtol", "maxfev", "epsfcn", "factor", "diag", "col_deriv", "warning")
 
@@ -50,6 +51,19 @@ class Places:
             return f(self.labelled, *params)
         except TypeError:  # a function of jax.numpy, which takes arrays alone
             return f(self.array, *params)
+
+
+@contextmanager
+def unchanged(xdata: Places) -> Iterator[None]:
+    """Raise ValueError if a function that is called meanwhile changes x in place."""
+    array = xdata.array
+    before = array.copy() if isinstance(array, np.ndarray) and array.dtype.kind in "fiub" else None
+    yield
+    if before is not None and not np.array_equal(before, array, equal_nan=True):
+        raise ValueError(
+            "f or jac changed xdata in place (as x *= 2 does), so that each call was of other "
+            "data. Let it make a new array: x = 2 * x."
+        )
 
 
 def by_names(

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxlsq.api.curve_data import as_data, by_names, check_keywords, check_model_shape
+from jaxlsq.api.curve_data import (
+    as_data,
+    by_names,
+    check_keywords,
+    check_model_shape,
+    unchanged,
+)
 from jaxlsq.api.leastsq import leastsq
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.problem.bounds import vectors
@@ -148,15 +154,17 @@ def curve_fit(
 
     Dfun = given_jacobian if callable(jac) else jac
     if given is not None:
-        solution, pcov, message, ier = bounded_fit(
-            (residual, Dfun), (start, names), bounds, ydata, given
-        )
+        with unchanged(xdata):
+            solution, pcov, message, ier = bounded_fit(
+                (residual, Dfun), (start, names), bounds, ydata, given
+            )
         popt, infodict = solution.x, {"nfev": solution.nfev, "fvec": solution.f}
         absolute = absolute_sigma or counts
         free = np.count_nonzero(bounds.lower < bounds.upper)
         pcov = _scaled_covariance(pcov, free, solution.f.size, 2.0 * solution.cost, absolute)
         return (popt, pcov, infodict, message, ier) if full_output else (popt, pcov)
-    out = leastsq(residual, start, Dfun=Dfun, full_output=True, **kwargs)
+    with unchanged(xdata):
+        out = leastsq(residual, start, Dfun=Dfun, full_output=True, **kwargs)
     popt, pcov, infodict, message, ier = out
     if ier not in SUCCESS:
         words = message if ier >= 0 else describe(ier, limit="maxfev")

@@ -19,6 +19,7 @@ from jaxlsq.problem.types import BoundsLike, PyTree
 from jaxlsq.results.solution import LeastSquaresResult
 from jaxlsq.tracing.forked import check_not_forked
 from jaxlsq.tracing.settings import own_settings
+from jaxlsq.tracing.varying import alike, axes_of
 from jaxlsq.transforms.functions import Call, Functions
 from jaxlsq.transforms.grad import HESSIANS, POLICIES, Rule
 from jaxlsq.transforms.program import Begin, Form, solved
@@ -139,6 +140,7 @@ def least_squares(
         bounds = traced_bounds(bounds, layout, x0, dtype)
         scale = rule.loss and jnp.asarray(f_scale, dtype)
         options = batch_options(layout.n, np.dtype(dtype), loss=rule.loss, **limits)
+    leaves = alike(leaves, axes_of((leaves, bounds, args, kwargs)))
     form = Form(layout, tuple(leaf.dtype for leaf in leaves), _length(return_history), rule)
     functions = Functions.of(fun, jac, Call(args, kwargs or {}, layout, form.dtypes))
     return solved(form, functions, Begin(leaves, bounds, scale, options))

@@ -14,6 +14,7 @@ from jax.extend.core import Literal
 from jaxlsq.batch.group import Group
 from jaxlsq.lowering.narrow import spread_backwards
 from jaxlsq.lowering.unrolled import unrolled
+from jaxlsq.problem.functions import check_shape
 from jaxlsq.problem.shifted import ShiftedResidual
 from jaxlsq.problem.starts import Start
 from jaxlsq.tracing.jaxprs import interpret, make_jaxpr, without_calls
@@ -126,8 +127,10 @@ def _is_found(group, residual, start):
                 sigma = lane.get(f"xsigma.{k}", group.shared.get(f"xsigma.{k}"))
                 x[k] = np.where(changed, _other(x[k], np.asarray(sigma)), x[k])
             x = [jax.numpy.asarray(leaf) for leaf in x]
-            out = residual.predict(params, jax.tree.unflatten(structure, x))
-            return np.broadcast_to(np.asarray(out), (m,))
+            x = jax.tree.unflatten(structure, x)
+            out = np.asarray(residual.predict(params, x))
+            check_shape(out.shape, (m,), x)
+            return np.broadcast_to(out, (m,))
 
         before = values(np.zeros(m, bool))
         for digit in range(max(m - 1, 1).bit_length()):

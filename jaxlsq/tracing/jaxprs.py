@@ -19,6 +19,7 @@ from jax.extend.core import Literal
 from jaxlsq.tracing.callbacks import exact_callback, needs_care
 from jaxlsq.tracing.signature import Signature
 from jaxlsq.tracing.types import Equation, Jaxpr
+from jaxlsq.tracing.varying import is_cast, results_that_vary, scan_counts, varies, without_mesh
 
 __all__ = [
     "called",
@@ -200,6 +201,14 @@ def _without_jax(traceback):
 
 def eqn_results(eqn: Equation, arguments: Sequence[Any]) -> Sequence[Any]:
     """What an equation gives for other arguments."""
+    if is_cast(eqn):
+        return arguments
+    if varies(eqn, arguments):
+        return results_that_vary(eqn, arguments, _written_out, _bound)
+    return _bound(eqn, arguments)
+
+
+def _bound(eqn, arguments):
     if needs_care(eqn):
         return exact_callback(eqn, arguments)
     params = eqn.primitive.get_bind_params(eqn.params)
@@ -209,7 +218,7 @@ def eqn_results(eqn: Equation, arguments: Sequence[Any]) -> Sequence[Any]:
 
 def _literal_value(atom, eqn_name):
     """The number that a literal is."""
-    return atom.val
+    return without_mesh(atom.val)
 
 
 def interpret(
@@ -260,6 +269,10 @@ def without_calls(eqn: Equation, arguments: Sequence[Any]) -> Sequence[Any]:
     return interpret(*inner, arguments, without_calls) if inner else eqn_results(eqn, arguments)
 
 
+def _written_out(jaxpr, consts, inputs):
+    return interpret(jaxpr, consts, inputs, without_calls)
+
+
 def depends(jaxpr: Jaxpr, inputs: Sequence[bool]) -> list[bool]:
     """Whether each output depends on an input that varies.
 
@@ -282,14 +295,6 @@ def depends(jaxpr: Jaxpr, inputs: Sequence[bool]) -> list[bool]:
 
     still = [False] * len(jaxpr.constvars)
     return interpret(jaxpr, still, inputs, equation, lambda *_: False)
-
-
-def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
-    """How many of a scan's arguments are constants, and how many are carried."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].unpack()  # since JAX 0.11
-    return len(consts), len(carry)
 
 
 def _depends_in_scan(eqn, moving):

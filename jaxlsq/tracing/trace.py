@@ -17,6 +17,7 @@ from jaxlsq.tracing.cache import Memory, remembering
 from jaxlsq.tracing.jaxprs import called, depends, eqn_results, interpret, make_jaxpr
 from jaxlsq.tracing.structure import Reader, Unkeyable, aval_key, is_scalar_literal
 from jaxlsq.tracing.types import Jaxpr
+from jaxlsq.tracing.varying import without_mesh
 
 __all__ = ["Traced", "evaluate", "trace", "typed_consts", "with_fixed_literals"]
 
@@ -144,7 +145,9 @@ def evaluate(
 
     def literal(atom, eqn_name):
         place = next(places) if is_scalar_literal(atom, eqn_name) else -1
-        return atom.val if place < 0 else scalars[place].astype(atom.aval.dtype)
+        if place < 0:
+            return without_mesh(atom.val)
+        return scalars[place].astype(atom.aval.dtype)
 
     def equation(eqn, arguments):
         inner = called(eqn)

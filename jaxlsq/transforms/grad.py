@@ -30,6 +30,7 @@ from jaxlsq.numerics.sweep import symmetric_inverse
 from jaxlsq.status import Status
 from jaxlsq.tracing.hoisted import Hoisted
 from jaxlsq.tracing.settings import own_settings
+from jaxlsq.tracing.varying import alike, axes_of
 
 __all__ = ["HESSIANS", "POLICIES", "Rule", "with_derivatives"]
 
@@ -174,7 +175,9 @@ def _moved(problem, x, status, changes, rule):
 
 def _no_tangent(v):
     real = jnp.issubdtype(v.dtype, jnp.floating)
-    return jnp.zeros_like(v) if real else np.zeros(v.shape, jax.dtypes.float0)
+    if real:
+        return jnp.zeros_like(v)
+    return alike(np.zeros(v.shape, jax.dtypes.float0), axes_of(v))
 
 
 def _times(a, b):

@@ -11,7 +11,7 @@ from jaxlsq.schedule.pool import Observer, run_pool
 from jaxlsq.status import Status
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.trace import Traced
-from jaxlsq.transforms.vmap import counts_of, lane_of, queue_of
+from jaxlsq.transforms.vmap import counts_of, lane_of, queue_of, varied
 
 __all__ = ["remembering"]
 
@@ -19,8 +19,7 @@ __all__ = ["remembering"]
 def remembering(traced: Traced, evaluations: int, length: int) -> Callable[..., Any]:
     """A solver as `jaxlsq.transforms.vmap.solver`, whose counts hold a `History` of vectors."""
 
-    @own_settings()
-    def solve(x0, data, options, bounds):
+    def pool(x0, data, options, bounds):
         lane = lane_of(traced, evaluations, lambda _: data, alone=True)
         x0, bounds = jax.tree.map(lambda v: v[None], (x0, bounds))
         queue = queue_of(x0, (), bounds)
@@ -29,7 +28,7 @@ def remembering(traced: Traced, evaluations: int, length: int) -> Callable[..., 
         counts = {name: value[0] for name, value in counts_of(ended).items()}
         return ended.x[0], counts | {"history": history}
 
-    return solve
+    return own_settings()(varied(pool))
 
 
 def _empty(x0, length):

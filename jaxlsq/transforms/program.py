@@ -30,6 +30,7 @@ from jaxlsq.tracing.fast import convolves, with_fast_convolutions
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.structure import has_own_derivatives
 from jaxlsq.tracing.trace import Traced, evaluate, trace, with_fixed_literals
+from jaxlsq.tracing.varying import alike, axes_of
 from jaxlsq.transforms.functions import Functions, typed
 from jaxlsq.transforms.grad import Rule, with_derivatives
 from jaxlsq.transforms.history import remembering
@@ -83,9 +84,11 @@ class Begin:
     options: Options
 
     @property
-    def scalars(self) -> list[jax.ShapeDtypeStruct]:
-        """Shapes and types of n parameters."""
-        diag = self.options.diag
+    def scalars(self) -> list[Any]:
+        """Examples of n parameters: their shapes and types, and over what they vary."""
+        diag, axes = self.options.diag, axes_of(self.x0)
+        if axes:
+            return alike([jnp.zeros((), diag.dtype)] * len(diag), axes)
         return [jax.ShapeDtypeStruct((), diag.dtype)] * len(diag)
 
 
@@ -109,6 +112,7 @@ def solved(form: Form, functions: Functions, begin: Begin) -> LeastSquaresResult
 
 def _solved(form, functions, begin):
     functions, residual = _traced(functions, begin.scalars)
+    begin = alike(begin, axes_of((begin, residual.arrays)))
     n, m = form.layout.n, residual.outputs[0].shape[0]
     if m < n and begin.bounds is None:
         raise ValueError(
@@ -119,7 +123,7 @@ def _solved(form, functions, begin):
     with own_settings():
         if parts is None:
             return _solution(form, functions, begin)
-        data = parts.data
+        begin, data = alike((begin, parts.data))
         robust = form.rule.loss
         if parts.loss and robust:
             # It is among the parts, and nothing else may hold what it closes over.

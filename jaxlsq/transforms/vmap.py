@@ -22,12 +22,13 @@ from jaxlsq.status import Status
 from jaxlsq.tracing.cache import PROGRAMS, program_key
 from jaxlsq.tracing.compiler import POOL_OPTIONS, in_many_kernels
 from jaxlsq.tracing.concrete import are_concrete
-from jaxlsq.tracing.jaxprs import interpret, make_jaxpr
+from jaxlsq.tracing.jaxprs import interpret, make_jaxpr, without_calls
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.trace import Traced, evaluate
+from jaxlsq.tracing.varying import alike, axes_of
 from jaxlsq.transforms.partition import by_shards
 
-__all__ = ["counts_of", "lane_of", "queue_of", "solver"]
+__all__ = ["counts_of", "lane_of", "queue_of", "solver", "varied"]
 
 
 def solver(traced: Traced, evaluations: int) -> Callable[..., Any]:
@@ -154,8 +155,9 @@ def _run(traced, per_lane, evaluations, arguments):
 
     def program(*arguments):
         if lanes is None:
-            return pool(*arguments)
-        return jax.lax.platform_dependent(*arguments, cpu=lanes, default=pool)
+            return varied(pool)(*arguments)
+        cpu, others = varied(lanes), varied(pool)
+        return jax.lax.platform_dependent(*arguments, cpu=cpu, default=others)
 
     if not are_concrete(arguments):
         return _in_shards(program, per_lane, arguments)
@@ -170,10 +172,27 @@ def _run(traced, per_lane, evaluations, arguments):
     return PROGRAMS.get(key, compile_)(*arguments)
 
 
+def varied(program: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """A program whose arguments may vary over the axes of a mesh, and then its results do."""
+
+    def cast(*arguments):
+        axes = axes_of(arguments)
+        if not axes:
+            return program(*arguments)
+        shapes = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), arguments)
+        jaxpr, consts, results = make_jaxpr(program, *shapes)
+        leaves = alike([*consts, *jax.tree.leaves(arguments)], axes)
+        consts, inputs = leaves[: len(consts)], leaves[len(consts) :]
+        out = alike(interpret(jaxpr, consts, inputs, without_calls), axes)
+        return jax.tree.unflatten(jax.tree.structure(results), out)
+
+    return cast
+
+
 def _in_shards(program, per_lane, arguments):
     """``program(*arguments)``, whose lanes may be sharded over devices."""
     x0, _, bounds, options = arguments
-    if x0.shape[0] == 1 or jax.device_count() == 1:
+    if x0.shape[0] == 1 or jax.device_count() == 1 or axes_of(arguments):
         return program(*arguments)
     leaves, tree = jax.tree.flatten(arguments)
     of_lane = (
