@@ -90,7 +90,7 @@ def results_that_vary(eqn: Equation, arguments: Sequence[Any], run: Run, bind: A
     if name in _BUILT:
         return list(_BUILT[name](eqn.params, arguments, ran))
     is_own = name in ("custom_jvp_call", "custom_vjp_call")
-    results = () if is_own else bind(eqn, arguments)
+    results = [] if is_own else list(bind(eqn, arguments))
     # What has a program inside takes the types of its results from there.
     has_program = any("jaxpr" in key for key in eqn.params)
     if is_own or (has_program and any(_axes(v) != axes for v in results)):

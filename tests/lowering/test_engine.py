@@ -332,6 +332,6 @@ def test_stops_when_asked():
     took = time.process_time() - begin
     thread.join()
     assert raised
-    assert took < 1.5 * os.cpu_count()
+    assert took < 1.5 * (os.cpu_count() or 1)
     result = raised[0].result
     assert np.all(np.isin(result.status, [Status.INTERRUPTED, *range(1, 9)]))
