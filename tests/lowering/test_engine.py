@@ -213,8 +213,17 @@ def stepped(x, a, k):
     return y
 
 
+MIXED = [{}, {"loss": "cauchy"}, {"bounds": ([0.5, 0.3], [4.0, 0.9])}]
+TURNS = [
+    f"{model}-options{k}-float{(64, 32)[(j + k) % 2]}"
+    for j, model in enumerate(("walk", "two_pieces", "stepped"))
+    for k in range(3)
+]
+
+
+@pytest.mark.long_but(*TURNS)  # each model with all options, in one type and the other by turns
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("options", [{}, {"loss": "cauchy"}, {"bounds": ([0.5, 0.3], [4.0, 0.9])}])
+@pytest.mark.parametrize("options", MIXED)
 @pytest.mark.parametrize("model", [walk, two_pieces, stepped])
 def test_a_few_points_that_are_mixed(model, options, dtype):
     rng = np.random.default_rng(5)

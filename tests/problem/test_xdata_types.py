@@ -13,6 +13,13 @@ def decay(x, a, tau):
     return a * jnp.exp(-x / tau)
 
 
+SHORT = [
+    *(f"shared-{kind.__name__}" for kind in INTEGERS),
+    *(f"{form}-{kind}" for form in ("each", "list", "pytree") for kind in ("uint8", "int16")),
+]
+
+
+@pytest.mark.long_but(*SHORT)
 @pytest.mark.parametrize("kind", INTEGERS)
 @pytest.mark.parametrize("form", ["shared", "each", "list", "pytree"])
 def test_integer_x_does_not_wrap(kind, form):

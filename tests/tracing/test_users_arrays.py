@@ -114,6 +114,17 @@ def check(*arrays):
                 np.testing.assert_allclose(got, 1 - array, rtol=0, atol=1e-15 if wide else 1e-6)
 
 
+ALL_WRAPPED = (by_leastsq, by_fit, by_least_squares)
+SHORT = [
+    f"{door.__name__}-{last.__name__}-{wrap.__name__}"
+    for door in DOORS
+    for last in KINDS
+    for wrap in (plain, jitted)
+    if wrap is plain or door in ALL_WRAPPED
+]
+
+
+@pytest.mark.long_but(*SHORT)
 @pytest.mark.parametrize("wrap", [plain, jitted])
 @pytest.mark.parametrize("last", KINDS)
 @pytest.mark.parametrize("door", DOORS)
