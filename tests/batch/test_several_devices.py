@@ -39,9 +39,9 @@ POOLS = """
     for other in (eight, some):
         for name in ("x", "cost", "status", "nfev"):
             np.testing.assert_array_equal(getattr(other, name), getattr(one_device, name))
-    offset = jnp.asarray(0.5)  # on the first device, and read by the model on all
+    offset = jnp.asarray(0.5)  # on the first device, and read by the model on others
     moved = lambda t, a, k: decay(t, a, k) + offset - 0.5
-    near = fit(moved, T, Y[:3000], [1.0, 1.0], devices="all")
+    near = fit(moved, T, Y[:3000], [1.0, 1.0], devices=jax.devices()[:8:7])
     np.testing.assert_allclose(near.x, one_device.x[:3000], rtol=1e-6)
     print(one_device.engine)
 """

@@ -35,12 +35,10 @@ def test_linear_problem_has_the_derivative_of_the_normal_equations():
     def closed(a, b):
         return jnp.linalg.solve(a.T @ a, a.T @ b)
 
-    for argument in (0, 1):
-        for mode in (jax.jacfwd, jax.jacrev):
-            expected = mode(closed, argument)(a, b)
-            np.testing.assert_allclose(
-                mode(fitted, argument)(a, b), expected, rtol=1e-9, atol=1e-12
-            )
+    for mode in (jax.jacfwd, jax.jacrev):
+        expected, found = (mode(function, (0, 1))(a, b) for function in (closed, fitted))
+        for by_argument, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(by_argument, other, rtol=1e-9, atol=1e-12)
     expected = jax.hessian(lambda a: closed(a, b)[0])(a)
     np.testing.assert_allclose(
         jax.hessian(lambda a: fitted(a, b)[0])(a), expected, rtol=1e-7, atol=1e-9
