@@ -34,9 +34,13 @@ class Lowering:
     Attributes
     ----------
     emitter : Emitter
+    held : Value or None
+        The lanes that have a problem; None where all do.  No loop waits for the others, of whose
+        numbers a condition may never end.
     """
 
     emitter: Emitter
+    held: Value | None = None
     # The arrays of literals and constants, by their content.
     _lifted: dict[Any, Array] = field(default_factory=dict)
 
@@ -106,6 +110,10 @@ class Lowering:
     def all_of(self, *masks: Value) -> Value:
         """Where all masks are on."""
         return reduce(lambda a, b: self.op("and", a, b, dtype=bool), masks)
+
+    def of_held(self, mask: Value) -> Value:
+        """The part of a mask that is of lanes with a problem."""
+        return mask if self.held is None else self.all_of(mask, self.held)
 
     def invert(self, mask: Value) -> Value:
         """Where a mask is off."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlsq.lowering.elementwise import elementwise
+from jaxlsq.lowering.elementwise import NotLowered, elementwise
 from jaxlsq.lowering.structural import boxed
 from jaxlsq.tracing.jaxprs import opened, scan_counts
 
@@ -81,7 +81,10 @@ def _while(lowering, params, arguments):
     def enter():
         present = carry.load()
         (on,) = lowering.run(*goes, [*of_cond, *present])
-        return (present, on[()]), emitter.any(on[()])
+        if on.ndim:  # many loops that `vmap` made one, each with an end of its own
+            raise NotLowered("loops of while side by side")
+        on = lowering.of_held(on[()])
+        return (present, on), emitter.any(on)
 
     def turn(state):
         present, on = state

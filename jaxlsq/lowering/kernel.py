@@ -242,6 +242,7 @@ class _Writer:
 
     def _round(self):
         e, algebra = self.emitter, self.algebra
+        self.lowering.held = self._held()
         old = self.state.load()
         x = old[algebra.x]
         again = factors = None
@@ -264,6 +265,7 @@ class _Writer:
             self.state.store(new)
         else:
             self.state.choose(self.lowering.invert(again), new)
+        self.lowering.held = None
 
     def _sums(self, x):
         """The sums of normal equations at parameters, in units of one."""

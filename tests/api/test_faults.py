@@ -240,3 +240,31 @@ def test_a_fit_in_progress(engine):
     assert result.success.all()
     assert seen
     np.testing.assert_allclose(seen[0], result.x[0], rtol=1e-6)
+
+
+# --- loops of the user's --------------------------------------------------------------------
+
+
+def looping(t, a, k):
+    """A decay through a loop that has no end where values are hugely negative."""
+    value = a * jnp.exp(-k * t)
+    return jax.lax.while_loop(lambda v: jnp.sum(v) < -1e9, lambda v: v + 1.0, value)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_lanes_without_a_problem_do_not_keep_a_loop_going(count):
+    """Fewer fits than a register has lanes: the others' numbers are of nobody."""
+    y = np.repeat(2.5 * np.exp(-1.3 * T)[None], count, axis=0)
+    np.testing.assert_allclose(mapped(looping, y), np.full((count, 2), [2.5, 1.3]), rtol=1e-5)
+    result = fit(looping, T, y, P0)
+    assert result.engine == "compiled lanes"
+    np.testing.assert_allclose(result.x, np.full((count, 2), [2.5, 1.3]), rtol=1e-7)
+
+
+@pytest.mark.long
+def test_loops_side_by_side_go_through_xla():
+    def model(t, a, k):
+        return jax.vmap(lambda t: looping(t, a, k))(t)
+
+    result = fit(model, T, Y, P0, jac="2-point")
+    np.testing.assert_allclose(result.x, fit(decay, T, Y, P0).x, rtol=1e-6)
