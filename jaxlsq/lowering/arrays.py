@@ -35,8 +35,8 @@ class Lowering:
     ----------
     emitter : Emitter
     held : Value or None
-        The lanes that have a problem; None where all do.  No loop waits for the others, of whose
-        numbers a condition may never end.
+        The lanes that have a problem, while the user's model is written: none of its loops waits
+        for the others, for whose numbers it may have no end.  None for all lanes.
     """
 
     emitter: Emitter

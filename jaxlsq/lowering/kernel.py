@@ -259,13 +259,13 @@ class _Writer:
             read = self.inputs.reader, factors, self.kernel.rows
             where = Repair(x, self._box(), self.inputs.end, *read)
             sums, evaluations = repair(self.lowering, sums, where)
+        self.lowering.held = None  # our own loops end for any numbers
         how = unit, sizes, boxed(evaluations), *self.options, *self._box()
         new = self._run(algebra.turn, *old, *sums, *how)
         if again is None:
             self.state.store(new)
         else:
             self.state.choose(self.lowering.invert(again), new)
-        self.lowering.held = None
 
     def _sums(self, x):
         """The sums of normal equations at parameters, in units of one."""
