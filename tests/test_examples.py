@@ -27,7 +27,7 @@ def test_examples_print_what_is_shown(number, capsys):
     printed = capsys.readouterr().out.splitlines()
     # How many fits end by which test, and the last digits of a gradient, are the processor's.
     for one, two in zip(printed, EXAMPLES[number][1].splitlines(), strict=True):
-        if "TOL:" in one and "," in two.split()[0]:
+        if "TOL:" in two and two.split()[0] != "1":
             assert one.split()[1:] == two.split()[1:]
         elif "optimality" in two:
             assert one.split(";")[0] == two.split(";")[0]
