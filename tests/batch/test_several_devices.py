@@ -130,7 +130,8 @@ def test_pools_on_eight_devices(engine):
     assert printed(POOLS, 8, engine) == expected[engine]
 
 
-@pytest.mark.parametrize("engine", ["lanes", pytest.param("xla", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["lanes", "xla"])
 def test_sharded_lanes_stay_where_they_are(engine):
     assert printed(SHARDED, 8, engine) == "equal"
 

@@ -11,8 +11,7 @@ from jaxlsq import fit, models
 # Its corners are minima of their own.
 CORNERS = {"Step(linear)": 0.85}
 # One of each kind, and those that are hard; the long test has all.
-SOME = ("Polynomial(5)", "Voigt", "Fano", "SkewedGaussian", "PowerLaw", "BiExponential", "Sine")
-SOME += ("Step(erf)", "Step(linear)", "FourPL", "RotatedGaussian2D")
+SOME = ("Voigt", "Fano", "PowerLaw", "BiExponential", "Sine", "Step(linear)", "RotatedGaussian2D")
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -31,6 +30,7 @@ def test_guess_leads_where_the_truth_does_in_many_draws(name, noise):
     assert row["engine"] == "compiled lanes"
 
 
+@pytest.mark.long_but("Voigt")
 @pytest.mark.parametrize("name", ["Gaussian", "Voigt", "Fano", "ExponentialGaussian", "Sine"])
 def test_guess_leads_there_in_float32(name):
     assert reached(name, 200, 0.05, dtype="float32")["reached"] >= 0.96
@@ -56,7 +56,7 @@ def odd_data(x):
     }
 
 
-SHORT = ("Gaussian", "Voigt", "Fano", "PowerLaw", "Sine", "FourPL", "Gaussian2D")
+SHORT = ("Voigt", "Sine", "FourPL", "Gaussian2D")
 ODD = [(name, dtype) for name in CASES for dtype in ("float64", "float32")]
 
 
