@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxlsq.lowering.elementwise import NotLowered, elementwise
 from jaxlsq.lowering.structural import boxed
-from jaxlsq.tracing.jaxprs import opened, scan_counts
+from jaxlsq.tracing.parts import opened, scan_counts
 
 __all__ = ["LOOPS", "Carry", "selected"]
 

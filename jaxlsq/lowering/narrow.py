@@ -17,7 +17,8 @@ from jax.extend.core import Literal
 
 from jaxlsq.lowering.axes import NOWHERE, Place, axes_of, narrowed, operand_places
 from jaxlsq.lowering.elementwise import NotLowered
-from jaxlsq.tracing.jaxprs import eqn_results, interpret, opened, without_calls
+from jaxlsq.tracing.jaxprs import eqn_results, interpret, without_calls
+from jaxlsq.tracing.parts import opened
 from jaxlsq.tracing.types import Equation, Jaxpr
 
 __all__ = ["at_one_point", "parts_of_operands", "spread_backwards"]

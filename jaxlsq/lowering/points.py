@@ -24,7 +24,8 @@ from jaxlsq.lowering.axes import NOWHERE, Place
 from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.narrow import at_one_point, parts_of_operands
 from jaxlsq.lowering.point_program import Input, PointProgram
-from jaxlsq.tracing.jaxprs import eqn_results, inner_jaxprs, opened
+from jaxlsq.tracing.jaxprs import eqn_results, inner_jaxprs
+from jaxlsq.tracing.parts import opened
 from jaxlsq.tracing.types import Jaxpr
 
 __all__ = ["pointwise"]

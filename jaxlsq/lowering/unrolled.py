@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlsq.tracing.jaxprs import called, eqn_results, interpret, opened, scan_counts
+from jaxlsq.tracing.jaxprs import called, eqn_results, interpret
+from jaxlsq.tracing.parts import opened, scan_counts
 from jaxlsq.tracing.types import Equation, Jaxpr
 
 __all__ = ["unrolled"]

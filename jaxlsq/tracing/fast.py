@@ -10,15 +10,13 @@ from jax.extend.core import ClosedJaxpr
 
 from jaxlsq.tracing.convolution import convolve, is_slow
 from jaxlsq.tracing.elementary import is_replaced, replacement
-from jaxlsq.tracing.jaxprs import interpret, opened
+from jaxlsq.tracing.jaxprs import interpret
+from jaxlsq.tracing.parts import CALLS, RULES, opened
 from jaxlsq.tracing.types import Jaxpr
 
 __all__ = ["convolves", "with_fast_convolutions", "with_fast_functions"]
 
-# Primitives that only call a jaxpr, those that do so with derivatives of their own, and those that
-# hold some of which each may be replaced.
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
-_RULES = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+# Primitives that hold some jaxprs of which each may be replaced.
 _BODIES = {"scan": ("jaxpr",), "while": ("cond_jaxpr", "body_jaxpr"), "cond": ("branches",)}
 
 
@@ -35,7 +33,7 @@ def with_fast_functions(function: Callable[..., Any]) -> Callable[..., Any]:
     callable
         The function itself unless the default device is a CPU.
     """
-    return _replaced(function, _Replacing(_replaced_at_the_end, _CALLS | _RULES))
+    return _replaced(function, _Replacing(_replaced_at_the_end, CALLS | RULES))
 
 
 def with_fast_convolutions(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,12 +49,12 @@ def with_fast_convolutions(function: Callable[..., Any]) -> Callable[..., Any]:
     callable
         The function itself unless the default device is a CPU.
     """
-    return _replaced(function, _Replacing(_replaced_before, _CALLS))
+    return _replaced(function, _Replacing(_replaced_before, CALLS))
 
 
 def convolves(jaxpr: Jaxpr) -> bool:
     """Whether a jaxpr has convolutions that `with_fast_convolutions` replaces."""
-    return _Replacing(_replaced_before, _CALLS).is_slow_inside(opened(jaxpr)[0])
+    return _Replacing(_replaced_before, CALLS).is_slow_inside(opened(jaxpr)[0])
 
 
 def _replaced_before(eqn):

@@ -17,9 +17,10 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxlsq.tracing.callbacks import exact_callback, needs_care
+from jaxlsq.tracing.parts import CALLS, REMATERIALIZED, RULES, opened, scan_counts
 from jaxlsq.tracing.signature import Signature
 from jaxlsq.tracing.types import Equation, Jaxpr
-from jaxlsq.tracing.varying import is_cast, results_that_vary, scan_counts, varies, without_mesh
+from jaxlsq.tracing.varying import is_cast, results_that_vary, varies, without_mesh
 
 __all__ = [
     "called",
@@ -28,27 +29,11 @@ __all__ = [
     "inner_jaxprs",
     "interpret",
     "make_jaxpr",
-    "opened",
-    "scan_counts",
     "without_calls",
 ]
 
-# Primitives that only call a jaxpr.
-CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-}
-
-
-def opened(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Any]]:
-    """A jaxpr and its constants, whether it is closed over them or has none."""
-    return getattr(jaxpr, "jaxpr", jaxpr), list(getattr(jaxpr, "consts", ()))
+# Calls that are followed into.
+_FOLLOWED = CALLS | REMATERIALIZED | RULES
 
 
 def inner_jaxprs(eqn: Equation) -> Iterator[Any]:
@@ -260,7 +245,7 @@ def interpret(
 def called(eqn: Equation) -> tuple[Jaxpr, list[Any]] | None:
     """The jaxpr that an equation only calls, and its constants; None for any other equation."""
     name = eqn.primitive.name
-    return opened(eqn.params[CALLS[name]]) if name in CALLS else None
+    return opened(eqn.params[_FOLLOWED[name]]) if name in _FOLLOWED else None
 
 
 def without_calls(eqn: Equation, arguments: Sequence[Any]) -> Sequence[Any]:

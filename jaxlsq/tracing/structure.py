@@ -22,7 +22,8 @@ import numpy as np
 from jax.core import ShapedArray, Tracer
 from jax.extend.core import Literal
 
-from jaxlsq.tracing.jaxprs import called, inner_jaxprs, interpret, opened
+from jaxlsq.tracing.jaxprs import called, inner_jaxprs, interpret
+from jaxlsq.tracing.parts import opened
 from jaxlsq.tracing.types import Jaxpr
 
 __all__ = ["Reader", "Unkeyable", "aval_key", "has_own_derivatives", "is_scalar_literal"]

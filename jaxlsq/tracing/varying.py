@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
+from jaxlsq.tracing.parts import CALLS, REMATERIALIZED, RULES, opened, scan_counts
 from jaxlsq.tracing.types import Equation
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "axes_of",
     "is_cast",
     "results_that_vary",
-    "scan_counts",
     "varies",
     "without_mesh",
 ]
@@ -81,7 +81,7 @@ def results_that_vary(eqn: Equation, arguments: Sequence[Any], run: Run, bind: A
     axes = axes_of(arguments)
 
     def ran(closed, *inputs):
-        jaxpr, consts = getattr(closed, "jaxpr", closed), list(getattr(closed, "consts", ()))
+        jaxpr, consts = opened(closed)
         return alike(run(jaxpr, alike(consts, axes), inputs), axes)
 
     name = eqn.primitive.name
@@ -89,7 +89,7 @@ def results_that_vary(eqn: Equation, arguments: Sequence[Any], run: Run, bind: A
         return ran(eqn.params[_CALLED[name]], *arguments)
     if name in _BUILT:
         return list(_BUILT[name](eqn.params, arguments, ran))
-    is_own = name in ("custom_jvp_call", "custom_vjp_call")
+    is_own = name in RULES
     results = [] if is_own else list(bind(eqn, arguments))
     # What has a program inside takes the types of its results from there.
     has_program = any("jaxpr" in key for key in eqn.params)
@@ -150,21 +150,5 @@ def _cond(params, arguments, ran):
     return lax.switch(which, branches, *operands)
 
 
-def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
-    """How many of a scan's arguments are constants, and how many are carried."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].unpack()  # since JAX 0.11
-    return len(consts), len(carry)
-
-
-_CALLED = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-    "custom_vmap_call": "call",
-}
+_CALLED = CALLS | REMATERIALIZED | {"custom_vmap_call": "call"}
 _BUILT = {"while": _while, "scan": _scan, "cond": _cond}
