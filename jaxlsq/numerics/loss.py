@@ -111,7 +111,10 @@ class Robust:
         z = u * u
         value, first, second = self._derivatives(z)
         curvature = jnp.maximum(first + 2.0 * second * z, self.least * first)
-        curvature = jnp.maximum(curvature, jnp.finfo(f.dtype).eps)
+        # A floor that far points reach makes steps too short by as much: of a cauchy point at a
+        # distance of 1e5 the curvature is 1e-10.  SciPy's, epsilon, is for covariances.
+        floor = SMALLEST_CURVATURE if self.least else jnp.finfo(f.dtype).eps
+        curvature = jnp.maximum(curvature, floor)
         return Parts(first * f, curvature, value * scale * scale)
 
     def slope(self, f: jax.Array, scale: jax.Array) -> jax.Array:
@@ -161,6 +164,8 @@ POISSON = Poisson()
 
 Loss: TypeAlias = Robust | Poisson
 
+# For its root and reciprocal to be far from the end of float32's range.
+SMALLEST_CURVATURE = 1e-30
 # The model where it is zero; its reciprocal is far from the end of float32's range.
 SMALLEST_MEAN = 1e-30
 NEAR = 0.1

@@ -278,6 +278,23 @@ def test_float32(both):
     np.testing.assert_allclose(tiny.x[:, 1][same], narrow.x[:, 1][same], rtol=0.05)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("loss", ["soft_l1", "huber", "cauchy"])
+def test_a_start_that_is_far_by_many_scales_is_no_plateau(loss, dtype):
+    """Starts at a rate that makes the curve 1e5 and 1e9 times the scale C."""
+    x = np.linspace(280.0, 400.0, 12)
+    a, b = 2.9e9, np.array([8400.0, 8000.0, 7600.0])
+    y = a * np.exp(-b[:, None] / x)
+    starts = np.array([[2.5e9, 3500.0], [2.5e9, 3000.0], [2.5e9, 1500.0]])
+    found = fit(
+        lambda x, a, b: a * jnp.exp(-b / x), x.astype(dtype), y.astype(dtype), starts, loss=loss
+    )
+    assert found.success.all()
+    np.testing.assert_allclose(found.x[:, 1], b, rtol=1e-3)
+    assert np.all(found.cost < 1e-6)
+    assert found.nfev.min() > 20
+
+
 def test_huge_residuals_are_rejected_not_raised():
     found = fit(lambda t, a, k: a * jnp.exp(k * t), T, OUTLIERS, (1.0, 200.0), loss="cauchy")
     assert np.all(np.isfinite(found.x))
