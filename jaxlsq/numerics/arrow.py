@@ -377,6 +377,10 @@ class Arrow:
         usable = self._joined(~solved.lost, swept)
         return jnp.where(jnp.all(usable | ~counts | ~self.present, axis=0), 1.0, 0.0)
 
+    def doubt(self, solved: Solved, free: jax.Array, held: jax.Array) -> jax.Array:
+        """One: common fits are in float64, whose multipliers have digits enough."""
+        return jnp.ones((), self.gradient.dtype)
+
     def inflations(self, solved: Solved) -> jax.Array:
         """A_jj (A^-1)_jj of each parameter, (n, ...); infinite where it is not determined."""
         members, index = self.members, jnp.arange(self.shared)

@@ -21,7 +21,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.numerics.norm import total
-from jaxlsq.numerics.sweep import bordered, floor_of, inflation, quadratic_form, sweep
+from jaxlsq.numerics.sweep import (
+    bordered,
+    floor_of,
+    inflation,
+    least_rank,
+    quadratic_form,
+    sweep,
+)
 from jaxlsq.numerics.trust_region import norm
 from jaxlsq.numerics.types import AnyArray
 from jaxlsq.status import Status
@@ -109,6 +116,13 @@ class BoxProblem(Protocol):
         """Zero where a parameter that counts is not determined, see `levenberg_parameter`."""
         ...
 
+    def doubt(self, solved: Any, free: jax.Array, held: jax.Array) -> jax.Array:
+        """One, and less where the free columns nearly span that of a parameter at a bound.
+
+        Its multiplier has few digits then, and perhaps the wrong sign.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class GramBox:
@@ -152,6 +166,16 @@ class GramBox:
     def rank(self, solved: jax.Array, counts: jax.Array) -> jax.Array:
         """The reciprocal of the largest variance inflation."""
         return 1.0 / inflation(solved, self._diagonal, counts)
+
+    def doubt(self, solved: jax.Array, free: jax.Array, held: jax.Array) -> jax.Array:
+        """The least part of a held column that the free ones leave, which the sweep has."""
+        diagonal = self._diagonal
+        swept = jnp.stack([solved[j, j] for j in range(diagonal.shape[0])])
+        counts = held & (diagonal > 0)
+        safe = jnp.where(counts, diagonal, 1.0)
+        inverse = jnp.where(swept < 0, -swept * safe, jnp.inf)
+        part = jnp.where(free, 1.0 / inverse, swept / safe)
+        return jnp.min(jnp.where(counts, jnp.clip(part, 0.0, 1.0), 1.0), axis=0)
 
 
 def box_steps(
@@ -238,8 +262,12 @@ def box_steps(
         slope = problem.spread(solved, jnp.where(free, q, 0.0))
         slope = slope / jnp.where(length == 0, 1.0, length)
         length = jnp.where(count > 0, jnp.inf, length)
-        # What a bound holds is not undetermined, also where the residual does not depend on it.
+        # What a bound holds is not undetermined, also where the residual does not depend on it;
+        # but that it is held may be in doubt.
         rank = problem.rank(solved, free & ~at_end)
+        if gradient.dtype == jnp.float32:  # which float64 can go on from
+            doubt = problem.doubt(solved, free, (~free | at_end) & ~shut)
+            rank = jnp.minimum(rank, jnp.maximum(doubt, 1.1 * least_rank(n, gradient.dtype)))
         return q, length, slope, rank, final
 
     return attempt, begin

@@ -362,6 +362,10 @@ class TriangleBox:
         unusable = jnp.all(solved == 0, axis=1) | jnp.all(self.r == 0, axis=0)
         return jnp.where(jnp.any(unusable & counts), 0.0, 1.0).astype(self.r.dtype)
 
+    def doubt(self, solved: jax.Array, free: jax.Array, held: jax.Array) -> jax.Array:
+        """One: triangles keep the digits of multipliers."""
+        return jnp.ones((), self.r.dtype)
+
 
 def _damped_triangle(r, qtf, diagonal):
     r"""Solve the damped problem by a QR factorization of R stacked on a diagonal matrix.

@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 
 from jaxlsq.numerics import convergence
 from jaxlsq.numerics.bounds import Bounds, blocked
@@ -23,9 +22,8 @@ from jaxlsq.numerics.linear_model import Box, LinearModel, Region
 from jaxlsq.numerics.norm import total
 from jaxlsq.numerics.safeguards import faint_columns, moved_start, turned_back
 from jaxlsq.numerics.state import Before, Options, State, Trial
-from jaxlsq.numerics.sweep import floor_of
+from jaxlsq.numerics.sweep import least_rank
 from jaxlsq.numerics.trust_region import reductions, resize
-from jaxlsq.numerics.types import AnyArray
 from jaxlsq.status import Status, converged
 
 __all__ = ["final_status", "judge", "propose", "relinearize", "turn"]
@@ -277,17 +275,11 @@ def final_status(state: State) -> jax.Array:
     One that converged where J is singular, or where its cost overflows, says so.
     """
     success = converged(state.status)
-    singular = success & (state.trial.rank <= least_rank(state.trial.rank.dtype, state.point.x))
+    singular = success & (
+        state.trial.rank <= least_rank(state.point.x.shape[0], state.trial.rank.dtype)
+    )
     fnorm = state.point.fnorm
     # The cost of a float32 fit is kept in float64.
     overflow = success & ~jnp.isfinite(fnorm if fnorm.dtype == jnp.float32 else fnorm * fnorm)
     status = jnp.where(singular, jnp.int32(Status.SINGULAR_JACOBIAN), state.status)
     return jnp.where(overflow, jnp.int32(Status.NONFINITE_COST), status)
-
-
-def least_rank(dtype: DTypeLike, x: jax.Array) -> AnyArray:
-    """How small the reciprocal of `jaxlsq.numerics.sweep.inflation` is of a singular matrix.
-
-    n times the pivots' floor: of which covariances, from eigenvalues, have all finite.
-    """
-    return x.shape[0] * floor_of(x.shape[0], dtype)

@@ -22,6 +22,7 @@ __all__ = [
     "certainty",
     "floor_of",
     "inflation",
+    "least_rank",
     "quadratic_form",
     "sweep",
     "sweep_elements",
@@ -36,6 +37,14 @@ def floor_of(n: int, dtype: DTypeLike) -> AnyArray:
     let 71 pass, and 2 n eps none; it is 4 n eps.
     """
     return 4 * n * jnp.finfo(dtype).eps
+
+
+def least_rank(n: int, dtype: DTypeLike) -> AnyArray:
+    """How small the reciprocal of `inflation` is of a singular matrix.
+
+    n times the pivots' floor: of which covariances, from eigenvalues, have all finite.
+    """
+    return n * floor_of(n, dtype)
 
 
 def inflation(swept: jax.Array, diagonal: jax.Array, counts: jax.Array | bool = True) -> jax.Array:

@@ -1,5 +1,7 @@
 """Bounds and fixed parameters at every front door: lanes, masks, statistics, derivatives."""
 
+from contextlib import nullcontext
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import scipy.optimize
 from jax import export
 
-from jaxlsq import Status, fit, least_squares, least_squares_batch
+from jaxlsq import Status, fit, least_squares, least_squares_batch, using
 from tests.decays import P0, TRUTH, B, T, Y, decay, decay_np, noise
 
 LOWER, UPPER = np.array([1.2, 0.5]), np.array([2.4, 1.6])
@@ -186,6 +188,31 @@ def test_float32_is_inside_to_the_last_bit():
     polished = fit(decay, T.astype(np.float32), y, START, bounds=(lower, upper), polish="float64")
     np.testing.assert_array_equal(polished.active_mask, wide.active_mask)
     assert np.all((polished.x >= lower) & (polished.x <= upper))
+
+
+@pytest.mark.parametrize("engine", ["lanes", "xla"])
+def test_float32_does_not_believe_a_bound_that_rounding_holds(engine):
+    """Two columns are parallel but for 1e-3, and one of them starts at its bound."""
+    rng = np.random.default_rng(3)
+    x = np.linspace(0.0, 1.0, 20)
+    bent = x + 1e-3 * np.sin(7.0 * x)
+    a, b, c = rng.normal(0.0, [[3.0], [150.0], [1.0]], (3, 200))
+    y = a[:, None] * x + b[:, None] * bent + np.exp(c[:, None] * x)
+    y = (y + 1e-3 * rng.normal(size=y.shape)).astype(np.float32)
+
+    def model(x, a, b, c):
+        return a * x + b * (x + 1e-3 * jnp.sin(7.0 * x)) + jnp.exp(c * x)
+
+    x = x.astype(np.float32)
+    how = {"p0": (0.0, 0.0, 0.5), "bounds": ((-np.inf, 0.0, -np.inf), np.inf)}
+    with using("xla") if engine == "xla" else nullcontext():
+        narrow = fit(model, x, y, **how)
+    wide = fit(model, x.astype(float), y.astype(float), **how)
+    good = narrow.success & wide.success
+    assert good.mean() > 0.95
+    assert 0.2 < np.mean(wide.active_mask[good, 1] == 0) < 0.8
+    np.testing.assert_array_equal(narrow.active_mask[good], wide.active_mask[good])
+    np.testing.assert_allclose(narrow.cost[good], wide.cost[good], rtol=1e-2)
 
 
 @pytest.mark.long

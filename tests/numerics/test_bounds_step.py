@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxlsq.batch.polish import LEAST_CERTAINTY
 from jaxlsq.numerics.bounds import GramBox, blocked, box_steps, feasible
 from jaxlsq.numerics.linear_model import Box, Region
 from jaxlsq.numerics.normal import normal_equations
+from jaxlsq.numerics.sweep import least_rank
 from jaxlsq.numerics.trust_region import levenberg_parameter
 
 LANES = 200
@@ -160,6 +162,25 @@ def test_directions_that_nothing_determines_do_not_move(x64):
     )
     assert not full_rank[0]
     np.testing.assert_allclose(q[:, 0], [1.0, 0.0])
+
+
+@pytest.mark.parametrize("end", [1, -1])
+@pytest.mark.parametrize(("part", "doubtful"), [(1e-4, True), (0.3, False)])
+def test_whether_a_nearly_spanned_parameter_is_held_is_in_doubt(part, doubtful, end):
+    """In float32, whichever end holds it; what the column's remainder says decides it."""
+    rng = np.random.default_rng(0)
+    jac, f = rng.normal(size=(12, 3)), rng.normal(size=12)
+    jac[:, 2] = jac[:, 0] + part * jac[:, 2]
+    narrow = jac.astype(np.float32)
+    low, high = np.full((3, 1), -9.0, np.float32), np.full((3, 1), 9.0, np.float32)
+    (high if end > 0 else low)[2] = 0.0
+    gram, gradient = (narrow.T @ narrow)[..., None], (narrow.T @ f.astype(np.float32))[:, None]
+    *_, rank, _ = solve(gram, gradient, low, high, jnp.zeros(1, jnp.float32))
+    assert least_rank(3, np.float32) < rank[0]
+    assert (rank[0] < LEAST_CERTAINTY) == doubtful
+    # A column of nothing is no doubt.
+    gram[2], gram[:, 2], gradient[2] = 0.0, 0.0, 0.0
+    assert solve(gram, gradient, low, high, jnp.zeros(1, jnp.float32))[3][0] > 0.1
 
 
 def test_blocked_and_feasible():
