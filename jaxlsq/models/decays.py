@@ -10,7 +10,7 @@ from jax.scipy.special import gammaln
 from jaxlsq.models.candidates import Rates, near_rates
 from jaxlsq.models.guessing import Scan
 from jaxlsq.models.model import Model
-from jaxlsq.models.shapes import exponential, floating, logarithm, nonzero, positive
+from jaxlsq.models.shapes import exponential, floating, log_power, nonzero, positive
 
 __all__ = [
     "BiExponential",
@@ -219,11 +219,9 @@ _BIEXPONENTIAL = Model(
 
 
 def _stretched(x, amplitude, decay, beta):
-    x = floating(x)
-    known = x > 0
-    power = floating(beta) * (jnp.log(jnp.where(known, x, 1.0)) - logarithm(decay))
     # From exp(7) on nothing is left.
-    return amplitude * jnp.where(known, exponential(-exponential(jnp.minimum(power, 7.0))), 1.0)
+    power = jnp.minimum(log_power(x, decay, beta), 7.0)
+    return amplitude * exponential(-exponential(power))
 
 
 def _stretched_columns(x, rate, beta):

@@ -10,19 +10,11 @@ import numpy as np
 from jaxlsq.models.candidates import InLogarithm, near_rates
 from jaxlsq.models.guessing import Scan, spread
 from jaxlsq.models.model import Model
-from jaxlsq.models.shapes import exponential, floating, logarithm, positive, sigmoid
+from jaxlsq.models.shapes import exponential, floating, log_power, positive, sigmoid
 
 __all__ = ["FivePL", "FourPL", "Hill", "MichaelisMenten"]
 
 _LN2 = math.log(2.0)
-
-
-def _at_log(x, ec50, hill):
-    """``hill log(x / ec50)``; far below zero for x that are not positive."""
-    x = floating(x)
-    known = x > 0
-    value = hill * (jnp.log(jnp.where(known, x, 1.0)) - logarithm(ec50))
-    return jnp.where(known, value, jnp.where(hill < 0, 1e4, -1e4))
 
 
 # --- Michaelis-Menten -----------------------------------------------------------------
@@ -89,7 +81,7 @@ _SATURATION = Model(
 
 
 def _hill(x, amplitude, ec50, hill):
-    return amplitude * sigmoid(_at_log(x, ec50, floating(hill)))
+    return amplitude * sigmoid(log_power(x, ec50, hill))
 
 
 _SLOPES = (0.5, 1.0, 2.0, 5.0)
@@ -113,7 +105,7 @@ def _near_doses(sample, number, place, *others):
 
 
 def _hill_columns(x, place, hill):
-    return (sigmoid(_at_log(x, exponential(place), hill)),)
+    return (sigmoid(log_power(x, exponential(place), hill)),)
 
 
 def _hill_assembled(sample, values, coefficients):
@@ -168,7 +160,7 @@ _HILL = Model(
 
 
 def _four(x, bottom, top, ec50, hill):
-    return bottom + (top - bottom) * sigmoid(_at_log(x, ec50, floating(hill)))
+    return bottom + (top - bottom) * sigmoid(log_power(x, ec50, hill))
 
 
 def _four_columns(x, place, hill):
@@ -221,7 +213,7 @@ _FOUR = Model(
 
 def _rise(x, ec50, hill, asymmetry):
     """``(1 + (ec50 / x)**hill)**-asymmetry``."""
-    return _sigmoid_power(_at_log(x, ec50, floating(hill)), asymmetry)
+    return _sigmoid_power(log_power(x, ec50, hill), asymmetry)
 
 
 def _sigmoid_power(value: Any, power: Any) -> jax.Array:

@@ -9,6 +9,7 @@ import numpy as np
 __all__ = [
     "exponential",
     "floating",
+    "log_power",
     "logarithm",
     "nonzero",
     "positive",
@@ -22,6 +23,11 @@ _FLOOR = {np.dtype(np.float64): 1e-100, np.dtype(np.float32): 1e-18}
 _FAR = {np.dtype(np.float64): 1e70, np.dtype(np.float32): 1e9}
 # Exponents beyond: their exponential, and its product with something of size one, are finite.
 _EXPONENT = {np.dtype(np.float64): 700.0, np.dtype(np.float32): 85.0}
+
+# Its inverse is finite, and its product with something of size 100.
+_LEAST = {np.dtype(np.float64): 1e-300, np.dtype(np.float32): 1e-36}
+# Logarithms of what is zero or infinite in both types.
+_BEYOND = 1e4
 
 
 def floating(value: Any) -> jax.Array:
@@ -56,6 +62,21 @@ def reduced(x: Any, center: Any, sigma: Any, most: float | None = None) -> jax.A
 def logarithm(value: Any) -> jax.Array:
     """Of what should be positive; of other numbers that of the smallest scale."""
     return jnp.log(positive(value))
+
+
+def log_power(x: Any, scale: Any, power: Any) -> jax.Array:
+    """The logarithm of ``(x / scale) ** power``.
+
+    Where x or the scale is zero, or negative, the limit: so far from zero that nothing is left
+    of its exponential's inverse, or of the exponential.
+    """
+    x, scale, power = floating(x), floating(scale), floating(power)
+    known = (x > 0) & (scale > 0)
+    least = _LEAST.get(scale.dtype, 1e-4)
+    logarithms = [jnp.log(jnp.where(known, jnp.maximum(v, least), 1.0)) for v in (x, scale)]
+    value = power * (logarithms[0] - logarithms[1])
+    far = _BEYOND * jnp.sign(power)
+    return jnp.where(known, value, jnp.where(x > 0, far, -far))
 
 
 def exponential(value: Any) -> jax.Array:

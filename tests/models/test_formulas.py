@@ -207,6 +207,24 @@ def test_derivatives_are_finite(make, params, dtype):
     assert np.isfinite(rows).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("power", [-2.0, -0.03, 0.0, 0.03, 1.0])
+def test_powers_of_zero_scales_and_places_are_their_limits(power, dtype):
+    """A small power does not make the least float a number that counts."""
+    x, scales = np.array([0.0, 0.5, 2.0]), (0.0, 1e-25, 1.0)
+    for scale in scales:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = x / scale
+            ratio[0] = 0.0  # also of nothing to nothing
+            powers = ratio**power
+        narrow = [dtype(v) for v in (1.0, scale, power)]
+        found = models.Hill()(x.astype(dtype), *narrow)
+        expected = 1.0 - 1.0 / (1.0 + powers)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-30)
+        found = models.StretchedExponential()(x.astype(dtype), *narrow)
+        np.testing.assert_allclose(found, np.exp(-powers), rtol=1e-5, atol=1e-30)
+
+
 @pytest.mark.parametrize("name", [name for name in CASES if name != "Step(linear)"])
 def test_derivatives_are_those_of_the_values(name):
     case = CASES[name]
