@@ -18,11 +18,12 @@ LOWER = "two minima, ours the lower"
 HIGHER = "two minima, ours the higher"
 SHORT = "neither is at a minimum, or the other is not: ours is lower"
 RULE = "the tests hold short of the minimum, for the other too"
+DOUBTED = "short of a minimum, and `suspect` says so"
 FAR = "what is left is below the tolerance, beside the data or the start"
 SAID = "ours failed and says why"
 THEIRS = "the other failed, ours is at a minimum"
 BOTH = "both failed"
-ALLOWED = (SAME, PATH, FLAT, LOWER, HIGHER, SHORT, RULE, FAR, SAID, THEIRS, BOTH)
+ALLOWED = (SAME, PATH, FLAT, LOWER, HIGHER, SHORT, RULE, DOUBTED, FAR, SAID, THEIRS, BOTH)
 # What must not be.
 OUTSIDE = "WRONG: outside of the bounds"
 UNTRUE = "WRONG: the cost that is reported is not that of the parameters"
@@ -54,6 +55,8 @@ class Ends:
     nfev : (size,) int array
     cost : (size,) array, optional
         As it is reported.
+    suspect : callable, optional
+        Gives the (size,) bool array of those that are suspected.
     """
 
     x: np.ndarray
@@ -61,6 +64,7 @@ class Ends:
     status: np.ndarray
     nfev: np.ndarray
     cost: np.ndarray | None = None
+    suspect: Callable[[], np.ndarray] | None = None
 
 
 def causes(
@@ -162,7 +166,10 @@ def _of_higher(at, mine, theirs):
 def _of_early(at, mine, theirs):
     if mine <= theirs:
         return SHORT
-    return RULE if _other_too(at, mine) else EARLY
+    if _other_too(at, mine):
+        return RULE
+    doubted = at.ours.suspect is not None and at.ours.suspect()[at.lane]
+    return DOUBTED if doubted else EARLY
 
 
 def _other_too(at, mine):

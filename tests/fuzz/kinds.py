@@ -49,7 +49,8 @@ def _fit(lanes: Lanes, dtype: Any = float, model: Callable[..., Any] | None = No
 
 
 def _ends(result) -> Ends:
-    return Ends(result.x, result.success, result.status, result.nfev, result.cost)
+    ends = result.x, result.success, result.status, result.nfev, result.cost
+    return Ends(*ends, lambda: result.suspect)
 
 
 def _gathered(rows) -> Ends:

@@ -24,13 +24,9 @@ def test_a_hundred_fits_are_as_scipys_and_in_a_batch_as_alone():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 def test_thousands_of_fits_have_a_cause_for_each_difference(kind):
-    found = tally(400, 1, [kind])
+    found = tally(800, 1, [kind])
     count = found.counts[kind]
-    # What is open: plateaus that the tolerances of float32 take for minima, starts on bounds where
-    # nothing depends on the parameters, and one Arrhenius curve with soft_l1 in compiled lanes.
-    known = {"float64": 4, "trf, dogbox": 4, "XLA": 1}.get(kind, 0)
-    assert count[EARLY] <= known, "\n".join(found.wrong)
-    assert set(count) <= {*ALLOWED, EARLY}, "\n".join(found.wrong)
+    assert set(count) <= {*ALLOWED}, "\n".join(found.wrong)
     assert count[SAME] > 20, table(found)
 
 
