@@ -1,15 +1,16 @@
-"""How what comes after the data is brought into their order."""
+"""What comes with the data, or after them, brought into their order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import jax
 import numpy as np
 
 from jaxlsq.problem.axis import points_last
 from jaxlsq.problem.dims import Dims
 from jaxlsq.problem.tables import in_order, points_in_order, points_of
-from jaxlsq.problem.types import BoundsLike
+from jaxlsq.problem.types import BoundsLike, PyTree
 
 __all__ = ["Arrangement"]
 
@@ -39,20 +40,46 @@ class Arrangement:
     dims: Dims
 
     @classmethod
-    def of(cls, raw: Any, arranged: Any, axis: int, keys: Any) -> Self:
-        """Of data as they were given, and with the points last."""
-        shape = tuple(np.shape(raw)) if axis >= 0 else ()
-        points = None if keys is None else points_of(raw, axis)
-        return cls(axis, shape, keys, points, Dims.of(arranged))
+    def of(cls, ydata: Any, axis: int, keys: Any) -> Self:
+        """Of data as they were given."""
+        shape = tuple(np.shape(ydata)) if axis >= 0 else ()
+        points = None if keys is None else points_of(ydata, axis)
+        by_position = cls(axis, shape, keys, points, Dims.of(None))
+        return replace(by_position, dims=Dims.of(by_position.ydata(ydata)))
+
+    def ydata(self, ydata: Any) -> Any:
+        """The data with the points last."""
+        return points_last(ydata, self.axis, "ydata") if self._moves else ydata
+
+    @property
+    def _moves(self) -> bool:
+        return self.axis not in (-1, len(self.shape) - 1)
+
+    def _points_last(self, value: Any, name: str) -> Any:
+        """An array with the points last, if it has the axes of the data."""
+        return points_last(value, self.axis, name, self.shape) if self._moves else value
 
     def points(self, value: Any, name: str) -> Any:
         """What broadcasts to `ydata`, with the points last."""
         if value is None:
             return None
         value = points_in_order(value, self.keys, self.points_of_each, self.axis, name)
-        if self.axis not in (-1, len(self.shape) - 1):
-            value = points_last(value, self.axis, name, self.shape)
-        return self.dims.like_ydata(value, name)
+        return self.dims.like_ydata(self._points_last(value, name), name)
+
+    def xdata(self, xdata: PyTree) -> PyTree:
+        """The arrays of x, with the points last in those that have the axes of the data."""
+        return self.dims.of_x(jax.tree.map(lambda leaf: self._points_last(leaf, "xdata"), xdata))
+
+    def xsigma(self, xsigma: Any, xdata: PyTree) -> Any:
+        """Standard deviations of the arrays of `xdata`, likewise."""
+        xsigma = points_in_order(xsigma, self.keys, self.points_of_each, self.axis, "xsigma")
+        structure = jax.tree.structure(xdata)
+        try:
+            leaves = structure.flatten_up_to(xsigma)
+        except (ValueError, TypeError):  # of another structure, which is said where both are read
+            return xsigma
+        leaves = [one if one is None else self._points_last(one, "xsigma") for one in leaves]
+        return self.dims.of_xsigma(jax.tree.unflatten(structure, leaves))
 
     def bounds(self, bounds: BoundsLike) -> BoundsLike:
         """Bounds by position, or by the names of parameters."""

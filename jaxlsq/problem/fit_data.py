@@ -10,12 +10,11 @@ import numpy as np
 
 from jaxlsq.numerics.loss import POISSON, Loss
 from jaxlsq.problem.arrangement import Arrangement
-from jaxlsq.problem.axis import axis_of, points_last
+from jaxlsq.problem.axis import axis_of
 from jaxlsq.problem.captions import Captions
 from jaxlsq.problem.checks import check_callable, check_method
 from jaxlsq.problem.containers import check_one_array
 from jaxlsq.problem.data import Pieces, check_counts, guessed_start
-from jaxlsq.problem.dims import Dims
 from jaxlsq.problem.functions import Policy, Predict
 from jaxlsq.problem.given import parts_of, start_again, trial_values, ydata_of
 from jaxlsq.problem.labels import Labels
@@ -29,14 +28,7 @@ from jaxlsq.problem.sharing import Sharing
 from jaxlsq.problem.shifted import ORTHOGONAL
 from jaxlsq.problem.sources import check_open
 from jaxlsq.problem.starts import Start, as_start
-from jaxlsq.problem.tables import (
-    as_lists,
-    check_groups,
-    in_order,
-    keys_of,
-    points_in_order,
-    points_of,
-)
+from jaxlsq.problem.tables import as_lists, check_groups, keys_of
 from jaxlsq.problem.task import Task
 from jaxlsq.problem.types import Batch, BoundsLike, PyTree
 from jaxlsq.problem.xsigma import check_x_errors
@@ -45,6 +37,8 @@ from jaxlsq.tracing.concrete import check_concrete
 __all__ = ["FitArguments", "FitData", "read"]
 
 NAN_POLICIES = ("propagate", "omit", "raise")
+# Arguments that broadcast to ydata.
+OF_POINTS = ("sigma", "mask", "f_scale")
 
 
 @dataclass(frozen=True)
@@ -95,55 +89,19 @@ class FitArguments:
             check_groups(getattr(self, name), self.ydata, name)
         return replace(self, **{name: as_lists(getattr(self, name), name) for name in names})
 
-    def in_order_of(self, keys: Any, axis: int) -> Self:
-        """The same with tables whose rows are data sets in the order of ydata's."""
-        size = None if keys is None else points_of(self.ydata, axis)
-        points = {
-            name: points_in_order(getattr(self, name), keys, size, axis, name)
-            for name in ("sigma", "mask", "f_scale", "xsigma")
-        }
-        bounds = self.bounds
-        if isinstance(bounds, (tuple, list)):
-            bounds = type(bounds)(in_order(side, keys, "bounds") for side in bounds)
+    def arranged(self, by: Arrangement) -> Self:
+        """The same with the points last, by position, and in the order of ydata's data sets."""
+        points = {name: by.points(getattr(self, name), name) for name in OF_POINTS}
         return replace(
             self,
             **points,
-            p0=in_order(self.p0, keys, "p0"),
-            bounds=in_order(bounds, keys, "bounds"),
-            fixed=in_order(self.fixed, keys, "fixed"),
-        )
-
-    def arranged(self, axis: int) -> Self:
-        """The same with the points along the last axis, and not along another."""
-        like = tuple(np.shape(self.ydata)) if axis >= 0 else ()
-        if axis in (-1, len(like) - 1):
-            return self
-
-        def moved(name):
-            return jax.tree.map(
-                lambda leaf: points_last(leaf, axis, name, like), getattr(self, name)
-            )
-
-        names = ("xdata", "sigma", "mask", "f_scale", "xsigma")
-        parts = {name: moved(name) for name in names}
-        return replace(self, **parts, ydata=points_last(self.ydata, axis, "ydata"))
-
-    def aligned(self) -> Self:
-        """The same by position: where ydata's dims have names, by its axes."""
-        dims = Dims.of(self.ydata)
-        like_ydata = {
-            name: dims.like_ydata(getattr(self, name), name)
-            for name in ("sigma", "mask", "f_scale")
-        }
-        return replace(
-            self,
-            **like_ydata,
-            xdata=dims.of_x(self.xdata),
-            xsigma=dims.of_xsigma(self.xsigma),
-            p0=self.p0 if callable(self.p0) else dims.of_parameters(self.p0, "p0"),
-            bounds=dims.of_bounds(self.bounds),
-            fixed=dims.of_parameters(self.fixed, "fixed"),
-            shared=dims.of_parameters(self.shared, "shared"),
+            ydata=by.ydata(self.ydata),
+            xdata=by.xdata(self.xdata),
+            xsigma=by.xsigma(self.xsigma, self.xdata),
+            p0=self.p0 if callable(self.p0) else by.parameters(self.p0, "p0"),
+            bounds=by.bounds(self.bounds),
+            fixed=by.parameters(self.fixed, "fixed"),
+            shared=by.dims.of_parameters(self.shared, "shared"),
         )
 
 
@@ -238,11 +196,10 @@ def _read(arguments):
     captions = Captions.of(a.model, a.xdata, a.ydata)
     raw, a = a.ydata, a.listed()
     axis = axis_of(a.axis, a.ydata)
-    labels, keys, given = Labels.of(raw, axis), keys_of(raw, axis), a.ydata
-    a = a.in_order_of(keys, axis).arranged(axis)
-    arrangement = Arrangement.of(given, a.ydata, axis, keys)
+    labels, keys = Labels.of(raw, axis), keys_of(raw, axis)
+    arrangement = Arrangement.of(a.ydata, axis, keys)
+    a = a.arranged(arrangement)
     lists = isinstance(a.ydata, (list, tuple))
-    a = a.aligned()
     ydata, batch = ydata_of(a.ydata)
     begin = begin_of(a.expand or a.model, a.p0, a.linear)
     given = None if begin.p0 is None else as_start(begin.p0, batch)

@@ -40,6 +40,24 @@ def test_an_axis_is_the_last_moved_there(plain, axis):
     np.testing.assert_array_equal(result.nfev, plain.nfev)
 
 
+@pytest.mark.parametrize("name", ["sigma", "mask", "f_scale", "xsigma"])
+def test_nested_lists_move_as_arrays_do(name):
+    # As many data sets as points: read the wrong way round they would fit too.
+    y = Y.reshape(-1, T.size)[:, : Y.shape[0] * Y.shape[1]]
+    t = T[: y.shape[1]]
+    value = RNG.uniform(0.5, 2.0, y.shape)
+    if name == "mask":
+        value = value > 0.8
+    if name == "xsigma":
+        value = 0.01 * value
+    options = {"loss": "soft_l1"} if name == "f_scale" else {}
+    expected = fit(decay, t, y, P0, **{name: value}, **options)
+    given = {name: value.T.tolist()}
+    result = fit(decay, t, y.T, P0, **given, **options, axis=0)
+    np.testing.assert_array_equal(result.x, expected.x)
+    assert np.abs(fit(decay, t, y, P0, **{name: value.T}, **options).x - expected.x).max() > 1e-6
+
+
 def test_xdata_per_data_set_moves_too(plain):
     x = np.broadcast_to(T, Y.shape) * RNG.uniform(0.9, 1.1, Y.shape)
     expected = fit(decay, x, Y, P0)
