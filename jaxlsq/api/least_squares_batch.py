@@ -12,7 +12,8 @@ from jaxlsq.batch.group import Group
 from jaxlsq.batch.run import Problem
 from jaxlsq.problem.checks import check_callable, check_method
 from jaxlsq.problem.containers import as_array_like, no_mask
-from jaxlsq.problem.functions import FunJacobian, FunResidual, all_points, scale_of
+from jaxlsq.problem.functions import scale_of
+from jaxlsq.problem.general import FunJacobian, FunResidual, all_points
 from jaxlsq.problem.given import takes
 from jaxlsq.problem.inputs import float_dtype, per_lane
 from jaxlsq.problem.limits import Limits

@@ -14,7 +14,8 @@ from jaxlsq.batch.group import Group
 from jaxlsq.batch.progress import reporter
 from jaxlsq.numerics.loss import POISSON, Robust
 from jaxlsq.problem import resampling
-from jaxlsq.problem.functions import Counts, ModelJacobian, ModelResidual, Policy
+from jaxlsq.problem.functions import Counts, ModelJacobian, ModelResidual
+from jaxlsq.problem.policy import Policy
 from jaxlsq.problem.resampling import FittedPoints, Plan, Replicates
 from jaxlsq.problem.sources import Source
 from jaxlsq.problem.task import Task

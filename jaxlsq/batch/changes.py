@@ -10,19 +10,13 @@ from jaxlsq.batch.kept import Keeper
 from jaxlsq.numerics.loss import POISSON, Loss, Robust
 from jaxlsq.problem.arrangement import Arrangement
 from jaxlsq.problem.covariance import GOES_WITH_NO_MASK
-from jaxlsq.problem.functions import (
-    Counts,
-    ModelJacobian,
-    ModelResidual,
-    Policy,
-    Predict,
-    scale_of,
-)
+from jaxlsq.problem.functions import Counts, ModelJacobian, ModelResidual, Predict, scale_of
 from jaxlsq.problem.inputs import broadcast_source
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.losses import check_no_sigma, check_scale, loss_of, not_counts
 from jaxlsq.problem.model_values import bounds_of
 from jaxlsq.problem.points import Filled, Known, filled, known
+from jaxlsq.problem.policy import Policy, find
 from jaxlsq.problem.sources import Source
 from jaxlsq.problem.task import Task
 
@@ -251,7 +245,7 @@ def _with_scale(problem, members, group, loss, scale):
 def _check_counts(group: Group) -> None:
     """Raise ValueError where the data are not counts, or have a sigma."""
     for name in ("sigma", "whitening"):
-        check_no_sigma(group.lanes.get(name, group.shared.get(name)))
+        check_no_sigma(find(name, group.lanes, group.shared))
     policy: Any = group.task.residual
     policy = policy.policy
     for first in range(0, group.total, ROWS):

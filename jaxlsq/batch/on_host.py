@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxlsq.problem.functions import FunResidual, ModelResidual, Predict
+from jaxlsq.problem.functions import ModelResidual, Predict
+from jaxlsq.problem.general import FunResidual
 from jaxlsq.problem.host_models import HostModel, HostResidual
 from jaxlsq.problem.task import Task
 from jaxlsq.tracing.untraceable import Untraceable

@@ -15,6 +15,7 @@ from jaxlsq.batch.group import Group
 from jaxlsq.lowering.narrow import spread_backwards
 from jaxlsq.lowering.unrolled import unrolled
 from jaxlsq.problem.functions import check_shape
+from jaxlsq.problem.policy import find
 from jaxlsq.problem.shifted import ShiftedResidual
 from jaxlsq.problem.starts import Start
 from jaxlsq.tracing.jaxprs import interpret, make_jaxpr, without_calls
@@ -124,7 +125,7 @@ def _is_found(group, residual, start):
         def values(changed, params=params):
             x = [np.asarray(leaf) for leaf in leaves]
             for k in _uncertain(group):
-                sigma = lane.get(f"xsigma.{k}", group.shared.get(f"xsigma.{k}"))
+                sigma = find(f"xsigma.{k}", lane, group.shared)
                 x[k] = np.where(changed, _other(x[k], np.asarray(sigma)), x[k])
             x = [jax.numpy.asarray(leaf) for leaf in x]
             x = jax.tree.unflatten(structure, x)

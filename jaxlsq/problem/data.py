@@ -12,11 +12,12 @@ import numpy as np
 from jaxlsq.numerics.loss import POISSON, Loss
 from jaxlsq.problem.containers import as_array_like, is_masked
 from jaxlsq.problem.covariance import is_covariance, whitening
-from jaxlsq.problem.functions import Counts, ModelJacobian, ModelResidual, Policy, Predict, scale_of
+from jaxlsq.problem.functions import Counts, ModelJacobian, ModelResidual, Predict, scale_of
 from jaxlsq.problem.inputs import broadcast_source, float_dtype, split_data, whole
 from jaxlsq.problem.losses import not_counts
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.points import Filled, Known, Unmasked
+from jaxlsq.problem.policy import Policy
 from jaxlsq.problem.readings import EACH, Leaf
 from jaxlsq.problem.shifted import with_x_errors
 from jaxlsq.problem.sources import Source

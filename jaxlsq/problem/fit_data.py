@@ -15,7 +15,7 @@ from jaxlsq.problem.captions import Captions
 from jaxlsq.problem.checks import check_callable, check_method
 from jaxlsq.problem.containers import check_one_array
 from jaxlsq.problem.data import Pieces, check_counts, guessed_start
-from jaxlsq.problem.functions import Policy, Predict
+from jaxlsq.problem.functions import Predict
 from jaxlsq.problem.given import parts_of, start_again, trial_values, ydata_of
 from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.limits import Limits
@@ -23,6 +23,7 @@ from jaxlsq.problem.losses import check_weights, loss_of
 from jaxlsq.problem.mistakes import brief_errors
 from jaxlsq.problem.model_values import begin_of, bounds_of, in_models_order
 from jaxlsq.problem.names import check_count, check_order, names_of
+from jaxlsq.problem.policy import Policy
 from jaxlsq.problem.separable import check_separable, linear_places
 from jaxlsq.problem.sharing import Sharing
 from jaxlsq.problem.shifted import ORTHOGONAL

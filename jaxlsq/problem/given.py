@@ -11,9 +11,10 @@ from jaxlsq.numerics.types import AnyArray
 from jaxlsq.problem.containers import as_array_like, is_masked, no_mask
 from jaxlsq.problem.covariance import GOES_WITH_NO_MASK, is_covariance
 from jaxlsq.problem.data import Pieces, as_params, check_nan, guessed_start
-from jaxlsq.problem.functions import Policy, Predict
+from jaxlsq.problem.functions import Predict
 from jaxlsq.problem.inputs import float_dtype
 from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.policy import Policy
 from jaxlsq.problem.ragged import is_ragged, ragged_parts
 from jaxlsq.problem.readings import Outcome, read_x
 from jaxlsq.problem.sources import Source

@@ -20,6 +20,7 @@ from jaxlsq.numerics.orthogonal import (
 )
 from jaxlsq.problem.functions import ModelJacobian, ModelResidual, check_shape
 from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.policy import find
 from jaxlsq.problem.types import Parts, PyTree
 
 __all__ = [
@@ -61,8 +62,7 @@ class _Variables:
         leaves, structure = jax.tree.flatten(x)
         sigmas: list[jax.Array | None] = []
         for number in range(len(leaves)):
-            key = f"xsigma.{number}"
-            sigma = lane.get(key, shared.get(key))
+            sigma = find(f"xsigma.{number}", lane, shared)
             if sigma is not None and live is not None:
                 sigma = jnp.where(live, sigma, jnp.zeros((), sigma.dtype))
             sigmas.append(sigma)
