@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.batch.alike import differs
+from jaxlsq.batch.costs import contribution, cost, left, values_at
 from jaxlsq.batch.group import Group
 from jaxlsq.problem.containers import as_array_like
 from jaxlsq.problem.elsewhere import BesideTheData, Elsewhere, lives_on_its_grid
@@ -165,6 +167,22 @@ class Answers:
             of = evaluate(values, self.layout, places)
             out.append(single._gather(lambda g, at, of=of: g.in_type_of(at).map(of, at), at))
         return tuple(layout.unpack(values) for values in out)
+
+    def costs(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """(k,) costs of the fits at flat places with other parameters; inf where not finite."""
+        return values_at(self, places, x, cost)
+
+    def left(self, places: np.ndarray, x: np.ndarray, free: np.ndarray) -> np.ndarray:
+        """By what steps would lower chi-squared, see `jaxlsq.batch.costs.left`."""
+        return left(self, places, x, free)
+
+    def contributions(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """(k,) norms of what their parameters contribute to the residuals."""
+        return values_at(self, places, x, contribution)
+
+    def differs(self, other: Self) -> str | None:
+        """What another problem has of other data or another loss, or None."""
+        return differs(self, other)
 
     def own(self, what: str) -> Any:
         """What the model has of its own, by that name, or None."""

@@ -1,25 +1,20 @@
 """Starts from neighbours: fits of an image tried again from what was found beside them."""
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.batch.group import padded
-from jaxlsq.numerics.loss import sum_of
+from jaxlsq.batch.costs import LEAST, promise, values_at
 from jaxlsq.problem.multistart import NEIGHBOURS
-from jaxlsq.problem.task import Task
-from jaxlsq.problem.types import Batch, Parts
+from jaxlsq.problem.types import Batch
 from jaxlsq.results.again import SAME_COST
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.neighbours import candidate, costs_of_rounding, in_parts, pairs
 from jaxlsq.results.result import FitResult
 from jaxlsq.status import Status
 
-__all__ = ["check_neighbours", "contribution", "cost", "left", "solved", "values_at"]
+__all__ = ["solved"]
 
 # A fit is tried again where one step from a neighbour's parameters promises a chi-squared that is
 # lower by so many times its mean per degree of freedom.  In the same minimum the model's curvature
@@ -30,15 +25,10 @@ PROMISE = 1.0
 LEAST_PROMISE = 1e-3
 # Sweeps over one distance, each of which may carry a minimum on by as much.
 MOST_SWEEPS = 64
-# Fewer are made up to so many, so that one program does for all sweeps.
-LEAST = 1024
-# A part of the diagonal of the normal equations that is added to it: directions that the data
-# hardly determine promise nothing.
-DAMPING = 1e-4
 NOT_TO_FIT = (Status.MASKED_OUT, Status.NONFINITE_DATA, Status.TOO_FEW_POINTS)
 
 
-def check_neighbours(problem: Any) -> None:
+def _check(problem: Any) -> None:
     """Raise ValueError where a problem's fits have no neighbours."""
     if problem.lengths is not None or not problem.batch:
         shape = "a list of arrays" if problem.batch else "one data set"
@@ -73,7 +63,7 @@ def solved(problem: Any) -> FitResult:
     Interrupted
         On Ctrl-C, with what is better already.
     """
-    check_neighbours(problem)
+    _check(problem)
     result = replace(problem, settings=replace(problem.settings, starts=1)).solve()
     try:
         for stride in _strides(problem.batch):
@@ -129,64 +119,6 @@ def _swept(result, p, q, fresh):
     better = _tried(result, p, candidate(result, p, q))
     fresh = (better.cost < (1.0 - SAME_COST) * costs.reshape(better.shape)) & better.success
     return better, fresh.ravel()
-
-
-def values_at(problem: Any, p: np.ndarray, x: np.ndarray, function: Any) -> np.ndarray:
-    """(k,) values of ``function(task, x, lane, shared)`` of the fits p; inf where not finite."""
-    size = len(p)
-    p, x = padded(p, LEAST), padded(x, LEAST)
-    single = replace(problem.take(p, (len(p),)), lengths=None)
-    values = single._gather(
-        lambda group, x: group.in_type_of(x).map(partial(function, group.task), x), x
-    )[:size].astype(np.float64)
-    return np.where(np.isfinite(values), values, np.inf)
-
-
-def promise(task: Task, both: jax.Array, lane: Parts, shared: Parts) -> jax.Array:
-    r"""The cost that one Gauss-Newton step leads to, :math:`\frac12 (r^T r - g^T A^{-1} g)`.
-
-    `both` are the parameters, and one for those that are free.
-    """
-    x, free = jnp.split(both, 2)
-    rows, columns = task.lane(lane, shared)(tuple(x))
-    f = rows[0]
-    jacobian = jnp.stack([jnp.broadcast_to(c, f.shape) for c in columns]) * free[:, None]
-    size = jnp.sqrt(jnp.sum(jacobian * jacobian, axis=1))
-    jacobian = jacobian / jnp.where(size > 0, size, 1.0)[:, None]
-    gram = jnp.matmul(jacobian, jacobian.T, precision="highest")
-    gradient = jnp.matmul(jacobian, f, precision="highest")
-    eye = jnp.eye(x.size, dtype=x.dtype)
-    step = jnp.linalg.solve(gram + eye * jnp.where(size > 0, DAMPING, 1.0), gradient)
-    return 0.5 * jnp.maximum(sum_of(rows) - jnp.sum(gradient * step), 0.0)
-
-
-def left(problem: Any, p: np.ndarray, x: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """(k, 2): by what a step would lower chi-squared, and the data's variation about their mean.
-
-    The latter infinite where there is no model of data.
-    """
-    both = np.concatenate([x, free.astype(x.dtype)], axis=1)
-    fall = 2.0 * (values_at(problem, p, x, cost) - values_at(problem, p, both, promise))
-    variation = np.full(len(p), np.inf)
-    if problem.model is not None:
-        variation = problem.take(p, (len(p),)).variation(x)[:, 1]
-    return np.stack([fall, variation], axis=1)
-
-
-def cost(task: Task, x: jax.Array, lane: Parts, shared: Parts) -> jax.Array:
-    """Half of what is minimized."""
-    rows, _ = task.lane(lane, shared)(tuple(x))
-    return 0.5 * sum_of(rows)
-
-
-def contribution(task: Task, x: jax.Array, lane: Parts, shared: Parts) -> jax.Array:
-    r"""What parameters contribute to the residual, :math:`\sum_j |x_j| \lVert J_j \rVert`.
-
-    Times the spacing of their type it is about how large a residual of rounding is.
-    """
-    rows, columns = task.lane(lane, shared)(tuple(x))
-    norms = [jnp.sqrt(jnp.sum(jnp.square(jnp.broadcast_to(c, rows[0].shape)))) for c in columns]
-    return jnp.sum(jnp.abs(x) * jnp.stack(norms))
 
 
 def _tried(result, index, x):

@@ -1,24 +1,22 @@
 """A batch of problems: groups of one shape each, and how they are solved together."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
-from jaxlsq.batch import bootstrap, changes, neighbours
-from jaxlsq.batch.alike import differs
+from jaxlsq.batch import neighbours
 from jaxlsq.batch.apart import not_begun, solved_apart, unless_asked
-from jaxlsq.batch.evaluate import Answers
 from jaxlsq.batch.exact_first import has_errors_in_x, together_from_exact
 from jaxlsq.batch.group import Group
-from jaxlsq.batch.held import box, held
 from jaxlsq.batch.interruption import Interruption
 from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.on_host import on_host
 from jaxlsq.batch.pointwise import check_pointwise
 from jaxlsq.batch.progress import reporter
+from jaxlsq.batch.refits import Refits
 from jaxlsq.batch.separable import solved_reduced
 from jaxlsq.batch.stream import Control
 from jaxlsq.batch.together import solved_together
@@ -26,7 +24,6 @@ from jaxlsq.lowering.engine import XLA
 from jaxlsq.numerics.loss import POISSON, Loss, Robust
 from jaxlsq.numerics.state import Options
 from jaxlsq.problem.arrangement import Arrangement
-from jaxlsq.problem.bounds import check_box
 from jaxlsq.problem.captions import Captions
 from jaxlsq.problem.fit_data import FitData
 from jaxlsq.problem.labels import Labels
@@ -34,7 +31,6 @@ from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.mistakes import brief_errors
 from jaxlsq.problem.multistart import NEIGHBOURS, MultiStart
 from jaxlsq.problem.parameters import Layout
-from jaxlsq.problem.resampling import Plan
 from jaxlsq.problem.settings import Settings
 from jaxlsq.problem.sharing import Sharing
 from jaxlsq.problem.starts import Start
@@ -50,7 +46,7 @@ __all__ = ["Problem"]
 
 
 @dataclass(frozen=True)
-class Problem(Answers):
+class Problem(Refits):
     """Everything that a `FitResult` needs to be computed, or computed again.
 
     Attributes
@@ -285,8 +281,6 @@ class Problem(Answers):
             labels=self.labels,
         )
 
-    # --- for results -------------------------------------------------------------
-
     def take(self, index: np.ndarray, batch: Batch) -> Self:
         """The problem of some of the fits, with a batch shape of their own."""
         groups = []
@@ -317,92 +311,3 @@ class Problem(Answers):
             sharing=self.sharing and self.sharing.take(index),
             arrangement=None,
         )
-
-    def differs(self, other: Self) -> str | None:
-        """What another problem has of other data or another loss, or None."""
-        return differs(self, other)
-
-    def held(self, index: np.ndarray, x: np.ndarray, hold: np.ndarray) -> dict[str, np.ndarray]:
-        """Fits with some parameters held; see `jaxlsq.batch.held`."""
-        return held(self, index, x, hold)
-
-    def box(self, index: np.ndarray) -> np.ndarray:
-        """(k, n, 2) bounds of some fits."""
-        return box(self, index)
-
-    def changed_settings(self, new: dict[str, Any]) -> Settings:
-        """The settings with some of them changed, checked."""
-        if isinstance(new.get("starts"), str):
-            raise ValueError(
-                f"starts={new['starts']!r} is of fit, whose fits lie beside each other; give a "
-                "number of starts, or p0."
-            )
-        known = [*vars(self.settings), *changes.CHANGES]
-        unknown = sorted(set(new) - set(known))
-        if unknown:
-            raise TypeError(f"{unknown} can't be changed; what can is {known}.")
-        return Settings.of(**(vars(self.settings) | new))
-
-    def changed(self, new: dict[str, Any]) -> Self:
-        """The same data with other bounds, another loss or mask; see `FitResult.refit`."""
-        with brief_errors:
-            return changes.changed(self, new)
-
-    def merged_into(self, old: Any, index: np.ndarray) -> Self:
-        """Another problem of the same data, with this one's fits at some flat places."""
-        return changes.merged(old, self, index)
-
-    def again(self, index: np.ndarray, x: np.ndarray, p0: Any, settings: Settings) -> FitResult:
-        """Fit some of them again; see `FitResult.refit`.
-
-        All, with their batch shape, where they share parameters.
-        """
-        together = self.sharing is not None
-        index = np.arange(self.total) if together else index
-        problem = self.take(index, self.batch if together else (len(index),))
-        if p0 is not None:
-            start = self.read_start(p0, self.batch)
-            if start.layout != self.layout:
-                raise ValueError(
-                    f"p0 must have the parameters of the first fit, {self.names}; got "
-                    f"{start.layout.names}."
-                )
-            if start.array is not None and start.array.ndim == 2:
-                start = replace(start, array=start.array[index])
-            problem = replace(problem, start=start)
-            limits = problem.limits
-            if limits and start.array is not None:
-                check_box(limits.lower, limits.upper, start.array, "p0", self.names)
-        else:
-            last = x.reshape(self.total, self.layout.n)[index]
-            first = problem.start.array
-            if first is not None:
-                last = np.where(np.all(np.isfinite(last), axis=1, keepdims=True), last, first)
-            problem = replace(problem, start=replace(problem.start, array=last), goes_on=True)
-        return replace(problem, settings=settings).solve()
-
-    def costs(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """(k,) costs of the fits at flat places with other parameters; inf where not finite."""
-        return neighbours.values_at(self, places, x, neighbours.cost)
-
-    def left(self, places: np.ndarray, x: np.ndarray, free: np.ndarray) -> np.ndarray:
-        """By what steps would lower chi-squared, see `jaxlsq.batch.neighbours.left`."""
-        return neighbours.left(self, places, x, free)
-
-    def contributions(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """(k,) norms of what their parameters contribute to the residuals."""
-        return neighbours.values_at(self, places, x, neighbours.contribution)
-
-    def check_bootstrap(self, plan: Plan) -> None:
-        """Raise ValueError where data sets of that kind can't be made."""
-        bootstrap.check_plan(self, plan)
-
-    def replicates(
-        self, places: np.ndarray, x: np.ndarray, spread: np.ndarray, plan: Plan
-    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        """Fits of data sets made of some fits, see `jaxlsq.batch.bootstrap.replicates`."""
-        return bootstrap.replicates(self, places, x, spread, plan)
-
-    def acceleration(self, x: np.ndarray, inverse: np.ndarray) -> np.ndarray:
-        """(..., n) a sixth of the skewness of the parameters' distributions."""
-        return bootstrap.acceleration(self, x, inverse)

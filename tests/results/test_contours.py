@@ -142,7 +142,7 @@ def test_an_interrupt_has_the_fit(monkeypatch):
             raise Interrupted(None)
         return solve(*arguments)
 
-    monkeypatch.setattr("jaxlsq.batch.run.held", pressed)
+    monkeypatch.setattr("jaxlsq.batch.refits.held", pressed)
     with pytest.raises(Interrupted) as caught:
         one.contour("a", "k", size=9)
     assert caught.value.result is one

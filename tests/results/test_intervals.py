@@ -499,7 +499,7 @@ def test_an_interrupt_has_the_fits(result, monkeypatch):
             raise Interrupted(None)
         return solve(problem, *arguments)
 
-    monkeypatch.setattr("jaxlsq.batch.run.held", pressed)
+    monkeypatch.setattr("jaxlsq.batch.refits.held", pressed)
     with pytest.raises(Interrupted) as caught:
         result.profile()
     assert caught.value.result is result
