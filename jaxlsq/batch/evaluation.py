@@ -14,9 +14,9 @@ from jaxlsq.batch.group import Group
 from jaxlsq.batch.machine import Given, Scratch, addresses
 from jaxlsq.batch.program import separated, traced_task
 from jaxlsq.lowering.algebra import triangle
-from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.engine import LANES, XLA, compiled_evaluation, one_point, target_for
 from jaxlsq.lowering.evaluation import Evaluation
+from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.numerics.normal import normal_equations
 from jaxlsq.problem.separable import Reduced
 from jaxlsq.schedule.devices import workers_of

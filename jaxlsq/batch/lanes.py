@@ -9,10 +9,10 @@ import numpy as np
 
 from jaxlsq.batch.machine import Given, Scratch, addresses
 from jaxlsq.batch.stream import Halt, Pace
-from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.eliminating import Elimination
 from jaxlsq.lowering.engine import LANES, compiled, one_point, target_for
 from jaxlsq.lowering.kernel import TABLE, Kernel, scratch_bytes
+from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.numerics.state import Options
 from jaxlsq.problem.task import Seen, Task
 from jaxlsq.problem.types import PyTree

@@ -12,9 +12,9 @@ import numpy as np
 from jaxlsq.batch.interruption import answered
 from jaxlsq.batch.lanes import Lanes, compile_lanes
 from jaxlsq.batch.stream import Halt, Pace
-from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.eliminating import Elimination
 from jaxlsq.lowering.engine import XLA
+from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.numerics.state import Options
 from jaxlsq.problem.separable import Reduced
 from jaxlsq.problem.task import Seen, Task

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.evaluation import compiled_rows
-from jaxlsq.lowering.elementwise import NotLowered
+from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.numerics.normal import normal_equations
 from jaxlsq.numerics.sweep import certainty, floor_of
 from jaxlsq.problem.limits import Limits

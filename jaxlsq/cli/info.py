@@ -10,7 +10,7 @@ import jax
 
 from jaxlsq import __version__
 from jaxlsq.lowering import engine
-from jaxlsq.lowering.elementwise import NotLowered
+from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.schedule.devices import usable_cores
 
 __all__ = ["facts", "text"]

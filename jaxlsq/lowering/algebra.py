@@ -25,7 +25,7 @@ __all__ = ["Algebra", "algebra_of", "square", "triangle"]
 
 @dataclass(frozen=True)
 class Algebra:
-    """Of fits with n parameters.
+    """The iteration of fits with n parameters, as jaxprs of one lane.
 
     Attributes
     ----------

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from jaxlsq.lowering.control import LOOPS
-from jaxlsq.lowering.elementwise import ELEMENTWISE, NotLowered, elementwise
+from jaxlsq.lowering.elementwise import ELEMENTWISE, elementwise
 from jaxlsq.lowering.emitter import Emitter, Value
 from jaxlsq.lowering.functions import FUNCTIONS, call_function
+from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.lowering.structural import REDUCTIONS, STRUCTURAL, reduced
 from jaxlsq.tracing.jaxprs import called, interpret
 from jaxlsq.tracing.types import Equation, Jaxpr

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxlsq.lowering.elementwise import NotLowered, elementwise
+from jaxlsq.lowering.elementwise import elementwise
+from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.lowering.structural import boxed
-from jaxlsq.tracing.parts import opened, scan_counts
+from jaxlsq.tracing.parts import opened, scan_counts, scan_turns
 
 __all__ = ["LOOPS", "Carry", "selected"]
 
@@ -96,24 +97,20 @@ def _while(lowering, params, arguments):
 
 def _scan(lowering, params, arguments):
     """What is scanned over has a known length: written out where that is short."""
-    consts, carried = scan_counts(params)
     jaxpr, inner = opened(params["jaxpr"])
-    length = params["length"]
-    if length * sum(v.aval.size for eqn in jaxpr.eqns for v in eqn.outvars) > UNROLLED:
+    computed = sum(v.aval.size for eqn in jaxpr.eqns for v in eqn.outvars)
+    if params["length"] * computed > UNROLLED:
         return _looped(lowering, params, arguments)
-    of_all, carry = arguments[:consts], list(arguments[consts : consts + carried])
-    xs, rows = arguments[consts + carried :], []
-    order = range(length)[::-1] if params["reverse"] else range(length)
-    for k in order:
-        here = [_row(x, k) for x in xs]
-        out = lowering.run(jaxpr, inner, [*of_all, *carry, *here])
-        carry = out[:carried]
-        rows.append(out[carried:])
-    rows = rows[::-1] if params["reverse"] else rows
-    if not rows:
-        shapes = [v.aval.shape for v in jaxpr.outvars[carried:]]
-        return carry + [np.empty((0, *shape), object) for shape in shapes]
-    return carry + [np.stack(column) for column in zip(*rows, strict=True)]
+
+    def turn(given):
+        return lowering.run(jaxpr, inner, given)
+
+    carry, columns = scan_turns(params, arguments, turn, _row)
+    shapes = [v.aval.shape for v in jaxpr.outvars[len(carry) :]]
+    return carry + [
+        np.stack(rows) if rows else np.empty((0, *shape), object)
+        for rows, shape in zip(columns, shapes, strict=True)
+    ]
 
 
 def _looped(lowering, params, arguments):

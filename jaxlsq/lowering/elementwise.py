@@ -1,6 +1,5 @@
 """Primitives of JAX that act element by element, as instructions."""
 
-import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,19 +7,17 @@ from typing import Any
 import numpy as np
 from jax.lax import RoundingMethod
 
+from jaxlsq.lowering.choosing import choose, comparison, extreme, is_float
 from jaxlsq.lowering.emitter import Emitter, Value, type_name
+from jaxlsq.lowering.not_lowered import NotLowered
 
-__all__ = ["ELEMENTWISE", "NotLowered", "elementwise"]
+__all__ = ["ELEMENTWISE", "elementwise"]
 
 # A product that is added to something is rounded once: processors do both in one instruction.
 FUSED = "contract"
 # Several divisions by one number, or one in a loop, may be products with its reciprocal: rounded
 # twice, and ten times as fast.
 RECIPROCAL = "arcp"
-
-
-class NotLowered(Exception):
-    """What a program holds that can't be lowered; the message is the reason."""
 
 
 def elementwise(
@@ -73,66 +70,14 @@ def _is_bool(dtype):
     return dtype.kind == "b"
 
 
-def _is_float(value):
-    return value.dtype.kind == "f"
-
-
 def _binary(real, integer, boolean=None):
     def write(emitter, params, arguments, dtype):
         a, b = arguments
         kind = emitter.vector(a.dtype)
-        if _is_float(a):
+        if is_float(a):
             return emitter.value(f"{real} {FUSED} {kind} {a.name}, {b.name}", dtype)
         word = boolean if boolean and _is_bool(a.dtype) else integer
         return emitter.value(f"{word} {kind} {a.name}, {b.name}", dtype)
-
-    return write
-
-
-def _comparison(word):
-    def write(emitter, params, arguments, dtype):
-        a, b = arguments
-        kind = emitter.vector(a.dtype)
-        if _is_float(a):  # only "not equal" is true of a NaN
-            text = f"fcmp {'une' if word == 'ne' else 'o' + word}"
-        elif word in ("eq", "ne"):
-            text = f"icmp {word}"
-        else:
-            text = f"icmp {'s' if a.dtype.kind == 'i' else 'u'}{word}"
-        return emitter.value(f"{text} {kind} {a.name}, {b.name}", bool)
-
-    return write
-
-
-def choose(emitter: Emitter, mask: Value, yes: Value, no: Value) -> Value:
-    """``where(mask, yes, no)``."""
-    if mask.known is not None:
-        return yes if mask.known else no
-    if yes.name == no.name:
-        return yes
-    kind = emitter.vector(yes.dtype)
-    text = f"select {emitter.vector(bool)} {mask.name}, {kind} {yes.name}, {kind} {no.name}"
-    return emitter.value(text, yes.dtype)
-
-
-def _extreme(word):
-    """The larger or the smaller of two; a NaN if there is one."""
-
-    def write(emitter, params, arguments, dtype):
-        a, b = arguments
-        kind = emitter.vector(dtype)
-        if not _is_float(a):
-            sign = "s" if dtype.kind == "i" else "u"
-            mask = emitter.value(f"icmp {sign}{word} {kind} {a.name}, {b.name}", bool)
-            return choose(emitter, mask, a, b)
-        if b.known is not None:  # then one comparison does
-            a, b = b, a
-        mask = emitter.value(f"fcmp o{word} {kind} {a.name}, {b.name}", bool)
-        larger = choose(emitter, mask, a, b)  # b where either is NaN
-        if a.known is not None and not math.isnan(a.known):
-            return larger
-        unknown = emitter.value(f"fcmp uno {kind} {a.name}, {a.name}", bool)
-        return choose(emitter, unknown, a, larger)
 
     return write
 
@@ -147,7 +92,7 @@ def _unary_intrinsic(word):
 def _neg(emitter, params, arguments, dtype):
     (a,) = arguments
     kind = emitter.vector(dtype)
-    if _is_float(a):
+    if is_float(a):
         return emitter.value(f"fneg {kind} {a.name}", dtype)
     return emitter.value(f"sub {kind} zeroinitializer, {a.name}", dtype)
 
@@ -159,9 +104,9 @@ def _not(emitter, params, arguments, dtype):
 
 def _abs(emitter, params, arguments, dtype):
     (a,) = arguments
-    if _is_float(a):
+    if is_float(a):
         return emitter.intrinsic("fabs", a)
-    return _extreme("gt")(emitter, {}, [a, _neg(emitter, {}, [a], dtype)], dtype)
+    return extreme("gt")(emitter, {}, [a, _neg(emitter, {}, [a], dtype)], dtype)
 
 
 def _square(emitter, params, arguments, dtype):
@@ -208,7 +153,7 @@ def _integer_pow(emitter, params, arguments, dtype):
 
 def _div(emitter, params, arguments, dtype):
     a, b = arguments
-    if _is_float(a):
+    if is_float(a):
         flags = FUSED if b.is_exact else f"{FUSED} {RECIPROCAL}"
         text = f"fdiv {flags} {emitter.vector(dtype)} {a.name}, {b.name}"
         return emitter.value(text, dtype)
@@ -220,7 +165,7 @@ def _div(emitter, params, arguments, dtype):
 
 def _rem(emitter, params, arguments, dtype):
     a, b = arguments
-    if _is_float(a):
+    if is_float(a):
         return emitter.value(f"frem {emitter.vector(dtype)} {a.name}, {b.name}", dtype)
     if b.known is None or b.known == 0:
         raise NotLowered("a remainder of integers")
@@ -336,9 +281,9 @@ ELEMENTWISE: dict[str, Callable[..., Value]] = {
     "and": _binary("", "and"),
     "or": _binary("", "or"),
     "xor": _binary("", "xor"),
-    "max": _extreme("gt"),
-    "min": _extreme("lt"),
-    **{word: _comparison(word) for word in ("lt", "le", "gt", "ge", "eq", "ne")},
+    "max": extreme("gt"),
+    "min": extreme("lt"),
+    **{word: comparison(word) for word in ("lt", "le", "gt", "ge", "eq", "ne")},
     "neg": _neg,
     "not": _not,
     "abs": _abs,

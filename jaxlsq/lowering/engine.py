@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.evaluation import Evaluation, evaluation_text
 from jaxlsq.lowering.kernel import Kernel, kernel_text
+from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.lowering.point_program import PointProgram
 from jaxlsq.lowering.points import pointwise
 from jaxlsq.lowering.target import Target, compile_text, host
 from jaxlsq.lowering.unrolled import unrolled
 from jaxlsq.tracing.cache import PROGRAMS
 from jaxlsq.tracing.jaxprs import make_jaxpr
-from jaxlsq.tracing.structure import Reader, Unkeyable
+from jaxlsq.tracing.structure import StructureReader, Unkeyable
 from jaxlsq.tracing.trace import Traced, evaluate
 
 __all__ = [
@@ -238,7 +238,7 @@ def _key(kernel, target):
 
 def _point_key(point):
     """Of what is compiled for a program of one point; None where that can't be told."""
-    reader = Reader()
+    reader = StructureReader()
     try:
         structure = reader.read(point.jaxpr, ())
     except Unkeyable:

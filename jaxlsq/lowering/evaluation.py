@@ -23,7 +23,7 @@ from jaxlsq.lowering.algebra import square
 from jaxlsq.lowering.arrays import Lowering, listed
 from jaxlsq.lowering.eliminating import Elimination, completed, reduced_sums
 from jaxlsq.lowering.emitter import Emitter, type_name
-from jaxlsq.lowering.inputs import ALIGNMENT, Inputs, memory, take_numbers
+from jaxlsq.lowering.inputs import ALIGNMENT, Inputs, input_bytes, take_numbers
 from jaxlsq.lowering.mode import flush_subnormals, restore_mode
 from jaxlsq.lowering.point_program import PointProgram
 from jaxlsq.lowering.structural import boxed
@@ -76,7 +76,7 @@ class Evaluation:
 
     def scratch_bytes(self, width: int, points: int) -> int:
         """Memory that a call needs."""
-        return memory(self.point, width, points) + ALIGNMENT
+        return input_bytes(self.point, width, points) + ALIGNMENT
 
 
 def evaluation_text(evaluation: Evaluation, target: Target) -> str:
@@ -88,7 +88,7 @@ def evaluation_text(evaluation: Evaluation, target: Target) -> str:
 
 
 class _Writer:
-    """Writes it."""
+    """Writes the function of an evaluation."""
 
     def __init__(self, evaluation, emitter, dtype):
         self.evaluation, self.e, self.dtype = evaluation, emitter, dtype

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlsq.lowering.elementwise import choose, elementwise
+from jaxlsq.lowering.choosing import choose
+from jaxlsq.lowering.elementwise import elementwise
 from jaxlsq.lowering.emitter import Emitter, Value, type_name
 from jaxlsq.lowering.structural import boxed
 from jaxlsq.numerics import elementary

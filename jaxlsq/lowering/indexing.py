@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlsq.lowering.elementwise import NotLowered, elementwise
+from jaxlsq.lowering.elementwise import elementwise
+from jaxlsq.lowering.not_lowered import NotLowered
 
 __all__ = ["INDEXING"]
 
@@ -126,10 +127,8 @@ def _gathered(lowering, eqn, arguments):
     if others or numbers.operand_batching_dims or indices.shape[-1:] != (1,):
         raise NotLowered(UNKNOWN_INDEX)
     (axis,) = numbers.start_index_map
-    sizes, kept = (
-        p["slice_sizes"],
-        [k for k in range(x.ndim) if k not in numbers.collapsed_slice_dims],
-    )
+    sizes = p["slice_sizes"]
+    kept = [k for k in range(x.ndim) if k not in numbers.collapsed_slice_dims]
     if any(sizes[k] != x.shape[k] for k in range(x.ndim) if k != axis):
         raise NotLowered(UNKNOWN_INDEX)
     places = indices.shape[:-1]

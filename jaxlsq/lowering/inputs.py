@@ -10,12 +10,12 @@ from jaxlsq.lowering.emitter import Emitter, type_name
 from jaxlsq.lowering.point_program import PointProgram
 from jaxlsq.lowering.reading import Reader, memory_type
 
-__all__ = ["ALIGNMENT", "Inputs", "memory", "take_numbers"]
+__all__ = ["ALIGNMENT", "Inputs", "input_bytes", "take_numbers"]
 
 ALIGNMENT = 64
 
 
-def memory(point: PointProgram, width: int, points: int) -> int:
+def input_bytes(point: PointProgram, width: int, points: int) -> int:
     """Bytes of scratch memory for the lanes' data, and for what the stage computes."""
     return sum(size * points + ALIGNMENT for size in _sizes(point, width))
 

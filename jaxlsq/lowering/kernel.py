@@ -24,7 +24,7 @@ from jaxlsq.lowering.arrays import Lowering, listed
 from jaxlsq.lowering.control import Carry
 from jaxlsq.lowering.eliminating import Elimination, reduced_sums
 from jaxlsq.lowering.emitter import Emitter, type_name
-from jaxlsq.lowering.inputs import ALIGNMENT, Inputs, memory, take_numbers
+from jaxlsq.lowering.inputs import ALIGNMENT, Inputs, input_bytes, take_numbers
 from jaxlsq.lowering.mode import flush_subnormals, restore_mode
 from jaxlsq.lowering.point_program import PointProgram
 from jaxlsq.lowering.reading import shared_number
@@ -92,7 +92,7 @@ class Kernel:
 def scratch_bytes(kernel: Kernel, width: int, points: int) -> int:
     """Memory that a call needs: for the lanes' data, for the stage, and for repaired columns."""
     columns = kernel.n * kernel.dtype.itemsize * width * kernel.point.rows if kernel.repairs else 0
-    return memory(kernel.point, width, points) + columns * points + ALIGNMENT
+    return input_bytes(kernel.point, width, points) + columns * points + ALIGNMENT
 
 
 def kernel_text(kernel: Kernel, target: Target) -> str:
@@ -103,7 +103,7 @@ def kernel_text(kernel: Kernel, target: Target) -> str:
 
 
 class _Writer:
-    """Writes a kernel."""
+    """Writes the function of a kernel."""
 
     def __init__(self, kernel, target):
         self.kernel, self.target = kernel, target

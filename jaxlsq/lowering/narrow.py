@@ -16,7 +16,7 @@ from jax import lax
 from jax.extend.core import Literal
 
 from jaxlsq.lowering.axes import NOWHERE, Place, axes_of, narrowed, operand_places
-from jaxlsq.lowering.elementwise import NotLowered
+from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.tracing.jaxprs import eqn_results, interpret, without_calls
 from jaxlsq.tracing.parts import opened
 from jaxlsq.tracing.types import Equation, Jaxpr

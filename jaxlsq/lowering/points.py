@@ -21,8 +21,8 @@ from jax.extend.core import Literal
 
 from jaxlsq.lowering.arrays import is_lowered
 from jaxlsq.lowering.axes import NOWHERE, Place
-from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.narrow import at_one_point, parts_of_operands
+from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.lowering.point_program import Input, PointProgram
 from jaxlsq.tracing.jaxprs import eqn_results, inner_jaxprs
 from jaxlsq.tracing.parts import opened

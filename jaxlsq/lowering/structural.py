@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxlsq.lowering.elementwise import NotLowered, elementwise
+from jaxlsq.lowering.elementwise import elementwise
 from jaxlsq.lowering.emitter import Value
 from jaxlsq.lowering.indexing import INDEXING
+from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.tracing.types import Equation
 
 __all__ = ["REDUCTIONS", "STRUCTURAL", "boxed", "reduced"]

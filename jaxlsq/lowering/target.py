@@ -14,6 +14,11 @@ __all__ = ["Code", "Target", "compile_text", "host"]
 # Branches that are taken, and branches that are not.
 _WEIGHTS = '!0 = !{!"branch_weights", i32 2000, i32 1}\n!1 = !{!"branch_weights", i32 1, i32 2000}'
 _LOCK = threading.Lock()
+# By what the system calls them.
+_ARCHITECTURES = {
+    **{"x86_64": "x86_64", "amd64": "x86_64"},
+    **{"aarch64": "aarch64", "arm64": "aarch64"},
+}
 
 
 @dataclass(frozen=True)
@@ -57,27 +62,25 @@ def host() -> Target | None:
     if llvm.llvm_version_info[0] < 19:  # which can't read constants as they are written here
         return None
     with _LOCK:
-        for begin in ("initialize", "initialize_native_target", "initialize_native_asmprinter"):
-            _begun(getattr(llvm, begin, None))
+        for name in ("initialize", "initialize_native_target", "initialize_native_asmprinter"):
+            _initialize(getattr(llvm, name, None))
     features = llvm.get_host_cpu_features()
-    architecture = llvm.get_process_triple().split("-")[0]
-    if architecture in ("x86_64", "amd64"):
+    architecture = _ARCHITECTURES.get(llvm.get_process_triple().split("-")[0])
+    vector_bytes = 16
+    if architecture == "x86_64":
         if not features.get("avx2") or not features.get("fma"):
             return None
-        bytes_ = 64 if features.get("avx512f") and features.get("avx512dq") else 32
-    elif architecture in ("aarch64", "arm64"):
-        bytes_ = 16
-    else:
+        vector_bytes = 64 if features.get("avx512f") and features.get("avx512dq") else 32
+    if architecture is None:
         return None
-    kind = "x86_64" if architecture in ("x86_64", "amd64") else "aarch64"
-    return Target(llvm.get_host_cpu_name(), features.flatten(), kind, bytes_)
+    return Target(llvm.get_host_cpu_name(), features.flatten(), architecture, vector_bytes)
 
 
-def _begun(begin):
-    """Call a function of LLVM's beginnings, which newer versions do by themselves."""
-    if begin is not None:
+def _initialize(initializer):
+    """Call one of LLVM's initializers; where LLVM has called it itself it is gone, or raises."""
+    if initializer is not None:
         try:
-            begin()
+            initializer()
         except RuntimeError:
             return
 

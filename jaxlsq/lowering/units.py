@@ -33,7 +33,7 @@ NEGLIGIBLE = 2.0**20
 
 
 @lru_cache(maxsize=64)
-def _near(n, dtype):
+def _from_sums(n, dtype):
     """Units of a lane whose sums are safe."""
     real, several = jax.ShapeDtypeStruct((), dtype), jax.ShapeDtypeStruct((n,), dtype)
 
@@ -45,7 +45,7 @@ def _near(n, dtype):
 
 
 @lru_cache(maxsize=64)
-def _far(n, dtype, steady, is_loss):
+def _from_largest(n, dtype, steady, is_loss):
     """Units of one whose sums are not, by the largest elements."""
     real, several = jax.ShapeDtypeStruct((), dtype), jax.ShapeDtypeStruct((n,), dtype)
 
@@ -125,8 +125,8 @@ class Units:
     def _measure(self, reader, begins, x0, sums, again):
         """Choose units at first trials."""
         e, lowering = self.lowering.emitter, self.lowering
-        near = _near(self.n, self.dtype)
-        unit, sizes = lowering.run(near.jaxpr, near.consts, [sums.square, x0])
+        usual = _from_sums(self.n, self.dtype)
+        unit, sizes = lowering.run(usual.jaxpr, usual.consts, [sums.square, x0])
         far = self._far
         first = lowering.all_of(begins, lowering.invert(far))
         safe: Any = self._is_safe(sums, unit[()], sizes)
@@ -139,7 +139,7 @@ class Units:
             program = reader.program
             rows = row_count(len(program.jaxpr.outvars), self.n)
             steady = program.steady[rows : rows + self.n]
-            found = _far(self.n, self.dtype, steady, rows > 1)
+            found = _from_largest(self.n, self.dtype, steady, rows > 1)
             inputs = [boxed(largest[0]), largest[1:], x0]
             unit, sizes = lowering.run(found.jaxpr, found.consts, inputs)
             self.carry.choose(extreme, [unit, sizes, lowering.lift(np.ones((), bool))])

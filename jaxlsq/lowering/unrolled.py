@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.tracing.jaxprs import called, eqn_results, interpret
-from jaxlsq.tracing.parts import opened, scan_counts
+from jaxlsq.tracing.parts import opened, scan_turns
 from jaxlsq.tracing.types import Equation, Jaxpr
 
 __all__ = ["unrolled"]
@@ -53,20 +53,19 @@ def _results(eqn: Equation, arguments: Sequence[Any]) -> Sequence[Any]:
 
 
 def _scan(params, arguments):
-    consts, carried = scan_counts(params)
-    of_all, carry = arguments[:consts], list(arguments[consts : consts + carried])
-    xs, rows = arguments[consts + carried :], []
-    order = range(params["length"])
-    for k in order[::-1] if params["reverse"] else order:
-        here = [lax.index_in_dim(x, k, 0, keepdims=False) for x in xs]
-        out = _run(params["jaxpr"], [*of_all, *carry, *here])
-        carry = out[:carried]
-        rows.append(out[carried:])
-    rows = rows[::-1] if params["reverse"] else rows
-    if not rows:
-        shapes = [v.aval for v in opened(params["jaxpr"])[0].outvars[carried:]]
-        return carry + [jnp.zeros((0, *s.shape), s.dtype) for s in shapes]
-    return carry + [jnp.stack(column) for column in zip(*rows, strict=True)]
+    def turn(given):
+        return _run(params["jaxpr"], given)
+
+    carry, columns = scan_turns(params, arguments, turn, _row)
+    kinds = [v.aval for v in opened(params["jaxpr"])[0].outvars[len(carry) :]]
+    return carry + [
+        jnp.stack(rows) if rows else jnp.zeros((0, *kind.shape), kind.dtype)
+        for rows, kind in zip(columns, kinds, strict=True)
+    ]
+
+
+def _row(x, k):
+    return lax.index_in_dim(x, k, 0, keepdims=False)
 
 
 def _cond(params, arguments):

@@ -19,8 +19,8 @@ import jax
 import numpy as np
 
 from jaxlsq.lowering import reduction
-from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.engine import host_target, machine_code
+from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.lowering.routine import routine_text
 from jaxlsq.lowering.target import Target
 from jaxlsq.numerics.factor import BLOCK_ROWS, qr

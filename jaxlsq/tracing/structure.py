@@ -26,7 +26,7 @@ from jaxlsq.tracing.jaxprs import called, inner_jaxprs, interpret
 from jaxlsq.tracing.parts import opened
 from jaxlsq.tracing.types import Jaxpr
 
-__all__ = ["Reader", "Unkeyable", "aval_key", "has_own_derivatives", "is_scalar_literal"]
+__all__ = ["StructureReader", "Unkeyable", "aval_key", "has_own_derivatives", "is_scalar_literal"]
 
 # XLA turns a power with a literal exponent into multiplications.
 _KEEP_LITERALS = {"pow"}
@@ -60,7 +60,7 @@ def has_own_derivatives(jaxpr: Jaxpr) -> bool:
     )
 
 
-class Reader:
+class StructureReader:
     """One walk over a jaxpr: its structure, and the data that are hoisted.
 
     Attributes

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxlsq.tracing.cache import Memory, remembering
 from jaxlsq.tracing.jaxprs import called, depends, eqn_results, interpret, make_jaxpr
-from jaxlsq.tracing.structure import Reader, Unkeyable, aval_key, is_scalar_literal
+from jaxlsq.tracing.structure import StructureReader, Unkeyable, aval_key, is_scalar_literal
 from jaxlsq.tracing.types import Jaxpr
 from jaxlsq.tracing.varying import without_mesh
 
@@ -106,11 +106,11 @@ def trace(fun: Callable[..., Any], *examples: Any) -> Traced:
         Whatever `fun` raises when it is given tracers.
     """
     jaxpr, consts, _ = make_jaxpr(fun, *examples)
-    reader = Reader()
+    reader = StructureReader()
     try:
         key = (reader.read(jaxpr, consts), tuple(map(aval_key, reader.arrays)))
     except Unkeyable:
-        reader = Reader(keyed=False)
+        reader = StructureReader(keyed=False)
         reader.read(jaxpr, consts)
         key = None
     return Traced(

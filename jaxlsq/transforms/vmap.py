@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.engine import point_of, target_for
 from jaxlsq.lowering.ffi import call_kernel, registered
 from jaxlsq.lowering.kernel import Kernel
+from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.numerics.bounds import Bounds, status_of
 from jaxlsq.problem.types import PyTree
 from jaxlsq.schedule.devices import choose_width

@@ -9,8 +9,8 @@ from jaxlsq.batch.evaluation import NormalRows, compiled_rows
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.separable import reduced
 from jaxlsq.lowering.algebra import triangle
-from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.engine import LANES, using
+from jaxlsq.lowering.not_lowered import NotLowered
 
 RNG = np.random.default_rng(0)
 B, M = 37, 150  # neither of them a multiple of a register

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxlsq.lowering.elementwise import NotLowered
 from jaxlsq.lowering.engine import one_point, read_by
+from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.tracing.trace import trace, with_fixed_literals
 
 M = 12
