@@ -93,7 +93,7 @@ def _dot_general(lowering, eqn, arguments):
     left = _fronted(left, left_batch, left_sum)
     right = _fronted(right, right_batch, right_sum)
     dtype = eqn.outvars[0].aval.dtype
-    if left[0].dtype != dtype if left.size and isinstance(left[0], Value) else False:
+    if any(side.size and side.flat[0].dtype != dtype for side in (left, right)):
         raise NotLowered("a matrix product of mixed types")
     out = np.empty((*batch, left.shape[len(batch)], right.shape[len(batch)]), object)
     zero = lowering.emitter.constant(0, dtype)

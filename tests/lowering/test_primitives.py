@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from jaxlsq.lowering.not_lowered import NotLowered
 from tests.lowering.mapped import mapped
 
 RNG = np.random.default_rng(0)
@@ -54,6 +55,17 @@ def scanned(a, b):
     return carry + ys[0] * ys[2]
 
 
+def scanned_backwards(a, b):
+    rows = jnp.stack([a, b, a - b])
+    carry, ys = lax.scan(lambda c, x: (c * 0.5 + x, c - x), a, rows, reverse=True)
+    return carry + ys[0] * ys[2]
+
+
+def scan_of_nothing(a, b):
+    carry, ys = lax.scan(lambda c, x: (c * x, c - x), a, jnp.zeros(0))
+    return carry + b * jnp.sum(ys)
+
+
 def branches(a, b):
     return lax.switch(jnp.int32(jnp.clip(a, -1, 3)), [lambda v: v, jnp.sin, lambda v: -v], b)
 
@@ -86,6 +98,8 @@ FUNCTIONS = {
     "loop": newton_root,
     "series": series,
     "scan": scanned,
+    "scan backwards": scanned_backwards,
+    "scan of nothing": scan_of_nothing,
     "long scan": long_scan,
     "branches": branches,
     "condition": lambda a, b: lax.cond(a > b, jnp.exp, lambda v: v * v, b),
@@ -101,6 +115,15 @@ def test_as_in_jax(name, x64):
     found = mapped(function, np.float64, np.float64)(A, B)
     assert found.dtype == expected.dtype
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_a_matrix_product_in_another_type_is_not_lowered(x64):
+    def wider(v):
+        single = v.astype(jnp.float32)
+        return jnp.dot(single, single, preferred_element_type=jnp.float64)
+
+    with pytest.raises(NotLowered, match="a matrix product of mixed types"):
+        mapped(of_vector(wider), np.float64, np.float64)
 
 
 @pytest.mark.parametrize(
