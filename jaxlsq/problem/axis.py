@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxlsq.problem.chunks import Chunked, rows_of_chunks
 from jaxlsq.problem.containers import as_array_like
-from jaxlsq.problem.views import View
+from jaxlsq.problem.views import View, in_numpy
 
 __all__ = ["axis_of", "points_last"]
 
@@ -42,9 +42,7 @@ class _Moved(View):
         index = index if isinstance(index, tuple) else (index,)
         before, after = index[: self.axis], index[self.axis :]
         before += (slice(None),) * (self.axis - len(before))
-        rows = self.array[(*before, slice(None), *after)]
-        if not isinstance(rows, np.ma.MaskedArray):
-            rows = np.asarray(rows)
+        rows = in_numpy(self.array[(*before, slice(None), *after)])
         return np.moveaxis(rows, self.axis, -1)
 
 

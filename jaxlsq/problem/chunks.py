@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlsq.problem.views import View
+from jaxlsq.problem.views import View, in_numpy, joined
 
 __all__ = ["Chunked", "rows_of_chunks"]
 
@@ -68,18 +68,13 @@ class Chunked(View):
             slab = self._slab(start)
             low, high = max(first - start, 0), min(last - start, self.rows)
             parts.append(slab[(slice(low, high), *index[1:])])
-        if len(parts) == 1:
-            return parts[0]
-        masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
-        return (np.ma if masked else np).concatenate(parts)
+        return parts[0] if len(parts) == 1 else joined(parts)
 
     def _slab(self, start):
         with self.lock:
             slab = self.held.get(start)
             if slab is None:
-                slab = self.array[start : start + self.rows]
-                slab = slab if isinstance(slab, np.ma.MaskedArray) else np.asarray(slab)
-                self.held[start] = slab
+                slab = self.held[start] = in_numpy(self.array[start : start + self.rows])
                 while len(self.held) > SLABS:
                     self.held.popitem(last=False)
             else:

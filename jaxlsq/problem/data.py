@@ -160,8 +160,7 @@ def _is_clean(array):
 
 def _has_points(leaf, batch, m):
     """Whether the last axis of one data set's part is that of its points."""
-    tail = leaf.array.shape[len(batch) :] if leaf.reading == EACH else leaf.array.shape
-    return bool(len(tail)) and tail[-1] == m
+    return leaf.tail(batch)[-1:] == (m,)
 
 
 def _filled(leaf, batch, m):

@@ -218,19 +218,13 @@ class Labels:
         return cls(first.dims, (total, *first.sizes[1:]), coords)
 
 
-def _varies(array, axis):
-    """Whether an array's values differ along an axis."""
-    return array.shape[axis] > 1 and bool(np.any(np.diff(array, axis=axis)))
-
-
 def _along(values, dims, coord):
     """A coordinate with its own dims, as far as they are left, and those its values differ in."""
-    keep = [axis for axis, dim in enumerate(dims) if dim in coord.dims or _differs(values, axis)]
+    keep = [axis for axis, dim in enumerate(dims) if dim in coord.dims or _varies(values, axis)]
     index = tuple(slice(None) if axis in keep else 0 for axis in range(values.ndim))
     return Coord(tuple(dims[axis] for axis in keep), values[index], coord.attrs)
 
 
-def _differs(values, axis):
+def _varies(values, axis):
     """Whether values of any type differ along an axis."""
-    first = np.take(values, [0], axis=axis)
-    return bool(np.any(values != first)) and values.shape[axis] > 1
+    return values.shape[axis] > 1 and bool(np.any(values != np.take(values, [0], axis=axis)))

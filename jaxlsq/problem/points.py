@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlsq.problem.views import View
+from jaxlsq.problem.views import View, in_numpy
 
 __all__ = ["Filled", "Known", "Unmasked", "filled", "known", "unmasked"]
 
@@ -46,8 +46,7 @@ class _Computed(View):
         return np.asarray(self[: self.shape[0]] if self.shape else self[...], dtype)
 
     def _rows(self, index):
-        rows = self.array[index]
-        return rows if isinstance(rows, np.ma.MaskedArray) else np.asarray(rows)
+        return in_numpy(self.array[index])
 
 
 class Unmasked(_Computed):

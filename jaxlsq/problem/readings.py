@@ -35,6 +35,10 @@ class Leaf:
     reading: str
     sigma: Any = None
 
+    def tail(self, batch: Batch) -> tuple[int, ...]:
+        """The shape of one data set's part."""
+        return _tail_of(self.array.shape, self.reading, batch)
+
 
 def read_x(
     xdata: PyTree, lists: bool, batch: Batch, outcome: "Outcome"

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxlsq.problem.views import in_numpy, joined
+
 __all__ = ["Source", "check_open", "converted", "rectangles"]
 
 # Packages whose arrays several threads may read at once.  netCDF4, for one, may crash.
@@ -67,7 +69,7 @@ class Source:
         parts = []
         for run in np.split(places, ends):
             parts.append(self._rows(run[0], run[-1] + 1)[run - run[0]])
-        return _joined(parts)[inverse]
+        return joined(parts)[inverse]
 
     def _rows(self, first, last):
         """A range of problems, as they are stored."""
@@ -78,10 +80,10 @@ class Source:
         with nullcontext() if _is_safe(self.array) else _one_at_a_time:
             # Along the first axis alone where that is enough: all sources can do that.
             parts = [
-                _with_mask(self.array[box[0] if len(box) == 1 else box]).reshape(-1, *self.tail)
+                in_numpy(self.array[box[0] if len(box) == 1 else box]).reshape(-1, *self.tail)
                 for box in boxes
             ]
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return parts[0] if len(parts) == 1 else joined(parts)
 
 
 def rectangles(shape: tuple[int, ...], first: int, last: int) -> list[tuple[slice, ...]]:
@@ -129,15 +131,6 @@ def check_open(array: Any, name: str) -> None:
         )
 
 
-def _with_mask(rows):
-    return rows if isinstance(rows, np.ma.MaskedArray) else np.asarray(rows)
-
-
-def _joined(parts):
-    masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
-    return (np.ma if masked else np).concatenate(parts)
-
-
 def converted(array: Any, dtype: np.dtype) -> np.ndarray:
     """An array in another type, without a mask: what it covers is NaN, or False."""
     if not isinstance(array, np.ma.MaskedArray):
@@ -153,7 +146,7 @@ def _package(array):
 
 
 def _innermost(array):
-    """What an array that is computed block by block (`jaxlsq.problem.containers.View`) reads."""
+    """What an array that is computed block by block (`jaxlsq.problem.views.View`) reads."""
     while _package(array) == OURS:
         array = array.array
     return array

@@ -1,11 +1,12 @@
-"""Arrays that are computed from others, block by block."""
+"""Arrays that are computed from others, block by block, and blocks as NumPy has them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["View"]
+__all__ = ["View", "in_numpy", "joined"]
 
 
 @dataclass(frozen=True)
@@ -23,3 +24,14 @@ class View:
     def dtype(self) -> np.dtype:
         """Of the array."""
         return np.dtype(self.array.dtype)
+
+
+def in_numpy(block: Any) -> np.ndarray:
+    """What was read, as a NumPy array, with its mask if it has one."""
+    return block if isinstance(block, np.ma.MaskedArray) else np.asarray(block)
+
+
+def joined(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Blocks one after the other, with a mask if one of them has any."""
+    masked = any(isinstance(block, np.ma.MaskedArray) for block in blocks)
+    return (np.ma if masked else np).concatenate(blocks)

@@ -10,7 +10,7 @@ from jaxlsq.numerics.loss import Loss
 from jaxlsq.problem.containers import as_array_like, is_masked
 from jaxlsq.problem.inputs import check_broadcast, in_memory
 from jaxlsq.problem.points import Unmasked
-from jaxlsq.problem.readings import SHARED, Leaf
+from jaxlsq.problem.readings import Leaf
 from jaxlsq.problem.shifted import EFFECTIVE, ORTHOGONAL, X_ERRORS
 from jaxlsq.problem.sources import Source, converted
 from jaxlsq.problem.types import Batch, Parts, PyTreeDef
@@ -84,7 +84,7 @@ def with_sigmas(
 
 def _read(leaf, sigma, batch, m):
     """Standard deviations of a leaf as an array-like that broadcasts to it."""
-    sigma, tail = as_array_like(sigma, "xsigma"), _tail(leaf, batch)
+    sigma, tail = as_array_like(sigma, "xsigma"), leaf.tail(batch)
     if not tail or tail[-1] != m:
         raise ValueError(
             f"xsigma is of the {m} points of each data set, and xdata has an array of shape "
@@ -94,12 +94,6 @@ def _read(leaf, sigma, batch, m):
     shape = (*batch, *tail)
     check_broadcast(sigma.shape, shape, "xsigma", "xdata with the batch's in front", "axes")
     return sigma
-
-
-def _tail(leaf, batch):
-    """The shape of one data set's part."""
-    shape = tuple(leaf.array.shape)
-    return shape if leaf.reading == SHARED else shape[len(batch) :]
 
 
 def sigmas_by_kind(leaves: Sequence[Leaf], batch: Batch) -> tuple[list[Any], list[Any]]:
@@ -147,7 +141,7 @@ def sigma_parts(
 def _uncertain(leaves: Sequence[Leaf], batch: Batch) -> Iterator[tuple[int, Leaf, tuple[int, ...]]]:
     for number, leaf in enumerate(leaves):
         if leaf.sigma is not None:
-            yield number, leaf, _tail(leaf, batch)
+            yield number, leaf, leaf.tail(batch)
 
 
 def _is_of_all(sigma, tail):
