@@ -24,6 +24,8 @@ __all__ = [
     "check_jacobian_shape",
     "check_lengths",
     "check_method",
+    "check_one_axis",
+    "jacobian_columns",
     "unknown_keyword",
 ]
 
@@ -70,12 +72,18 @@ def as_residual(value: Any, name: str = "func") -> AnyArray:
         raise TypeError(
             f"{name} must return an array of real numbers, got dtype {array.dtype}. {detail}"
         )
-    if array.ndim > 1:
-        raise ValueError(
-            f"{name} must return a 1-D array of residuals, got shape {array.shape}. "
-            "Flatten it with .ravel()."
-        )
+    if array.ndim:
+        check_one_axis(array.shape, name)
     return array.reshape(-1)
+
+
+def check_one_axis(shape: tuple[int, ...], name: str) -> None:
+    """Raise ValueError unless what a residual function returned has one axis."""
+    if len(shape) != 1:
+        raise ValueError(
+            f"{name} must return a 1-D array of residuals, got shape {shape}. Flatten it with "
+            ".ravel()."
+        )
 
 
 def as_array(value: Any) -> AnyArray:
@@ -124,6 +132,19 @@ def check_jacobian_shape(
         f"leastsq: there is a mismatch between the input and output shape of the '{name}' "
         f"argument. Shape should be {expected} but it is {tuple(shape)}.{hint}"
     )
+
+
+def jacobian_columns(rows: AnyArray, f: AnyArray, n: int) -> tuple[AnyArray, ...]:
+    """The n columns of a Jacobian that the caller's `jac` gave for a residual f.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape than (m, n).
+    """
+    if rows.shape != (*f.shape, n):
+        raise ValueError(f"jac must return shape {(*f.shape, n)}, got {rows.shape}.")
+    return tuple(rows[:, j] for j in range(n))
 
 
 def check_callable(name: str, function: Any) -> None:

@@ -1,12 +1,9 @@
-"""Data of `fit`: the arrays of problems of one shape, their starts, and lists of arrays."""
+"""Data of `fit`: the arrays of data sets of one shape, and the task of their fits."""
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.numerics.loss import POISSON, Loss
@@ -14,22 +11,17 @@ from jaxlsq.problem.containers import as_array_like, is_masked
 from jaxlsq.problem.covariance import is_covariance, whitening
 from jaxlsq.problem.functions import Counts, ModelJacobian, ModelResidual, Predict, scale_of
 from jaxlsq.problem.inputs import broadcast_source, float_dtype, split_data, whole
-from jaxlsq.problem.losses import not_counts
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.points import Filled, Known, Unmasked
 from jaxlsq.problem.policy import Policy
 from jaxlsq.problem.readings import EACH, Leaf
 from jaxlsq.problem.shifted import with_x_errors
 from jaxlsq.problem.sources import Source
-from jaxlsq.problem.starts import Start
 from jaxlsq.problem.task import Task
 from jaxlsq.problem.types import Batch, Parts, PyTree, PyTreeDef
 from jaxlsq.problem.xsigma import sigma_parts, sigmas_by_kind
-from jaxlsq.tracing.fingerprint import TRACES, trace_key
-from jaxlsq.tracing.shapes import shapes_of
-from jaxlsq.tracing.untraceable import JAX_ERRORS, untraceable
 
-__all__ = ["Pieces", "as_params", "check_counts", "check_nan", "guessed_start"]
+__all__ = ["Pieces"]
 
 
 @dataclass(frozen=True)
@@ -187,125 +179,3 @@ def _check_positive(shared, policy):
 def _scalar_layout(layout, by_name):
     """Parameters as separate scalars, each of which is differentiated by alone."""
     return layout if by_name else Layout.of((0.0,) * layout.n)
-
-
-@dataclass(frozen=True)
-class _Guess:
-    """The user's guess as a vector."""
-
-    guess: Callable[..., Any]
-    layout: Layout
-    x: Callable[..., Any]
-    policy: Policy
-
-    def __call__(self, lane, shared):
-        y = self.policy.filled(lane, shared)
-        packed = self.layout.pack(as_params(self.guess(self.x(lane, shared), y)), (), jnp)
-        return packed.astype(y.dtype)
-
-
-def guessed_start(
-    p0: Callable[..., Any], pieces: Pieces, policy: Policy, given: Start | None = None
-) -> Start:
-    """`Start` of a guess, with parameters as it returns them.
-
-    Parameters
-    ----------
-    p0 : callable
-        ``p0(x, y)``, as `fit` takes it.
-    pieces : Pieces
-        Of any of the problems: a guess is asked what it returns for their shapes.
-    policy : Policy
-    given : Start, optional
-        Of which the guess replaces what is NaN; it must be one of the same names.
-    """
-    lane = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in pieces.lanes.items()}
-    shared = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in pieces.shared.items()}
-    wide = pieces.dtype == np.float64
-    place = trace_key(("guess", p0, pieces.x), (lane, shared))
-    try:
-        layout = TRACES.get(place, lambda: _guessed_layout(p0, pieces.x, lane, shared, wide))
-    except JAX_ERRORS as error:
-        raise untraceable(error, "p0, as a function,") from error
-    if given is not None:
-        if set(layout.keys) != set(given.layout.keys):
-            raise TypeError(
-                f"p0 and the model are of the parameters {given.layout.names}, and the model's "
-                f"guess is of {layout.names}."
-            )
-        return replace(given, guess=_Guess(p0, given.layout, pieces.x, policy))
-    return Start(layout, None, _Guess(p0, layout, pieces.x, policy))
-
-
-def _guessed_layout(p0, x, lane, shared, wide):
-    """What a guess returns, by the shapes of a data set."""
-    keys = []
-
-    def guessed(lane, shared):
-        params = as_params(p0(x(lane, shared), lane["y"]))
-        keys.extend(params if isinstance(params, dict) else ())
-        return params
-
-    shapes = shapes_of(guessed, lane, shared, wide=wide)
-    if keys:
-        return Layout.as_given({key: np.zeros(shapes[key].shape) for key in keys})
-    return Layout.as_given(np.zeros(shapes.shape))
-
-
-def as_params(params: PyTree) -> PyTree:
-    """A guess as a dict of scalars or a vector."""
-    if isinstance(params, dict) and params:
-        return params
-    several = isinstance(params, (tuple, list)) or getattr(params, "ndim", 0) == 1
-    if not several or len(params) == 0:
-        raise TypeError(
-            "p0, as a function, must return a dict of numbers or a sequence of them, one for each "
-            f"parameter; got {params!r}."
-        )
-    return jnp.stack([jnp.asarray(p) for p in params])
-
-
-def check_nan(parts: Iterable[tuple[Any, ...]]) -> None:
-    """Raise ValueError for a NaN in xdata, xsigma, ydata or sigma, where it is not masked."""
-    for _, (leaves, _), ydata, sigma, _ in parts:
-        arrays = [("xdata", leaf.array) for leaf in leaves] + [("ydata", ydata)]
-        arrays += [("xsigma", leaf.sigma) for leaf in leaves if leaf.sigma is not None]
-        if sigma is not None:
-            arrays.append(("sigma", as_array_like(sigma, "sigma")))
-        for name, array in arrays:
-            if any(_holds_nan(array[rows]) for rows in _blocks(array)):
-                raise ValueError(
-                    f"{name} contains NaN. Pass nan_policy='omit' to leave such points out, or "
-                    "'propagate' to end only their fits."
-                )
-
-
-def _holds_nan(block):
-    values = np.ma.compressed(block) if isinstance(block, np.ma.MaskedArray) else np.asarray(block)
-    return values.dtype.kind not in "iub" and bool(np.isnan(values).any())
-
-
-def check_counts(parts: Iterable[tuple[Any, ...]]) -> None:
-    """Raise ValueError for ydata that are not counts, where they are not masked."""
-    for _, _, ydata, _, mask in parts:
-        live = True if mask is None else np.broadcast_to(np.asarray(mask), ydata.shape)
-        for rows in _blocks(ydata):
-            block = ydata[rows]
-            present = ~np.ma.getmaskarray(block) if isinstance(block, np.ma.MaskedArray) else True
-            block = np.asarray(block)
-            bad = not_counts(block) & ~np.isnan(block) & present
-            bad &= live if live is True else live[rows]
-            if bad.any():
-                raise ValueError(
-                    "loss='poisson' needs counts, whole numbers from zero on; ydata has "
-                    f"{block[bad].ravel()[0]!r}. Mask such points, or use sigma and least squares "
-                    "for data that were scaled or had a background subtracted."
-                )
-
-
-def _blocks(array):
-    """Slices of the first axis, of some tens of kilobytes."""
-    if len(array.shape) <= 1:
-        return [slice(None)] if array.shape else [...]
-    step = max(1, 8192 * array.shape[0] // max(math.prod(array.shape), 1))
-    return [slice(first, first + step) for first in range(0, array.shape[0], step)]

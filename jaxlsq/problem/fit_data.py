@@ -14,9 +14,11 @@ from jaxlsq.problem.axis import axis_of
 from jaxlsq.problem.captions import Captions
 from jaxlsq.problem.checks import check_callable, check_method
 from jaxlsq.problem.containers import check_one_array
-from jaxlsq.problem.data import Pieces, check_counts, guessed_start
+from jaxlsq.problem.contents import check_counts
+from jaxlsq.problem.data import Pieces
 from jaxlsq.problem.functions import Predict
 from jaxlsq.problem.given import parts_of, start_again, trial_values, ydata_of
+from jaxlsq.problem.guesses import guessed_start
 from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.losses import check_weights, loss_of

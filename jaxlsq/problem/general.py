@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.problem.checks import check_one_axis
 from jaxlsq.problem.task import Seen
 from jaxlsq.problem.types import Parts, PyTree
 from jaxlsq.tracing.numpy_arrays import as_numpy_would
@@ -28,11 +29,7 @@ class FunResidual:
         if f is None:
             raise TypeError("fun returned None; expected an array. Is a return missing?")
         f = jnp.asarray(f)
-        if f.ndim != 1:
-            raise ValueError(
-                f"fun must return a 1-D array of residuals, got shape {f.shape}. Flatten it with "
-                ".ravel()."
-            )
+        check_one_axis(f.shape, "fun")
         if jnp.iscomplexobj(f):
             raise TypeError(
                 f"fun must return real numbers, got dtype {f.dtype}. Return real and imaginary "

@@ -9,9 +9,11 @@ import numpy as np
 
 from jaxlsq.numerics.types import AnyArray
 from jaxlsq.problem.containers import as_array_like, is_masked, no_mask
+from jaxlsq.problem.contents import check_nan
 from jaxlsq.problem.covariance import GOES_WITH_NO_MASK, is_covariance
-from jaxlsq.problem.data import Pieces, as_params, check_nan, guessed_start
+from jaxlsq.problem.data import Pieces
 from jaxlsq.problem.functions import Predict
+from jaxlsq.problem.guesses import as_params, guessed_start
 from jaxlsq.problem.inputs import float_dtype
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.policy import Policy

@@ -9,6 +9,7 @@ import jax
 from jaxlsq.numerics.jacobian import EVALUATIONS, linearized, repaired_columns
 from jaxlsq.numerics.loss import Loss, as_rows, summands
 from jaxlsq.numerics.types import AnyArray
+from jaxlsq.problem.checks import jacobian_columns
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.types import Parts
 from jaxlsq.tracing.unstack import unstacked
@@ -116,11 +117,7 @@ class Task:
 
             def given(xs):
                 rows, f = jac(self.layout.from_scalars(xs), lane, shared), residual(*xs)
-                if rows.shape != (*f.shape, len(xs)):
-                    raise ValueError(
-                        f"jac must return shape {(*f.shape, len(xs))}, got {rows.shape}."
-                    )
-                return f, tuple(rows[:, j] for j in range(len(xs)))
+                return f, jacobian_columns(rows, f, len(xs))
 
             return given
         return linearized(residual, jac, 0.0, lane.get("bounds"))

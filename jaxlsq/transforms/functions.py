@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.jacobian import EVALUATIONS, linearized
+from jaxlsq.problem.checks import check_one_axis, jacobian_columns
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.starts import wide_enough
 from jaxlsq.problem.types import PyTree
@@ -40,11 +41,7 @@ class Call:
     def residual(self, fun: Callable[..., Any], *xs: jax.Array) -> jax.Array:
         """A residual (m,); a complex one is its real parts, then its imaginary parts."""
         f = self._of(fun, xs)
-        if f.ndim != 1:
-            raise ValueError(
-                f"fun must return a 1-D array of residuals, got shape {f.shape}. Flatten it with "
-                ".ravel()."
-            )
+        check_one_axis(f.shape, "fun")
         if jnp.iscomplexobj(f):
             f = jnp.concatenate([f.real, f.imag])
         return f.astype(xs[0].dtype)
@@ -89,9 +86,7 @@ class Functions:
             bounds = self.bounds if self.differences else None
             return linearized(self.residual, self.jac, 0.0, bounds)(xs)
         rows, f = self.jac(*xs), self.residual(*xs)
-        if rows.shape != (f.shape[0], len(xs)):
-            raise ValueError(f"jac must return shape {(f.shape[0], len(xs))}, got {rows.shape}.")
-        return f, tuple(rows[:, j] for j in range(len(xs)))
+        return f, jacobian_columns(rows, f, len(xs))
 
 
 def typed(params: PyTree, dtypes: Iterable[np.dtype]) -> PyTree:
