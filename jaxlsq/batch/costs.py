@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.batch.group import padded
+from jaxlsq.batch.blocks import padded
 from jaxlsq.numerics.loss import sum_of
 from jaxlsq.problem.task import Task
 from jaxlsq.problem.types import Parts

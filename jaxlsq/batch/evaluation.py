@@ -152,8 +152,8 @@ def compiled_rows(group: Group, complete: bool) -> Callable[[np.ndarray], np.nda
     if group.dtype != wide or task.repairs or task.evaluations:
         raise NotLowered("not in float64, or differences")
     with jax.enable_x64(True):
-        one = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in sorted(group.lanes.items())}
-        n = count = task.layout.n
+        one, n = group.one, task.layout.n
+        count = n
         elimination, outputs = None, 1 + n if task.loss is None else 3 + n
         if isinstance(task, Reduced):
             traced, elimination = separated(task, one, group.shared)

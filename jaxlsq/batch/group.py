@@ -1,7 +1,6 @@
 """Problems of one shape, solved or evaluated block by block."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,6 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlsq.batch.blocks import (
+    BLOCK_BYTES,
+    BLOCK_PROBLEMS,
+    LEAST_PROBLEMS,
+    argument_of,
+    padded,
+    power_of_two_above,
+    power_of_two_below,
+    put,
+    read_source,
+)
 from jaxlsq.batch.kept import Keeper
 from jaxlsq.batch.program import compile_map, compile_task
 from jaxlsq.batch.sinks import Arrays
@@ -22,25 +32,18 @@ from jaxlsq.numerics.state import Options
 from jaxlsq.problem.data import Pieces
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.multistart import MultiStart
-from jaxlsq.problem.sources import Source, check_open
+from jaxlsq.problem.sources import Source
 from jaxlsq.problem.task import Seen, Task
 from jaxlsq.problem.types import Parts
 from jaxlsq.schedule.devices import workers_of
 from jaxlsq.schedule.queue import Ended
 from jaxlsq.tracing.shapes import shapes_of
 
-__all__ = ["Group", "Solved", "padded"]
+__all__ = ["Group", "Solved"]
 
-# A block: enough problems to keep a pool full, and few enough bytes that several fit anywhere.
-BLOCK_PROBLEMS = 8192
-BLOCK_BYTES = 1 << 25
-LEAST_PROBLEMS = 1024
 # Guesses that are worked side by side. Of those of a whole block, XLA chooses by its size in which
 # order it sums.
 GUESSES_TOGETHER = 8
-LONGEST_PAUSE_S = 0.01
-# What the caller calls the sources that have another name here.
-ARGUMENTS = {"y": "ydata", "whitening": "sigma"}
 
 
 class Solved(NamedTuple):
@@ -85,6 +88,16 @@ class Group:
         """Whether it is computed in float64."""
         return self.dtype == np.float64
 
+    @property
+    def one(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of one problem's data."""
+        return {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in sorted(self.lanes.items())}
+
+    @property
+    def bytes_each(self) -> int:
+        """Of one problem's data."""
+        return sum(math.prod(s.tail) * s.dtype.itemsize for s in self.lanes.values())
+
     def take(self, index: np.ndarray) -> Self:
         """The group of some of the problems."""
         lanes = {k: replace(v, index=_compose(v.index, index)) for k, v in self.lanes.items()}
@@ -95,8 +108,8 @@ class Group:
         return replace(
             self,
             task=keeper.function(self.task),
-            lanes={k: keeper.source(_argument(k), v) for k, v in self.lanes.items()},
-            shared={k: keeper.array(_argument(k), v) for k, v in self.shared.items()},
+            lanes={k: keeper.source(argument_of(k), v) for k, v in self.lanes.items()},
+            shared={k: keeper.array(argument_of(k), v) for k, v in self.shared.items()},
         )
 
     def in_float64(self) -> Self:
@@ -120,7 +133,7 @@ class Group:
     def block(self, first: int, last: int, size: int) -> dict[str, Any]:
         """Data of some problems, the last one repeated up to `size` of them."""
         return {
-            key: padded(_read(key, source, first, last), size)
+            key: padded(read_source(key, source, first, last), size)
             for key, source in sorted(self.lanes.items())
         }
 
@@ -202,10 +215,9 @@ class Group:
 
     def block_size(self, workers: int, starts: int = 1) -> int:
         """How many problems are read together."""
-        bytes_each = sum(math.prod(s.tail) * s.dtype.itemsize for s in self.lanes.values())
         fair = max(self.total // (6 * workers), LEAST_PROBLEMS // starts)
-        most = min(BLOCK_PROBLEMS // starts, BLOCK_BYTES // max(bytes_each, 1), fair)
-        return min(_power_of_two_below(max(most, 1)), _power_of_two_above(self.total))
+        most = min(BLOCK_PROBLEMS // starts, BLOCK_BYTES // max(self.bytes_each, 1), fair)
+        return min(power_of_two_below(max(most, 1)), power_of_two_above(self.total))
 
     def _guesses(self, guess, size):
         least = max(size, GUESSES_TOGETHER)
@@ -252,16 +264,15 @@ class Group:
                 if out is None:
                     out = np.empty((self.total, *values.shape[1:]), values.dtype)
                 if running:  # the one before, while this one is computed
-                    _put(out, *running)
+                    put(out, *running)
                 running = first, last, values
             if running:
-                _put(out, *running)
+                put(out, *running)
         return out
 
     def _map_nothing(self, function, x):
-        one = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in sorted(self.lanes.items())}
         x = jax.ShapeDtypeStruct(x.shape[1:], self.dtype)
-        shape = shapes_of(function, x, one, self.shared, wide=self.wide)
+        shape = shapes_of(function, x, self.one, self.shared, wide=self.wide)
         return np.empty((0, *shape.shape), shape.dtype)
 
     def residuals(self, x: np.ndarray) -> np.ndarray:
@@ -302,49 +313,5 @@ def _gram(task, repair, x, lane, shared):
     return normal.gram
 
 
-def _put(out, first, last, values):
-    """Put a block's values in their place."""
-    out[first:last] = np.asarray(_computed(values))[: last - first]
-
-
-def _computed(values):
-    """A JAX array that is ready; Ctrl-C ends the wait, which NumPy's own can't be."""
-    pause_s = 1e-4
-    while not values.is_ready():
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-    return values
-
-
-def _argument(key: str) -> str:
-    """What the caller calls a source."""
-    return ARGUMENTS.get(key, key.split(".")[0])
-
-
-def _read(key, source, first, last):
-    """Some problems of a source; what goes wrong says where."""
-    name = _argument(key)
-    check_open(source.array, name)
-    try:
-        return source.read(first, last)
-    except Exception as error:  # whatever a source raises reaches the caller
-        error.add_note(f"jaxlsq was reading {name}.")
-        raise
-
-
 def _compose(old, new):
     return np.asarray(new) if old is None else old[new]
-
-
-def padded(array: np.ndarray, size: int) -> np.ndarray:
-    """An array with its last row repeated up to `size` rows, if it has fewer."""
-    missing = max(size - array.shape[0], 0)
-    return np.concatenate([array, array[-1:].repeat(missing, axis=0)]) if missing else array
-
-
-def _power_of_two_above(k):
-    return 1 << (int(k) - 1).bit_length()
-
-
-def _power_of_two_below(k):
-    return 1 << (int(k).bit_length() - 1)

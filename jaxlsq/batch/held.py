@@ -1,12 +1,11 @@
 """Fits of a batch with some of their parameters held, each as often as is asked."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from jaxlsq.batch.group import BLOCK_BYTES, LEAST_PROBLEMS
+from jaxlsq.batch.blocks import BLOCK_BYTES, LEAST_PROBLEMS
 from jaxlsq.problem.limits import Limits
 
 __all__ = ["box", "held"]
@@ -73,9 +72,9 @@ def _filled_up(problem, k):
     """The number of fits that are to be, of a block in which k are wanted."""
     if len(problem.groups) > 1:
         return k
-    lanes = problem.groups[0][1].lanes.values()
-    each = sum(math.prod(source.tail) * source.dtype.itemsize for source in lanes)
-    return next((size for size in SIZES if k <= size <= BLOCK_BYTES // max(each, 1)), k)
+    _, group = problem.groups[0]
+    most = BLOCK_BYTES // max(group.bytes_each, 1)
+    return next((size for size in SIZES if k <= size <= most), k)
 
 
 def _limits(limits, hold):

@@ -83,10 +83,9 @@ def _program(group, layout):
 
 def _traced(function: Callable[..., Any], group: Group, *more: Any) -> str:
     """A traced function as text; its code where JAX can't trace it."""
-    lane = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in sorted(group.lanes.items())}
     try:
         with own_settings(), jax.enable_x64(group.wide):
-            jaxpr, consts, _ = make_jaxpr(function, lane, group.shared, *more)
+            jaxpr, consts, _ = make_jaxpr(function, group.one, group.shared, *more)
     except JAX_ERRORS:
         return _code(group.task)
     arrays = [np.asarray(c) for c in consts]

@@ -12,6 +12,8 @@ from typing import Any, Self, TypeVar
 
 import jax
 
+from jaxlsq.tracing.settings import has_64_bits
+
 __all__ = ["Interruption", "answered"]
 
 _T = TypeVar("_T")
@@ -27,8 +29,7 @@ def answered(call: Callable[[], _T]) -> _T:
     """``call()``, which may be one long call of a library: Ctrl-C ends the wait for it."""
     if threading.current_thread() is not threading.main_thread():
         return call()
-    # JAX gives its settings their attributes at run time.
-    wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+    wide = has_64_bits()
 
     def work():
         with jax.enable_x64(wide):

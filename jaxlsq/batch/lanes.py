@@ -19,6 +19,7 @@ from jaxlsq.problem.types import PyTree
 from jaxlsq.schedule.queue import Ended, Place
 from jaxlsq.status import Status
 from jaxlsq.tracing.cache import PROGRAMS
+from jaxlsq.tracing.settings import has_64_bits
 from jaxlsq.tracing.trace import Traced
 
 __all__ = ["Lanes", "compile_lanes"]
@@ -190,7 +191,7 @@ def compile_lanes(
     count = n
     if elimination is not None:
         outputs, count = elimination.results, elimination.n
-    wide = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+    wide = has_64_bits()
     made_for = {
         "n": n,
         "dtype": dtype,

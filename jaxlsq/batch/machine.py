@@ -13,7 +13,7 @@ from jaxlsq.lowering.engine import read_by
 from jaxlsq.lowering.inputs import ALIGNMENT
 from jaxlsq.lowering.point_program import PointProgram
 from jaxlsq.tracing.cache import PROGRAMS, program_key
-from jaxlsq.tracing.settings import own_settings
+from jaxlsq.tracing.settings import has_64_bits, own_settings
 from jaxlsq.tracing.trace import Traced
 
 __all__ = ["Given", "Scratch", "addresses"]
@@ -132,7 +132,7 @@ def _prepared(point, traced, leaves, of_all):
         prepared = compiled_once("shared", shared_part, of_all)(of_all)
     if not any(own):
         return prepared, None
-    wide = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+    wide = has_64_bits()
 
     def beforehand(leaves):
         with jax.enable_x64(wide):

@@ -68,8 +68,7 @@ def _uncertain(group):
 
 def _is_seen(group, residual):
     """Whether the program shows that each value is of its own point's x."""
-    lane = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in sorted(group.lanes.items())}
-    uncertain, layout = _uncertain(group), group.task.layout
+    lane, uncertain, layout = group.one, _uncertain(group), group.task.layout
     leaves, structure = jax.tree.flatten(residual.x(lane, group.shared))
     m = lane["y"].shape[0]
 

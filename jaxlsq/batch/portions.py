@@ -1,6 +1,5 @@
 """Fits of a batch portion by portion, each of which is written, or reduced, when it ends."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -96,9 +95,8 @@ def solved_in_portions(problem: Problem, out: Any) -> Any:
 
 
 def _most_fits(problem):
-    sources = [group.lanes.values() for _, group in problem.groups]
-    each = max(sum(math.prod(s.tail) * s.dtype.itemsize for s in of) for of in sources)
-    return max(1, min(MOST_FITS, MOST_BYTES // max(each, 1)))
+    bytes_each = max(group.bytes_each for _, group in problem.groups)
+    return max(1, min(MOST_FITS, MOST_BYTES // max(bytes_each, 1)))
 
 
 def _store(problem: Problem, grid: Grid, path: Any) -> Store:

@@ -102,7 +102,7 @@ def _limits_of(limits, places):
 
 def _check_linear(group, task, names):
     """`Reduced.check_linear`, once for a model."""
-    lane = {k: jax.ShapeDtypeStruct(s.tail, s.dtype) for k, s in sorted(group.lanes.items())}
+    lane = group.one
     shared = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in sorted(group.shared.items())}
 
     def check():

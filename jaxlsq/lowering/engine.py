@@ -20,6 +20,7 @@ from jaxlsq.lowering.target import Target, compile_text, host
 from jaxlsq.lowering.unrolled import unrolled
 from jaxlsq.tracing.cache import PROGRAMS
 from jaxlsq.tracing.jaxprs import make_jaxpr
+from jaxlsq.tracing.settings import has_64_bits
 from jaxlsq.tracing.structure import StructureReader, Unkeyable
 from jaxlsq.tracing.trace import Traced, evaluate
 
@@ -157,8 +158,8 @@ def one_point(traced: Traced, n: int, of_lane: Sequence[bool], outputs: int) -> 
 def read_by(traced: Traced) -> list[Any]:
     """The arrays and the numbers that a function reads beside its inputs."""
     arrays, scalars = traced.data
-    wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
-    return [*arrays, *(np.float64(s) if wide else np.float32(s) for s in scalars)]
+    kind = np.float64 if has_64_bits() else np.float32
+    return [*arrays, *map(kind, scalars)]
 
 
 def point_of(

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-__all__ = ["contexts_to_enter", "own_settings"]
+__all__ = ["contexts_to_enter", "has_64_bits", "own_settings"]
 
 
 def _allow(_):
@@ -43,3 +43,9 @@ def own_settings() -> Iterator[None]:
 def contexts_to_enter() -> list[tuple[Callable[..., Any], Any]]:
     """What `own_settings` changes of the settings as they are: contexts and their values."""
     return [(context, own) for name, own, context in _OWN if getattr(jax.config, name) != own]
+
+
+def has_64_bits() -> bool:
+    """Whether JAX has 64 bits here (``jax_enable_x64``)."""
+    # JAX gives its settings their attributes at run time.
+    return bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]

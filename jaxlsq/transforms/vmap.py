@@ -23,7 +23,7 @@ from jaxlsq.tracing.cache import PROGRAMS, program_key
 from jaxlsq.tracing.compiler import POOL_OPTIONS, in_many_kernels
 from jaxlsq.tracing.concrete import are_concrete
 from jaxlsq.tracing.jaxprs import interpret, make_jaxpr, without_calls
-from jaxlsq.tracing.settings import own_settings
+from jaxlsq.tracing.settings import has_64_bits, own_settings
 from jaxlsq.tracing.trace import Traced, evaluate
 from jaxlsq.tracing.varying import alike, axes_of
 from jaxlsq.transforms.partition import by_shards
@@ -243,7 +243,7 @@ def _lanes(traced, per_lane, evaluations, shapes):
         target = target_for(n, dtype)
         outputs = len(traced.outputs)
         point = point_of(traced, n, (arrays, scalars), per_lane, outputs)
-        wide = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+        wide = has_64_bits()
         kernel = Kernel(point, n, dtype, bounds is not None, evaluations, not evaluations, wide)
         name = registered(kernel, target)
     except NotLowered:
