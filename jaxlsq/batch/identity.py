@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxlsq.batch.group import Group
 from jaxlsq.problem.starts import Start
-from jaxlsq.tracing.jaxprs import make_jaxpr
+from jaxlsq.tracing.making import make_jaxpr
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.untraceable import JAX_ERRORS
 

@@ -18,7 +18,8 @@ from jaxlsq.problem.functions import check_shape
 from jaxlsq.problem.policy import find
 from jaxlsq.problem.shifted import ShiftedResidual
 from jaxlsq.problem.starts import Start
-from jaxlsq.tracing.jaxprs import interpret, make_jaxpr, without_calls
+from jaxlsq.tracing.jaxprs import interpret, without_calls
+from jaxlsq.tracing.making import make_jaxpr
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.untraceable import JAX_ERRORS, untraceable
 

@@ -19,7 +19,7 @@ from jaxlsq.lowering.points import pointwise
 from jaxlsq.lowering.target import Target, compile_text, host
 from jaxlsq.lowering.unrolled import unrolled
 from jaxlsq.tracing.cache import PROGRAMS
-from jaxlsq.tracing.jaxprs import make_jaxpr
+from jaxlsq.tracing.making import make_jaxpr
 from jaxlsq.tracing.settings import has_64_bits
 from jaxlsq.tracing.structure import StructureReader, Unkeyable
 from jaxlsq.tracing.trace import Traced, evaluate

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import jax
+from jaxlsq.tracing.tracebacks import chained, places, shows_all_frames
 
 __all__ = ["brief_errors"]
 
@@ -26,35 +26,19 @@ class _BriefErrors:
     def __exit__(self, kind: Any, error: Any, traceback: TracebackType | None) -> None:
         if traceback is None or not isinstance(error, Exception):
             return
-        if getattr(jax.config, "jax_traceback_filtering", None) == "off":
+        if shows_all_frames():
             return
-        places = _places(traceback.tb_next)
-        callers = [place for place in places if not _file(place).startswith((OURS, *LIBRARIES))]
+        inside = places(traceback.tb_next)
+        callers = [place for place in inside if not _file(place).startswith((OURS, *LIBRARIES))]
         improper = isinstance(error, (ValueError, TypeError))
-        if callers or (improper and places and _file(places[-1]).startswith(OURS)):
+        if callers or (improper and inside and _file(inside[-1]).startswith(OURS)):
             # What the caller's code has called is the caller's too.
-            kept = [place for place in places if not _file(place).startswith(OURS)]
-            traceback.tb_next = _chain(kept) if callers else None
+            kept = [place for place in inside if not _file(place).startswith(OURS)]
+            traceback.tb_next = chained(kept) if callers else None
 
 
 brief_errors = _BriefErrors()
 
 
-def _places(traceback):
-    places = []
-    while traceback is not None:
-        places.append(traceback)
-        traceback = traceback.tb_next
-    return places
-
-
 def _file(place):
     return place.tb_frame.f_code.co_filename
-
-
-def _chain(places):
-    """A traceback of some of the places of another."""
-    following = None
-    for place in reversed(places):
-        following = TracebackType(following, place.tb_frame, place.tb_lasti, place.tb_lineno)
-    return following

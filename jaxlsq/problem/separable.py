@@ -16,7 +16,8 @@ from jaxlsq.problem.names import unknown_name
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.task import Task
 from jaxlsq.problem.types import Parts
-from jaxlsq.tracing.jaxprs import depends, make_jaxpr
+from jaxlsq.tracing.jaxprs import depends
+from jaxlsq.tracing.making import make_jaxpr
 from jaxlsq.tracing.unstack import unstacked
 
 __all__ = ["Reduced", "check_separable", "linear_places"]

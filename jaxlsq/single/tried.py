@@ -17,6 +17,7 @@ from jaxlsq.tracing.indices import check_indices
 from jaxlsq.tracing.signature import Signature
 from jaxlsq.tracing.structure import has_own_derivatives
 from jaxlsq.tracing.trace import Traced, trace
+from jaxlsq.tracing.tracebacks import places
 
 __all__ = ["UNTRACEABLE", "Tried", "in_float64", "remember_untraceable", "residual_of", "try_trace"]
 
@@ -142,9 +143,7 @@ def _is_users(error):
     """Whether an error of a trace is one of the user's function, which may do in Python."""
     if isinstance(error, (jax.errors.JAXTypeError, jax.errors.JAXIndexError)):
         return True
-    place, modules = error.__traceback__, []
-    while place is not None:
-        modules.append(place.tb_frame.f_globals.get("__name__", ""))
-        place = place.tb_next
+    frames = [place.tb_frame for place in places(error.__traceback__)]
+    modules = [frame.f_globals.get("__name__", "") for frame in frames]
     outside = [name for name in modules if name.split(".")[0] not in ("jaxlsq", "jax", "jaxlib")]
     return bool(outside) or modules[-1] in _FRONTS

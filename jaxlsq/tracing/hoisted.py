@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from jaxlsq.tracing.jaxprs import interpret, make_jaxpr
+from jaxlsq.tracing.jaxprs import interpret
+from jaxlsq.tracing.making import make_jaxpr
 from jaxlsq.tracing.trace import typed_consts
 from jaxlsq.tracing.types import Jaxpr
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlsq.tracing.jaxprs import make_jaxpr
+from jaxlsq.tracing.making import make_jaxpr
 
 __all__ = ["floats", "shapes_of"]
 

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.tracing.cache import Memory, remembering
-from jaxlsq.tracing.jaxprs import called, depends, eqn_results, interpret, make_jaxpr
+from jaxlsq.tracing.jaxprs import called, depends, eqn_results, interpret
+from jaxlsq.tracing.making import make_jaxpr
 from jaxlsq.tracing.structure import StructureReader, Unkeyable, aval_key, is_scalar_literal
 from jaxlsq.tracing.types import Jaxpr
 from jaxlsq.tracing.varying import without_mesh

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxlsq.tracing.indices import check_indices
-from jaxlsq.tracing.jaxprs import eqn_results, interpret, make_jaxpr
+from jaxlsq.tracing.jaxprs import eqn_results, interpret
+from jaxlsq.tracing.making import make_jaxpr
 from jaxlsq.tracing.structure import aval_key
 from jaxlsq.tracing.trace import typed_consts
 

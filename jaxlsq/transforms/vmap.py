@@ -22,7 +22,8 @@ from jaxlsq.status import Status
 from jaxlsq.tracing.cache import PROGRAMS, program_key
 from jaxlsq.tracing.compiler import POOL_OPTIONS, in_many_kernels
 from jaxlsq.tracing.concrete import are_concrete
-from jaxlsq.tracing.jaxprs import interpret, make_jaxpr, without_calls
+from jaxlsq.tracing.jaxprs import interpret, without_calls
+from jaxlsq.tracing.making import make_jaxpr
 from jaxlsq.tracing.settings import has_64_bits, own_settings
 from jaxlsq.tracing.trace import Traced, evaluate
 from jaxlsq.tracing.varying import alike, axes_of

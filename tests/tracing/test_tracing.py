@@ -10,7 +10,8 @@ import pytest
 
 from jaxlsq import leastsq
 from jaxlsq.tracing.cache import PROGRAMS, ProgramCache
-from jaxlsq.tracing.jaxprs import depends, make_jaxpr
+from jaxlsq.tracing.jaxprs import depends
+from jaxlsq.tracing.making import make_jaxpr
 from jaxlsq.tracing.trace import evaluate, trace
 
 X = np.linspace(0.0, 4.0, 50)
