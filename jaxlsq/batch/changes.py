@@ -246,12 +246,11 @@ def _check_counts(group: Group) -> None:
     """Raise ValueError where the data are not counts, or have a sigma."""
     for name in ("sigma", "whitening"):
         check_no_sigma(find(name, group.lanes, group.shared))
-    policy: Any = group.task.residual
-    policy = policy.policy
+    residual: Any = group.task.residual
     for first in range(0, group.total, ROWS):
         last = min(first + ROWS, group.total)
         lanes = group.block(first, last, last - first)
-        live = policy.live_of(lanes, group.shared, np)
+        live = residual.policy.live_of(lanes, group.shared, np)
         bad = not_counts(lanes["y"]) & ~np.isnan(lanes["y"])
         bad = bad if live is None else bad & live
         if bad.any():

@@ -63,7 +63,7 @@ class Lanes:
     engine: str = LANES
 
     def place(self) -> Place:
-        """The begin of a block."""
+        """The beginning of a block."""
         return Place(np.int32(0), np.int32(0))
 
     def of_worker(self, _: int) -> "Lanes":
@@ -110,7 +110,7 @@ class Lanes:
         return pool, ended, seen, done
 
     def _status(self, x0, bounds, seen, finite):
-        """RUNNING, or why a problem is not begun."""
+        """RUNNING, or why a problem is not begun; XLA's is in `jaxlsq.batch.program._advance`."""
         varying = x0.shape[1]
         if bounds is not None:
             varying = np.count_nonzero(bounds[0] < bounds[1], axis=1)

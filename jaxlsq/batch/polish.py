@@ -34,7 +34,7 @@ def chosen(polish: str | None, arrays: dict[str, np.ndarray], seen: Seen) -> np.
         one that is near it, a tolerance that could not be met, numbers that left the range,
         residuals as small as the spacing of the data, and steps that were short to the end.
     arrays : dict
-        Of float32 fits, from `jaxlsq.schedule.pool.Ended`.
+        Of float32 fits, from `jaxlsq.schedule.queue.Ended`.
     seen : Seen
 
     Returns

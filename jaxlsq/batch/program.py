@@ -81,7 +81,7 @@ class Program:
         return np.inf
 
     def place(self) -> Place:
-        """The begin of a block."""
+        """The beginning of a block."""
         return Place.first(self.queue)
 
     def empty(self) -> Pool:
@@ -251,6 +251,7 @@ def _block_queue(examples, starts):
 
 
 def _advance(traced, check, sizes, m, pool, x0, lanes, bounds, *others):
+    """A block's rounds; which problems are not begun, and why, is as `Lanes._status` has it."""
     shared, options, count, drain, place, arrays = others
     starts = sizes.starts
     seen, finite = check(lanes, shared, m, jnp)

@@ -118,7 +118,7 @@ def stream(
     Parameters
     ----------
     program : Program
-        ``program.empty()`` gives a pool and ``program.place()`` the begin of a block;
+        ``program.empty()`` gives a pool and ``program.place()`` the beginning of a block;
         ``program(pool, arguments, count, drain, place, halt)`` gives the pool, `Ended`, `Seen`
         of the data sets, and the place it has come to.  ``program.pace`` is a `Pace`, and
         ``program.of_worker(number)`` the program on the device of one of the workers;

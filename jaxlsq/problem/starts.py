@@ -43,7 +43,7 @@ class Start:
 
     def read(self, first: int, last: int) -> np.ndarray:
         """(k, n) of problems `first` to `last`."""
-        assert self.array is not None  # who has a guess alone asks that
+        assert self.array is not None  # else `guess` is asked
         if self.array.ndim == 1:
             return np.broadcast_to(self.array, (last - first, self.array.size))
         return self.array[first:last]

@@ -72,12 +72,10 @@ class Lane:
             return as_rows(evaluated(xs, data), len(xs))
 
         def plain(xs, data):
-            out, n = evaluated(xs, data), len(xs)
-            return (
-                (out[0], jnp.ones_like(out[0]))
-                if len(out) == n + 1
-                else (out[-1], jnp.sqrt(out[1]))
-            )
+            out = evaluated(xs, data)
+            if len(out) == len(xs) + 1:  # without a loss
+                return out[0], jnp.ones_like(out[0])
+            return out[-1], jnp.sqrt(out[1])
 
         return cls(equations, plain if repairs and not evaluations else None, evaluations)
 
@@ -125,8 +123,9 @@ class Equations:
             size = 1.0 if moves or squares_are_safe(dtype) else power_of_two(_largest(column))
             steady.append(None if moves else column / size)
             sizes.append(size)
-        lanes, careful = with_fast_functions(jax.vmap(varying)), lane.plain and jax.vmap(lane.plain)
-        return cls(lanes, tuple(steady), tuple(sizes), careful, lane.evaluations)
+        lanes = with_fast_functions(jax.vmap(varying))
+        plain = lane.plain and jax.vmap(lane.plain)
+        return cls(lanes, tuple(steady), tuple(sizes), plain, lane.evaluations)
 
     def fitting_sizes(self, sizes: jax.Array, unit: jax.Array) -> jax.Array:
         """Sizes of the parameters (B, n), exact where a steady column gives them."""

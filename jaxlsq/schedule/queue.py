@@ -76,7 +76,7 @@ class Place:
 
     @classmethod
     def first(cls, queue: Queue, rounds: int = ALL_ROUNDS) -> Self:
-        """The begin of a queue, of which only shapes and types are read."""
+        """The beginning of a queue, of which only shapes and types are read."""
         (size, n), dtype = queue.x0.shape, queue.x0.dtype
         # No constants of a batch's size in a program, which may be of another or of any size.
         xp = jnp if isinstance(queue.x0, Tracer) else np

@@ -15,15 +15,8 @@ from jaxlsq.numerics.minimize import minimize
 from jaxlsq.problem.checks import check_jacobian_shape, check_lengths
 from jaxlsq.single.agreement import agrees, moved_start
 from jaxlsq.single.layout import Form, StateLayout, pack_state, packed_start
-from jaxlsq.single.problem import (
-    complete_options,
-    name_of,
-    result_fields,
-    solution_of,
-)
-from jaxlsq.single.tried import (
-    residual_of,
-)
+from jaxlsq.single.problem import complete_options, name_of, result_fields, solution_of
+from jaxlsq.single.tried import residual_of
 from jaxlsq.status import Status
 from jaxlsq.tracing.cache import PROGRAMS, Memory, program_key
 from jaxlsq.tracing.compiler import COMPILER_OPTIONS
@@ -34,8 +27,8 @@ __all__ = ["solve_compiled"]
 
 
 @dataclass(frozen=True)
-class _Form:
-    """What a program of one fit is made of."""
+class _Static:
+    """What a program of one fit is made of, beside the numbers that it is given."""
 
     traced: Traced
     loss: tuple[Traced, float] | None  # traced, and its least curvature
@@ -78,7 +71,7 @@ class _Compiled:
 
     run: Callable[..., Any] | None
     agreed: Memory = field(default_factory=lambda: Memory(size=64))
-    pace: "_Pace" = field(default_factory=lambda: _Pace())
+    pace: _Pace = field(default_factory=_Pace)
 
 
 @own_settings()
@@ -98,10 +91,10 @@ def solve_compiled(problem, settings, tried):
     loss = None
     if tried.loss and terms is not None and isinstance(terms.loss, Robust):
         loss, terms = (tried.loss, terms.loss.least), replace(terms, loss=None)
-    form = _Form(traced, loss, method, problem.col_deriv, evaluations)
+    static = _Static(traced, loss, method, problem.col_deriv, evaluations)
     with jax.enable_x64(True):
         begin = packed_start(problem.x0, Form(n, terms is not None)), np.zeros(m)
-        program = _compiled(form, (*begin, options, terms, data, np.int32(1)))
+        program = _compiled(static, (*begin, options, terms, data, np.int32(1)))
         if program.run is None:
             return _no_derivative(problem)
 
@@ -153,27 +146,27 @@ def _no_derivative(problem):
     )
 
 
-def _compiled(form, arguments):
-    """The `_Compiled` program of a form, from the cache where there is one."""
-    statics = form.method, form.col_deriv, form.evaluations, form.loss and form.loss[1]
-    traced = (form.traced, form.loss[0]) if form.loss else (form.traced,)
+def _compiled(static, arguments):
+    """The `_Compiled` program of what is static, from the cache where there is one."""
+    statics = static.method, static.col_deriv, static.evaluations, static.loss and static.loss[1]
+    traced = (static.traced, static.loss[0]) if static.loss else (static.traced,)
     key = program_key(traced, "single", statics, arguments, COMPILER_OPTIONS)
 
     def compile_():
-        if form.derived and not _has_derivative(form, *arguments):
+        if static.derived and not _has_derivative(static, *arguments):
             return _Compiled(None)
-        program = jax.jit(partial(_program, form), compiler_options=COMPILER_OPTIONS)
+        program = jax.jit(partial(_program, static), compiler_options=COMPILER_OPTIONS)
         return _Compiled(program.lower(*arguments).compile())
 
     return PROGRAMS.get(key, compile_)
 
 
-def _has_derivative(form, packed, f, options, terms, data, rounds):
+def _has_derivative(static, packed, f, options, terms, data, rounds):
     """Whether JAX has a rule for each of a function's equations."""
 
     def jacobian(x, arrays):
-        fun = lambda x: evaluate(form.traced, [x], *arrays)[0]  # noqa: E731
-        return differentiate(fun, form.method, 0.0)(x, None)
+        fun = lambda x: evaluate(static.traced, [x], *arrays)[0]  # noqa: E731
+        return differentiate(fun, static.method, 0.0)(x, None)
 
     try:
         jax.eval_shape(jacobian, options.diag, data[0])
@@ -182,33 +175,33 @@ def _has_derivative(form, packed, f, options, terms, data, rounds):
     return True
 
 
-def _program(form, packed, f, options, terms, data, rounds):
+def _program(static, packed, f, options, terms, data, rounds):
     """A fit, or the next rounds of it, for one structure of a residual."""
-    n, (arrays, loss_data), traced = options.diag.shape[0], data, form.traced
+    n, (arrays, loss_data), traced = options.diag.shape[0], data, static.traced
     state = StateLayout.of(Form(n, terms is not None)).unpack(*packed)
-    if form.loss:
-        loss, least = form.loss
+    if static.loss:
+        loss, least = static.loss
         terms = replace(terms, loss=Robust(lambda z: evaluate(loss, [z], *loss_data), least))
 
     def residual(x):
         return evaluate(traced, [x], *arrays)[0]
 
-    if form.evaluations:
+    if static.evaluations:
         bounds = terms and terms.bounds
-        jacobian = differentiate(residual, form.method, options.epsfcn, bounds)
-    elif form.derived:
-        jacobian = differentiate(residual, form.method, options.epsfcn)
+        jacobian = differentiate(residual, static.method, options.epsfcn, bounds)
+    elif static.derived:
+        jacobian = differentiate(residual, static.method, options.epsfcn)
     else:
 
         def jacobian(x, f):
             jac = evaluate(traced, [x], *arrays)[1]
-            return jac.reshape(n, -1).T if form.col_deriv else jac.reshape(-1, n)
+            return jac.reshape(n, -1).T if static.col_deriv else jac.reshape(-1, n)
 
-    how = {"evaluations": form.evaluations, "terms": terms, "rounds": rounds}
+    how = {"evaluations": static.evaluations, "terms": terms, "rounds": rounds}
     state, f = minimize(residual, jacobian, (state, f), options, **how)
 
     def finite_jacobian(x, f):
         return repaired(residual, x, f, jacobian(x, f), terms.bounds)[0]
 
-    last = jacobian if form.evaluations else finite_jacobian
+    last = jacobian if static.evaluations else finite_jacobian
     return result_fields(state, f, terms, last), pack_state(state)

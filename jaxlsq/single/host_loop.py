@@ -30,7 +30,7 @@ def minimize_on_host(
     evaluations: int,
     terms: Terms | None = None,
 ) -> tuple[State, np.ndarray]:
-    """`jaxlsq.numerics.iteration.minimize` with Python functions.
+    """`jaxlsq.numerics.minimize.minimize` with Python functions.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ class _Same:
 
 
 class Fingerprint(Signature):
-    """Of some functions: two with equal keys do the same on the same arguments.
+    """A key of some functions: two with equal keys do the same on the same arguments.
 
     Code, defaults, and all that closures, globals, objects and partials hold, by value; of
     libraries' functions, and of JAX's arrays, which do not change, that they are the same.  It is

@@ -20,7 +20,7 @@ LIBRARIES = {"builtins", "jax", "jaxlib", "math", "numpy", "pandas", "scipy", "x
 
 
 class Signature:
-    """Of some functions and their arguments.
+    """A key of some functions and their arguments: equal for what differs in numbers alone.
 
     Attributes
     ----------

@@ -240,8 +240,9 @@ def _starts(names, defaults, p0, bounds, kept):
         for side, what in ((lower, "Lower"), (upper, "Upper")):
             check_dims(side, kept, UNEXPECTED.format(what=f"{what} bound", name=name))
         start = p0.get(name)
-        inputs["p0", own] = _feasible(defaults.get(name, 1.0), lower, upper) \
-            if start is None else start  # fmt: skip
+        if start is None:
+            start = _feasible(defaults.get(name, 1.0), lower, upper)
+        inputs["p0", own] = start
         if name in bounds:
             inputs["lower", own], inputs["upper", own] = lower, upper
     return inputs
