@@ -249,7 +249,8 @@ class Group:
         array
             With the problems in front.
         """
-        mapped = out = running = None
+        out: Any = None
+        mapped = running = None
         size = self.block_size(1)
         if not self.total:
             return self._map_nothing(function, x)
