@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from jaxlsq.tracing.jaxprs import interpret
+from jaxlsq.tracing.jaxprs import eqn_results, interpret
 from jaxlsq.tracing.making import make_jaxpr
 from jaxlsq.tracing.trace import typed_consts
 from jaxlsq.tracing.types import Jaxpr
@@ -17,15 +17,24 @@ class Hoisted:
     It keeps nothing of the closure, which may hold tracers: derivative rules outlive a trace.
     """
 
-    def __init__(self, jaxpr: Jaxpr) -> None:
+    def __init__(self, jaxpr: Jaxpr, equation: Callable[..., Any] = eqn_results) -> None:
         self._jaxpr = jaxpr
+        self._equation = equation
         self.outputs = [variable.aval for variable in jaxpr.outvars]
 
     @classmethod
-    def of(cls, function: Callable[..., Any], *examples: Any) -> tuple[Self, list[Any]]:
-        """The function, and what it closes over: a list of arrays, traced ones too."""
+    def of(
+        cls,
+        function: Callable[..., Any],
+        *examples: Any,
+        equation: Callable[..., Any] = eqn_results,
+    ) -> tuple[Self, list[Any]]:
+        """The function, and what it closes over: a list of arrays, traced ones too.
+
+        `equation` is `interpret`'s.
+        """
         jaxpr, consts, _ = make_jaxpr(function, *examples)
-        return cls(jaxpr), typed_consts(jaxpr, consts)
+        return cls(jaxpr, equation), typed_consts(jaxpr, consts)
 
     def __call__(self, constants: Sequence[Any], *arguments: Any) -> list[Any]:
-        return interpret(self._jaxpr, constants, arguments)
+        return interpret(self._jaxpr, constants, arguments, self._equation)

@@ -28,6 +28,7 @@ from jaxlsq.numerics.loss import Robust
 from jaxlsq.numerics.state import Options
 from jaxlsq.numerics.sweep import symmetric_inverse
 from jaxlsq.status import Status
+from jaxlsq.tracing.branches import selecting
 from jaxlsq.tracing.hoisted import Hoisted
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.varying import alike, axes_of
@@ -36,6 +37,13 @@ __all__ = ["HESSIANS", "POLICIES", "Rule", "with_derivatives"]
 
 HESSIANS = ("full", "gauss-newton")
 POLICIES = ("zero", "nan", "pinv")
+
+# JAX has no reverse mode for a loop whose turns it can't count beforehand.
+_LOOP = (
+    "The derivative of a solution takes fun's in reverse mode, which JAX has none of for "
+    "lax.while_loop, or lax.fori_loop with computed ends. Write the loop as a lax.scan; or take "
+    "jax.jvp or jax.jacfwd with hessian='gauss-newton', which need forward mode only."
+)
 
 
 @dataclass(frozen=True)
@@ -76,8 +84,8 @@ class _Problem:
     @classmethod
     def of(cls, residual, rule, xs):
         """From ``residual(*xs) -> f (m,)``, or with a loss ``f, scale``; and the constants."""
-        residual, own = Hoisted.of(residual, *xs)
-        slopes, of_loss = Hoisted.of(rule.slopes, *residual.outputs)
+        residual, own = Hoisted.of(residual, *xs, equation=selecting)
+        slopes, of_loss = Hoisted.of(rule.slopes, *residual.outputs, equation=selecting)
         return cls(residual, slopes), (own, of_loss)
 
     def values(self, xs, constants):
@@ -198,7 +206,12 @@ def _gradient_moves(problem, xs, constants):
             return f, scale
 
         f, pull, scale = jax.vjp(residual, *xs, has_aux=True)
-        return jnp.stack(pull(problem.slope((f, *scale), constants)))
+        try:
+            return jnp.stack(pull(problem.slope((f, *scale), constants)))
+        except ValueError as error:
+            if "lax.while_loop" in str(error):
+                raise ValueError(_LOOP) from None
+            raise
 
     def along(tangents):
         return jax.jvp(lambda c: gradient(xs, c), (constants,), (tangents,))[1]
