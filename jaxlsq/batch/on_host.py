@@ -54,7 +54,7 @@ def _first(problem, residual):
     lane = {name: values[0] for name, values in group.block(0, 1, 1).items()}
     x0 = np.ones(problem.layout.n) if start.array is None else start.read(0, 1)[0]
     x0 = np.where(np.isnan(x0), 1.0, x0)  # what is guessed
-    return problem.layout.from_vector(x0), residual.join(lane, group.shared)
+    return problem.layout.unpack(x0), residual.join(lane, group.shared)
 
 
 def _task_on_host(task: Task, of_residual: dict[str, Any]) -> Task:

@@ -59,7 +59,8 @@ def make_jaxpr(fun: Callable[..., Any], *examples: Any) -> tuple[Jaxpr, list[Any
     closed, shapes = jax.make_jaxpr(guarded, return_shape=True)(*examples)
     original = _Originals(fun)
     consts = [original(c) for c in closed.consts]
-    closed.consts[:] = consts
+    # Since JAX 0.12 a jaxpr is its own closed one: programs that are kept must not keep values.
+    closed.consts[:] = [variable.aval for variable in closed.jaxpr.constvars]
     _release(closed.jaxpr, original)
     if raised:
         error = raised.pop()

@@ -210,7 +210,8 @@ def test_a_general_residual(model):
 def test_an_error_of_a_general_residual_comes_before_a_compile(compiles):
     before = compiles()
     with pytest.raises(KeyError, match="mine"):
-        least_squares_batch(lambda p, y: {}["mine"] if p[0] > 0 else y, P0, Y)
+        # Of as many parameters as no other test here has, for which nothing is compiled yet.
+        least_squares_batch(lambda p, y: {}["mine"] if p[0] > 0 else y, np.ones(11), Y)
     assert compiles() == before
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlsq import leastsq
+from jaxlsq import least_squares, leastsq
 from jaxlsq.tracing.cache import PROGRAMS, ProgramCache
 from jaxlsq.tracing.jaxprs import depends
 from jaxlsq.tracing.making import make_jaxpr
@@ -230,6 +230,18 @@ def test_no_user_data_are_kept():
     gc.collect()
     assert len(PROGRAMS) == 1
     assert [ref() for ref in refs] == [None, None]
+
+
+def test_a_program_that_is_kept_holds_no_tracer():
+    """A jaxpr may have its constants with it: here those that `vmap` maps over."""
+
+    def rate(y):
+        return least_squares(lambda p: decay((*p, 0.0), X) - y, np.ones(2)).x[1]
+
+    y = np.exp(-np.array([[0.5], [0.9]]) * X).astype(np.float32)
+    with jax.checking_leaks():
+        rates = jax.jit(jax.vmap(rate))(y)
+    np.testing.assert_allclose(rates, [0.5, 0.9], rtol=1e-4)
 
 
 def test_cache_is_bounded_and_drops_the_least_recently_used():
