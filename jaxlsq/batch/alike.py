@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxlsq.numerics.loss import Robust
+from jaxlsq.problem.losses import traced_loss
+from jaxlsq.tracing.settings import own_settings
 
 __all__ = ["differs"]
 
@@ -33,7 +36,7 @@ def differs(problem: Any, other: Any) -> str | None:
     str or None
         ``'loss'``, or the argument of `fit`; None where nothing is found.
     """
-    if not _same_loss(problem.loss, other.loss):
+    if not _same_loss(problem, other):
         return "loss"
     if len(problem.groups) != len(other.groups):
         return "mask or ydata"
@@ -50,11 +53,23 @@ def differs(problem: Any, other: Any) -> str | None:
     return None
 
 
-def _same_loss(loss, other):
-    if loss == other or not (isinstance(loss, Robust) and isinstance(other, Robust)):
-        return loss == other
-    code = getattr(loss.rho, "__code__", None)  # a result has a copy of the caller's function
-    return code is not None and code == getattr(other.rho, "__code__", None)
+def _same_loss(problem, other):
+    """Whether two losses are one, or the same program of the same numbers."""
+    losses = problem.loss, other.loss
+    if losses[0] == losses[1] or not all(isinstance(loss, Robust) for loss in losses):
+        return losses[0] == losses[1]
+    group = problem.groups[0][1]
+    of_none = group.take(np.arange(0)).residuals(np.empty((0, problem.layout.n)))
+    f = jax.ShapeDtypeStruct(of_none.shape[1:], group.dtype)
+    with own_settings(), jax.enable_x64(group.wide):
+        try:
+            one, two = (traced_loss(loss, f) for loss in losses)
+        except (ValueError, TypeError):  # of numbers of one length, which the other data have not
+            return False
+    if one is None or two is None or one.key is None or one.key != two.key:
+        return False  # one is ours; or it calls what can't be compared
+    pairs = zip(one.flat_data, two.flat_data, strict=True)
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
 def _same_part(group, other, key):

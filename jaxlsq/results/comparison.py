@@ -280,7 +280,8 @@ def compare(*results: FitResult, names: Sequence[str] | None = None) -> Comparis
     success, chi2, dof, varying = (
         np.stack(part, -1) for part in zip(*wholes(results), strict=True)
     )
-    of_each = criteria(chi2, dof + varying, varying, first.of_counts)
+    known = first.of_counts or first.absolute_sigma
+    of_each = criteria(chi2, dof + varying, varying, known, first.of_counts)
     aicc = np.where(success, of_each.aicc, np.nan)
     delta, weight, best = _weights(aicc)
     return Comparison(
@@ -293,7 +294,7 @@ def compare(*results: FitResult, names: Sequence[str] | None = None) -> Comparis
         delta=delta,
         weight=weight,
         best=best,
-        known=first.of_counts or first.absolute_sigma,
+        known=known,
         of_counts=first.of_counts,
         rounding=max(ROUNDING[result.x.dtype] for result in results),
         labels=first.labels if success.shape[:-1] == first.shape else None,

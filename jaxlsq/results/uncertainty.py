@@ -71,7 +71,8 @@ class Uncertainty:
     def aic(self) -> np.ndarray:
         r"""Akaike's criterion, :math:`N \ln(\chi^2 / N) + 2 n`, to compare models by.
 
-        Of counts it is :math:`\chi^2 + 2 n`, with the deviance for chi-squared.
+        With ``absolute_sigma``, and of counts, it is :math:`\chi^2 + 2 n`: the size of the errors
+        is known, and not estimated from the residuals.  (lmfit has the first one always.)
         """
         return self._criteria.aic
 
@@ -81,18 +82,23 @@ class Uncertainty:
         (N - K - 1)`.
 
         K are the parameters that were fitted and the variance, which is estimated too; of counts
-        the parameters alone.  inf where there are not enough points.
+        the parameters alone.  inf where there are not enough points.  With ``absolute_sigma`` it is
+        `aic`, which then needs no correction.
         """
         return self._criteria.aicc
 
     @property
     def bic(self) -> np.ndarray:
-        r"""The Bayesian criterion, :math:`N \ln(\chi^2 / N) + n \ln N`; of counts as `aic`."""
+        r"""The Bayesian criterion, :math:`N \ln(\chi^2 / N) + n \ln N`.
+
+        With ``absolute_sigma``, and of counts, :math:`\chi^2 + n \ln N`.
+        """
         return self._criteria.bic
 
     @property
     def _criteria(self):
-        return statistics.criteria(self.chi2, self.points, self.varying, self.of_counts)
+        known = self.absolute_sigma or self.of_counts
+        return statistics.criteria(self.chi2, self.points, self.varying, known, self.of_counts)
 
     @property
     def r2(self) -> np.ndarray:

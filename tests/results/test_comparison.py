@@ -93,9 +93,27 @@ def test_a_known_variance():
     small, large, _ = fits(sigma=SIGMA, absolute_sigma=True)
     both = compare(small, large)
     assert both.known
+    log_likelihood = stats.norm.logpdf(large.residuals).sum(axis=1)  # of unit errors
+    n, same = 3, T.size * np.log(2 * np.pi)
+    np.testing.assert_allclose(large.aic, -2 * log_likelihood + 2 * n - same, rtol=1e-10)
+    np.testing.assert_allclose(large.bic, large.aic - 2 * n + n * np.log(T.size), rtol=1e-12)
+    for name in ("aicc", "bic"):
+        np.testing.assert_array_equal(getattr(both, name)[:, 1], getattr(large, name))
     test = both.likelihood_ratio(0, 1)
     np.testing.assert_allclose(test.statistic, small.chi2 - large.chi2, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(test.p, stats.chi2.sf(test.statistic, 1), rtol=1e-9)
+
+
+def test_of_known_errors_akaikes_criterion_is_right_on_average_for_few_points():
+    """It estimates the chi-squared of new data, which the corrected one would not."""
+    rng, x, true = np.random.default_rng(0), np.arange(6.0), 1 + 0.5 * np.arange(6.0)
+    y, new = true + rng.normal(size=(2, 4000, 6))
+    known = {"sigma": np.ones(6), "absolute_sigma": True}
+    result = fit(lambda x, a, b, c: a + b * x + c * x**2, x, y, np.zeros(3), **known)
+    excess = np.sum(np.square(new - result.predict()), axis=1) - result.aicc
+    assert abs(excess.mean()) < 4 * excess.std() / np.sqrt(4000)
+    few = fit(line, x[:3], y[:9, :3], (0.0, 0.0), sigma=np.ones(3), absolute_sigma=True)
+    assert np.all(np.isfinite(few.aicc))
 
 
 def test_counts():
@@ -204,6 +222,24 @@ def test_robust_losses_are_compared_by_what_they_are():
     assert compare(small, large).best.shape == (B,)
     with pytest.raises(ValueError, match="loss is not"):
         compare(small, fits(loss=lambda z: (z, 1 + 0 * z, 0 * z))[1])
+
+    def rho_of(a, at=None):
+        table = np.full(20_000, a) if at is None else at
+
+        def rho(z):
+            a = table[0]
+            return a * jnp.log1p(z / a), 1 / (1 + z / a), -1 / a / (1 + z / a) ** 2
+
+        return rho
+
+    for one, same, another in (
+        (rho_of(1.0), rho_of(1.0), rho_of(2.0)),
+        (*(rho_of(0, jnp.full(3, a)) for a in (1.0, 1.0, 2.0)),),
+    ):
+        small = fits(loss=one)[0]
+        assert compare(small, fits(loss=same)[1]).best.shape == (B,)
+        with pytest.raises(ValueError, match="loss is not"):
+            compare(small, fits(loss=another)[1])
     with pytest.raises(ValueError, match="f_scale is not"):
         compare(fits(loss="huber")[0], fits(loss="huber", f_scale=0.1)[1])
 

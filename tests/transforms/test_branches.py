@@ -37,7 +37,9 @@ def by_switch(p):
 def by_scan(p):
     def step(value, dt):
         falls = value > -1.0
-        value = lax.cond(falls, lambda v: v * jnp.exp(-p[1] * dt), lambda v: jnp.log(v - 9.0), value)
+        value = lax.cond(
+            falls, lambda v: v * jnp.exp(-p[1] * dt), lambda v: jnp.log(v - 9.0), value
+        )
         return value, value
 
     return lax.scan(step, p[0], STEPS)[1]
