@@ -72,6 +72,7 @@ class TextTable:
         second = next(rows, None)
         self._second = second and second[1]
         self._rest = chain([second], rows) if second else rows
+        self._leave_out(self._unnamed())
 
     @property
     def names(self) -> list[str]:
@@ -117,6 +118,32 @@ class TextTable:
                 "last number may be incomplete."
             )
         return np.array(flat).reshape(-1, len(numbers)), lists
+
+    def _unnamed(self):
+        """Columns that may be there for a delimiter at the ends of the lines only."""
+        width = len(self.head)
+        if self.named:
+            return [i for i in range(width) if not self.head[i]]
+        return [i for i in range(width) if not any(self.head[i:])]
+
+    def _leave_out(self, columns):
+        """Those of some columns that have no value either."""
+        if not columns:
+            return
+        width, rows = len(self.head), list(self._rest)
+        whole = [cells for _, cells in rows if len(cells) == width]
+        empty = {i for i in columns if not any(cells[i].strip() for cells in whole)}
+        if len(empty) == width:
+            empty = set()
+
+        def kept(cells):
+            return [cell for i, cell in enumerate(cells) if i not in empty]
+
+        self.head = kept(self.head)
+        self._rest = ((n, kept(cells) if len(cells) == width else cells) for n, cells in rows)
+        if empty:
+            what = "a column" if len(empty) == 1 else f"{len(empty)} columns"
+            self.notes.append(f"{self.name}: {what} without name and values left out.")
 
     def _values(self, line, cells, numbers):
         if self.style.decimal != ".":

@@ -172,6 +172,36 @@ def test_cells_without_a_value_are_nan(load):
     np.testing.assert_array_equal(data.y, [[1, np.nan, np.nan], [2, np.nan, 3]])
 
 
+def test_delimiters_at_the_ends_of_lines_make_no_data_set(load):
+    bare = "t,a,b\n0,1,2\n0.5,,3\n1,4,5\n"
+    expected = load("bare.csv", bare)
+    for name, text in (
+        ("every", bare.replace("\n", ",\n")),
+        ("two", bare.replace("\n", ",  ,\n")),
+        ("of the first line", bare.replace("b\n", "b,\n")),
+        ("between", "t,,a,b\n0,,1,2\n0.5,,,3\n1,,4,5\n"),
+    ):
+        data = load(f"{name}.csv", text)
+        np.testing.assert_array_equal(data.y, expected.y)
+        assert labels(data) == labels(expected)
+    bare = load("numbers.csv", "0,1,2,\n0.5,,3,\n1,4,5,\n")
+    np.testing.assert_array_equal(bare.y, expected.y)
+    rows = load("rows.csv", "0,0.5,1,\n1,,4,\n2,3,5,\n", rows=True)
+    np.testing.assert_array_equal(rows.y, expected.y)
+    np.testing.assert_array_equal(rows.x, expected.x)
+    groups = load("groups.csv", "k,t,a,\nu,0,1,\nu,1,2,\nv,0,3,\nv,1,4,\n", group=("k",))
+    np.testing.assert_array_equal(groups.y, [[1.0, 2.0], [3.0, 4.0]])
+    # What has a value is a data set, with a name or without one.
+    assert labels(load("value.csv", "t,a,\n0,1,\n1,2,3\n")) == {"fit": ["a", ""]}
+    assert load("last.csv", "0,1,\n0.5,2,\n1,3,7\n").y.shape == (2, 3)
+    with open("every.csv", encoding="utf-8") as file, ExitStack() as files:
+        assert file.readline().endswith(",\n")
+        [note] = read("every.csv", Wanted(), files)[1]
+    assert note == "every.csv: a column without name and values left out."
+    with pytest.raises(ValueError, match="line 2: 4 cells, where the first line has 2"):
+        load("wide.csv", "t,a,\n0,1,2,3\n")
+
+
 def test_groups_of_different_lengths(load):
     rows = [
         ("b", 0, 1, 0.1),
