@@ -148,15 +148,12 @@ class Answers:
     ) -> tuple[PyTree, PyTree]:
         """Values of a function of the parameters, and their standard errors, as it returns them."""
         of_params: Callable[..., Any] = function or self._models_own()
-        example = self.layout.unpack(np.zeros(self.layout.n))
-        tree = jax.eval_shape(of_params, example)
-        if not jax.tree.leaves(tree):  # as of a polynomial
-            return tree, tree
-        layout = Layout.of(jax.tree.map(lambda s: np.zeros(s.shape), tree))
+        layout, empty = _layout_of(of_params, self.layout)
+        if not layout.shapes:  # as of a polynomial
+            return empty, empty
 
         def values(params, _):
-            leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(of_params(params))]
-            return jnp.concatenate(leaves)
+            return layout.pack(of_params(params), xp=jnp)
 
         def places(lane, shared):
             return None
@@ -199,6 +196,22 @@ class Answers:
             return own(dict(zip(self.names, jax.tree.leaves(tuple(params)), strict=True)))
 
         return own if self.layout.keys else function
+
+
+def _layout_of(of_params, layout):
+    """How what a function of the parameters returns is laid out, and it itself where it is empty.
+
+    In the orders that its dicts are written in, which JAX's own transformations sort.
+    """
+    found = []
+
+    def seen(x):
+        out = of_params(layout.unpack(x))
+        found.append((Layout.as_given(out), jax.tree.map(lambda _: None, out)))
+        return ()
+
+    jax.eval_shape(seen, np.zeros(layout.n))
+    return found[0]
 
 
 def _with_cov(x, cov):

@@ -269,7 +269,7 @@ class Uncertainty:
         pairs = {
             name: np.stack([value, errors[name]], axis=-1)
             for name, value in values.items()
-            if np.shape(value) == batch
+            if not isinstance(value, (dict, list, tuple)) and np.shape(value) == batch
         }
         return pairs or None
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from jaxlsq import Status, fit
+from jaxlsq import FitResult, Status, fit
 from jaxlsq.models import Constant, Exponential, Gaussian, Linear, Lorentzian, Model, Sine
 
 X = np.linspace(0.0, 20.0, 201)
@@ -304,3 +304,27 @@ def test_reports_and_plots_show_components():
     plt.close(upper.figure)
     plain = fit(lambda x, a: a * x, x, x, [2.0])
     assert plain.components(x) == {}
+
+
+def test_what_is_derived_is_in_the_order_in_which_it_is_written(tmp_path):
+    def derived(p):
+        return {"width": 2 * p["s"], "half": p["a"] / 2, "again": {"y": p["a"], "b": p["s"]}}
+
+    def line(x, s=1.0, a=1.0):
+        return s * x + a
+
+    result = fit(Model(line, derived=derived), X, 3 * X + 4.0)
+    values, errors = result.derived()
+    assert list(values) == list(errors) == ["width", "half", "again"]
+    assert list(values["again"]) == ["y", "b"]
+    np.testing.assert_allclose([values["width"], values["half"]], [6.0, 2.0], rtol=1e-6)
+    np.testing.assert_allclose([*values["again"].values()], [4.0, 3.0], rtol=1e-6)
+    np.testing.assert_allclose(errors["width"], 2 * result.stderr["s"], rtol=1e-6)
+    assert [v for v in result.report().split() if v in ("width", "half")] == ["width", "half"]
+    result.save(tmp_path / "line.npz")
+    loaded = FitResult.load(tmp_path / "line.npz")
+    assert list(loaded.derived_by_name()) == ["width", "half"]
+    own = result.derived(lambda p: {name: p[name] for name in p})[0]
+    assert list(own) == ["s", "a"]
+    nothing = result.derived(lambda p: {})
+    assert nothing == ({}, {})
