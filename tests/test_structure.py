@@ -86,7 +86,7 @@ def test_tests_are_in_folders_of_the_same_names():
     tests = Path(__file__).parent
     rooms = {part_of(f) for f in FILES if f.parent != PACKAGE}
     folders = {f.parent.name for f in tests.rglob("test_*.py") if f.parent != tests}
-    assert folders == rooms | {"docs", "ecosystem", "fuzz"}
+    assert folders == rooms | {"docs", "ecosystem", "faults", "fuzz"}
 
 
 # Every public name, and the arguments of those that are functions, in their order.

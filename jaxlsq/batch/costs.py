@@ -47,7 +47,8 @@ def promise(task: Task, both: jax.Array, lane: Parts, shared: Parts) -> jax.Arra
     gram = jnp.matmul(jacobian, jacobian.T, precision="highest")
     gradient = jnp.matmul(jacobian, f, precision="highest")
     eye = jnp.eye(x.size, dtype=x.dtype)
-    step = jnp.linalg.solve(gram + eye * jnp.where(size > 0, DAMPING, 1.0), gradient)
+    damping = eye * jnp.where(size > 0, DAMPING, 1.0)[:, None]
+    step = jnp.linalg.solve(gram + damping, gradient)
     return 0.5 * jnp.maximum(sum_of(rows) - jnp.sum(gradient * step), 0.0)
 
 

@@ -53,6 +53,9 @@ def make_jaxpr(fun: Callable[..., Any], *examples: Any) -> tuple[Jaxpr, list[Any
         try:
             return fun(*inputs)
         except BaseException as error:
+            # JAX gives its settings their attributes at run time.
+            if jax.config.jax_check_tracer_leaks:  # pyright: ignore[reportAttributeAccessIssue]
+                raise  # else its traceback, which holds what is traced, would be a leak
             raised.append(error)
             return ()
 
