@@ -56,7 +56,7 @@ _TABLE = {
         "",
     ),
     Status.INTERRUPTED: (
-        "The fit was interrupted before it ended; its parameters are NaN.",
+        "The fit was interrupted before it ended; its parameters are NaN, or those it had come to.",
         "Run it with result.refit(where=result.status == Status.INTERRUPTED).",
     ),
     Status.INFEASIBLE_BOUNDS: (

@@ -6,7 +6,8 @@ from typing import Any, Self
 import numpy as np
 
 from jaxlsq.batch.arrows import Arrows
-from jaxlsq.batch.evaluation import NormalRows
+from jaxlsq.batch.evaluation import NormalRows, packed_size
+from jaxlsq.batch.interruption import in_time
 from jaxlsq.batch.separable import all_parameters
 from jaxlsq.lowering.engine import XLA
 from jaxlsq.numerics.sweep import floor_of
@@ -48,6 +49,12 @@ class Found:
         live = status == Status.RUNNING
         return cls(x, status, zero, zero.copy(), zero.copy(), live, points)
 
+    @classmethod
+    def interrupted(cls, total: int, n: int) -> Self:
+        """Before there is so much as a start."""
+        status = np.full(total, Status.INTERRUPTED, np.int32)
+        return cls.nothing(np.full((total, n), np.nan), status, np.zeros(total, int))
+
 
 def told(kept: Any, small: Any, found: Found) -> FitResult:
     """The `FitResult` of all parameters, with what the common fit says of their errors.
@@ -77,8 +84,7 @@ class _Told:
         """All of it."""
         kept, found = self.kept, self.found
         x = self._x()
-        rows = self._rows()
-        packed = rows(x)
+        packed, engine = self._packed(x)
         cost = np.where(found.live, 0.5 * packed[:, -1], np.nan)
         limits = self.sharing.limits(kept.limits, None, kept.names)
         fixed = np.zeros(x.shape, bool)
@@ -101,7 +107,6 @@ class _Told:
             "active_mask": active,
             "inverse": inverse,
         }
-        engine = f"{rows.engine}, and {XLA} for what is shared"
         result = kept.result_of([(np.arange(kept.total), arrays)], engine)
         return replace(result, sharing=self._shares(cost, dof, fixed))
 
@@ -110,16 +115,35 @@ class _Told:
         x = self.found.x
         if not self.kept.linear:
             return x
-        whole, _ = all_parameters(self.small, x, np.zeros(x.shape, bool))
+        whole, _ = all_parameters(self.small, x, np.zeros(x.shape, bool), self.found.status)
         whole[np.ix_(~self.found.live, [*self.kept.linear])] = np.nan
         return whole
 
-    def _rows(self):
+    def _packed(self, x):
+        """Normal equations at x, and the engine that made them.
+
+        After an interrupt of fits that have ended, as far as there is time; NaN for the others.
+        """
         groups = []
         for index, group in self.small.groups:
             task = getattr(group.task, "full", group.task)
             groups.append((index, replace(group, task=task).in_float64()))
-        return NormalRows(replace(self.kept, groups=tuple(groups)), exact=True)
+        full, status = replace(self.kept, groups=tuple(groups), lengths=None), self.found.status
+        packed = np.full((len(x), packed_size(len(self.order))), np.nan)
+        done = np.flatnonzero(status != Status.INTERRUPTED)
+        if not len(done):
+            return packed, f"{XLA} for what is shared"
+        if len(done) == len(x):
+            rows = NormalRows(full, exact=True)
+            return rows(x), f"{rows.engine}, and {XLA} for what is shared"
+        full = full.take(done, (len(done),))
+        some = in_time(lambda stop: NormalRows(full, exact=True)(x[done], stop))
+        packed[done] = np.nan if some is None else some
+        # A common fit is done if all its data sets are.
+        live = self.found.live
+        late = live & (np.isnan(packed).all(axis=1) | (status == Status.INTERRUPTED))
+        status[live & np.isin(self.problems, self.problems[late])] = Status.INTERRUPTED
+        return packed, f"{XLA} for what is shared"
 
     def _inverse(self, packed, free):
         """The inverse's blocks (total, n, n), and statuses where it says that J is singular."""
@@ -128,6 +152,8 @@ class _Told:
         good = found.live & np.isfinite(packed).all(axis=1)
         for arrows in Arrows.of(self.problems, self.nodes, self.order):
             sets = arrows.sets
+            if np.all(status[sets] == Status.INTERRUPTED):
+                continue
             members = arrows.members(good[sets])
             some = np.where(good[sets, None], packed[sets], 0.0)
             frees = arrows.vectors(free[sets].astype(float)) > 0

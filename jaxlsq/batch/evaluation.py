@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.group import Group
+from jaxlsq.batch.interruption import waited
 from jaxlsq.batch.machine import Given, Scratch, addresses
 from jaxlsq.batch.program import separated, traced_task
 from jaxlsq.lowering.algebra import triangle
@@ -55,13 +56,13 @@ class NormalRows:
         self._parts = [(index, _OfGroup.of(group, exact)) for index, group in problem.groups]
         self.engine = "; ".join(dict.fromkeys(part.engine for _, part in self._parts))
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """(total, packed_size(n)) at (total, n)."""
+    def __call__(self, x: np.ndarray, stop: Callable[[], bool] | None = None) -> np.ndarray:
+        """(total, packed_size(n)) at (total, n); NaN where `stop` said so, as for `Group.map`."""
         if len(self._parts) == 1:
-            return self._parts[0][1](x)
+            return self._parts[0][1](x, stop)
         out = np.empty((self.total, self.size))
         for index, part in self._parts:
-            out[index] = part(x[index])
+            out[index] = part(x[index], stop)
         return out
 
 
@@ -84,8 +85,8 @@ class _OfGroup:
             evaluate = partial(group.map, partial(_normal, group.task, False))
             return cls(group, evaluate, f"{XLA}: {reason}")
 
-    def __call__(self, x):
-        group, out = self.group, self.evaluate(x)
+    def __call__(self, x, stop):
+        group, out = self.group, self.evaluate(x, stop)
         broken = ~np.isfinite(out).all(axis=1) & np.isfinite(out[:, -1])
         if broken.any():
             some = np.flatnonzero(broken)
@@ -111,22 +112,33 @@ class _Rows:
     given: Given
     width: int
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The rows (total, results), at (total, given) numbers."""
+    def __call__(self, x: np.ndarray, stop: Callable[[], bool] | None = None) -> np.ndarray:
+        """The rows (total, results), at (total, given) numbers; NaN where `stop` said so."""
         group, one = self.group, self.evaluation
         x = np.ascontiguousarray(x, np.float64)
-        out = np.empty((group.total, one.results))
+        out = np.full((group.total, one.results), np.nan)
         workers = workers_of(())
         work = group.total * one.point.points * (one.n + 1)
         parts = workers if work > SHARED_WORK else 1
         size = group.block_size(parts)
         ends = [(first, min(first + size, group.total)) for first in range(0, group.total, size)]
-        if parts == 1 or len(ends) == 1:
-            for first, last in ends:
+
+        def block(first, last):
+            if not (stop and stop()):
                 self._block(x, out, first, last)
+
+        if parts == 1 or len(ends) == 1:
+            for pair in ends:
+                block(*pair)
             return out
-        with ThreadPoolExecutor(parts) as executor:
-            list(executor.map(lambda pair: self._block(x, out, *pair), ends))
+        executor = ThreadPoolExecutor(parts)
+        try:
+            futures = [executor.submit(block, *pair) for pair in ends]
+            waited(futures)
+            for future in futures:
+                future.result()
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
         return out
 
     def _block(self, x, out, first, last):
@@ -140,8 +152,8 @@ class _Rows:
         self.call(0, last - first, points, table.ctypes.data, scratch.begin)
 
 
-def compiled_rows(group: Group, complete: bool) -> Callable[[np.ndarray], np.ndarray]:
-    """``rows(numbers)`` of all data sets, as `jaxlsq.lowering.evaluation.Evaluation` says.
+def compiled_rows(group: Group, complete: bool) -> Callable[..., np.ndarray]:
+    """``rows(numbers, stop=None)`` of all data sets; see `jaxlsq.lowering.evaluation.Evaluation`.
 
     Raises
     ------

@@ -235,7 +235,12 @@ class Group:
 
         return guesses
 
-    def map(self, function: Callable[..., Any], x: np.ndarray) -> Any:
+    def map(
+        self,
+        function: Callable[..., Any],
+        x: np.ndarray,
+        stop: Callable[[], bool] | None = None,
+    ) -> Any:
         """``function(x, lane, shared)`` of every problem, in blocks.
 
         Parameters
@@ -243,11 +248,13 @@ class Group:
         function : callable
             Traceable; x is the problem's (n,) parameters.
         x : (total, n) array
+        stop : callable, optional
+            ``stop()`` says whether blocks that are not begun are left out; the first is not.
 
         Returns
         -------
         array
-            With the problems in front.
+            With the problems in front; NaN where they were left out.
         """
         out: Any = None
         mapped = running = None
@@ -256,6 +263,8 @@ class Group:
             return self._map_nothing(function, x)
         with jax.enable_x64(self.wide):
             for first in range(0, self.total, size):
+                if out is not None and stop and stop():
+                    break
                 last = min(first + size, self.total)
                 params = padded(np.asarray(x[first:last], self.dtype), size)
                 block = self.block(first, last, size)
@@ -263,7 +272,9 @@ class Group:
                     mapped = compile_map(function, (params, block), self.shared)
                 values = mapped(params, block)
                 if out is None:
-                    out = np.empty((self.total, *values.shape[1:]), values.dtype)
+                    shape = self.total, *values.shape[1:]
+                    out = np.empty(shape, values.dtype)
+                    out[size if stop else self.total :] = np.nan
                 if running:  # the one before, while this one is computed
                     put(out, *running)
                 running = first, last, values

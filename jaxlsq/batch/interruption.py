@@ -5,8 +5,8 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
@@ -14,7 +14,7 @@ import jax
 
 from jaxlsq.tracing.settings import has_64_bits
 
-__all__ = ["Interruption", "answered"]
+__all__ = ["Interruption", "answered", "in_time", "waited"]
 
 _T = TypeVar("_T")
 
@@ -23,6 +23,8 @@ QUIET_S = 0.15
 POLL_S = 0.05
 # After so long an exception that was raised has left its part, if Python has not ignored it.
 AGAIN_S = 0.1
+# What may be made of what is done after a press, before it is answered.
+TELL_S = 0.1
 
 
 def answered(call: Callable[[], _T]) -> _T:
@@ -38,9 +40,25 @@ def answered(call: Callable[[], _T]) -> _T:
     executor = ThreadPoolExecutor(1)
     try:
         future = executor.submit(work)
-        while wait([future], POLL_S).not_done:
-            pass
+        waited([future])
         return future.result()
+    finally:
+        executor.shutdown(wait=False)
+
+
+def waited(futures: Sequence[Future[Any]]) -> None:
+    """Wait for all of them; Ctrl-C, which may reach another thread, ends the wait."""
+    while wait(futures, POLL_S).not_done:
+        pass
+
+
+def in_time(call: Callable[[Callable[[], bool]], _T]) -> _T | None:
+    """``call(stop)`` after a press, where ``stop()`` is true soon; None if it takes longer."""
+    until_s = time.monotonic() + TELL_S
+    executor = ThreadPoolExecutor(1)
+    try:
+        future = executor.submit(call, lambda: time.monotonic() > until_s)
+        return future.result() if wait([future], 2 * TELL_S).done else None
     finally:
         executor.shutdown(wait=False)
 
@@ -127,6 +145,17 @@ class Interruption:
             self._at_once = self._leaving = False
             with self._repeating:  # what is repeated now is heard here, and not by the caller
                 pass
+
+    def unless_asked(self, call: Callable[..., _T], *arguments: Any) -> _T | None:
+        """``call(*arguments)``, left at once on Ctrl-C; None then, and where it came before."""
+        if self.asked:
+            return None
+        try:
+            with self.at_once():
+                return call(*arguments)
+        except KeyboardInterrupt:
+            self.ask()
+            return None
 
     def settle(self) -> None:
         """Wait for the last press of a row of them, which else would meet the caller's code."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxlsq.batch.costs import LEAST, promise, values_at
+from jaxlsq.batch.interruption import Interruption
 from jaxlsq.problem.multistart import NEIGHBOURS
 from jaxlsq.problem.types import Batch
 from jaxlsq.results.again import SAME_COST
@@ -65,16 +66,20 @@ def solved(problem: Any) -> FitResult:
     """
     _check(problem)
     result = replace(problem, settings=replace(problem.settings, starts=1)).solve()
-    try:
+    with Interruption() as interrupts:
         for stride in _strides(problem.batch):
             p, q = pairs(problem.batch, stride)
             fresh = np.ones(result.status.size, bool)
             for _ in range(MOST_SWEEPS):
-                result, fresh = _swept(result, p, q, fresh)
+                swept = interrupts.unless_asked(_swept, result, p, q, fresh)
+                if swept is None:
+                    break
+                result, fresh = swept
                 if not fresh.any():
                     break
-    except KeyboardInterrupt:
-        raise Interrupted(result) from None
+        interrupts.settle()
+        if interrupts.asked:
+            raise Interrupted(result)
     return result
 
 

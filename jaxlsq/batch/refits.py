@@ -9,6 +9,7 @@ import numpy as np
 from jaxlsq.batch import bootstrap, changes
 from jaxlsq.batch.evaluate import Answers
 from jaxlsq.batch.held import box, held
+from jaxlsq.batch.interruption import Interruption
 from jaxlsq.problem.bounds import check_box
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.mistakes import brief_errors
@@ -29,6 +30,7 @@ class Refits(Answers):
     limits: Limits | None
     settings: Settings
     sharing: Sharing | None
+    linear: tuple[int, ...]
     read_start: Callable[..., Any]
 
     if TYPE_CHECKING:
@@ -83,8 +85,10 @@ class Refits(Answers):
         else:
             last = x.reshape(self.total, self.layout.n)[index]
             first = problem.start.array
-            if first is not None:
-                last = np.where(np.all(np.isfinite(last), axis=1, keepdims=True), last, first)
+            if first is not None:  # an interrupted fit may lack its linear parameters
+                finite = np.isfinite(last)
+                good = np.delete(finite, self.linear, axis=1).all(axis=1, keepdims=True)
+                last = np.where(good & finite, last, first)
             problem = replace(problem, start=replace(problem.start, array=last), goes_on=True)
         return replace(problem, settings=settings).solve()
 
@@ -95,6 +99,10 @@ class Refits(Answers):
     def box(self, index: np.ndarray) -> np.ndarray:
         """(k, n, 2) bounds of some fits."""
         return box(self, index)
+
+    def interruption(self) -> Interruption:
+        """What Ctrl-C asks to stop."""
+        return Interruption()
 
     def check_bootstrap(self, plan: Plan) -> None:
         """Raise ValueError where data sets of that kind can't be made."""

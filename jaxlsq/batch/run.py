@@ -40,6 +40,7 @@ from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import FitResult
 from jaxlsq.schedule.devices import checked_devices
 from jaxlsq.status import Status
+from jaxlsq.tracing.forked import check_not_forked
 from jaxlsq.tracing.untraceable import Untraceable
 
 __all__ = ["Problem"]
@@ -248,7 +249,8 @@ class Problem(Refits):
         )
 
     def check(self) -> None:
-        """Raise RuntimeError where what was fitted has changed."""
+        """Raise RuntimeError where what was fitted has changed, or in a process that can't fit."""
+        check_not_forked()
         for watched in self.watched or ():
             watched.check()
 

@@ -1,5 +1,6 @@
 """Batches of which some parameters are linear: fits of the others, and the linear ones after."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.batch.evaluation import compiled_rows
+from jaxlsq.batch.interruption import Interruption, in_time
 from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.numerics.normal import normal_equations
 from jaxlsq.numerics.sweep import certainty, floor_of
@@ -47,10 +49,25 @@ def solved_reduced(problem: Any) -> FitResult:
     """
     kept = problem.kept()
     small = reduced(problem, kept)
+    for _, group in small.groups:  # compiled now, so that Ctrl-C has not to wait for it
+        with suppress(NotLowered):
+            compiled_rows(group, True)
     try:
-        return with_linear(kept, small, small.solve())
+        result, asked = small.solve(), False
     except Interrupted as interrupt:
-        raise Interrupted(with_linear(kept, small, interrupt.result)) from None
+        result, asked = interrupt.result, True
+    with Interruption() as interrupts:
+        if asked:
+            interrupts.ask()
+        whole = interrupts.unless_asked(with_linear, kept, small, result)
+        if whole is None:
+            if not asked:  # it was left in the middle, and would take as long again
+                result = replace(result, status=np.full_like(result.status, Status.INTERRUPTED))
+            whole = with_linear(kept, small, result)
+        interrupts.settle()
+        if interrupts.asked:
+            raise Interrupted(whole)
+    return whole
 
 
 def reduced(problem: Any, kept: Any) -> Any:
@@ -129,11 +146,11 @@ def with_linear(kept: Any, small: Any, result: FitResult) -> FitResult:
         Of `small`.
     """
     n, size = kept.layout.n, kept.total
-    whole, rank = all_parameters(small, result.x.reshape(size, -1), result.fixed)
+    status = result.status.copy().reshape(size)
+    whole, rank = all_parameters(small, result.x.reshape(size, -1), result.fixed, status)
     least = n * floor_of(n, whole.dtype)
     never = np.isnan(result.cost.reshape(size))
     whole[np.ix_(never, [*kept.linear])] = np.nan
-    status = result.status.copy().reshape(size)
     with np.errstate(invalid="ignore"):
         lost = converged(status) & ~(rank > least)
     status[lost] = Status.SINGULAR_JACOBIAN
@@ -158,7 +175,9 @@ def with_linear(kept: Any, small: Any, result: FitResult) -> FitResult:
     )
 
 
-def all_parameters(small: Any, x: np.ndarray, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def all_parameters(
+    small: Any, x: np.ndarray, fixed: np.ndarray, status: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """All parameters (total, n) of those that are not linear, and how well J determines them.
 
     Parameters
@@ -167,6 +186,9 @@ def all_parameters(small: Any, x: np.ndarray, fixed: np.ndarray) -> tuple[np.nda
         As `reduced` made it.
     x : (total, k) array
     fixed : array of total * k bool
+    status : (total,) int array
+        If some are INTERRUPTED, those are left out, and set so in it are the others for which
+        there is no time.
 
     Returns
     -------
@@ -174,16 +196,33 @@ def all_parameters(small: Any, x: np.ndarray, fixed: np.ndarray) -> tuple[np.nda
     certainty : (total,) array
         As of `jaxlsq.numerics.sweep`, of the parameters that are not fixed.
     """
-    free = ~fixed.reshape(x.shape)
-    out = np.empty((len(x), small.groups[0][1].task.full.layout.n + 1), x.dtype)
+    done = np.flatnonzero(status != Status.INTERRUPTED)
+    rows = np.concatenate([x, ~fixed.reshape(x.shape)], axis=1, dtype=x.dtype)
+    if len(done) == len(x):
+        found = _completed(small, rows, None)
+        return found[:, :-1], found[:, -1]
+    found = np.full((len(x), small.groups[0][1].task.full.layout.n + 1), np.nan, x.dtype)
+    if len(done):
+        some = small.take(done, (len(done),))
+        told = in_time(lambda stop: _completed(some, rows[done], stop))
+        found[done] = np.nan if told is None else told
+    others = list(small.groups[0][1].task.others)
+    late = np.isnan(found[:, others]).any(axis=1) & np.isfinite(x).all(axis=1)
+    status[late] = Status.INTERRUPTED
+    found[np.ix_(late, others)] = x[late]
+    return found[:, :-1], found[:, -1]
+
+
+def _completed(small, rows, stop):
+    """All parameters of fits, and their certainty."""
+    out = np.empty((len(rows), small.groups[0][1].task.full.layout.n + 1), rows.dtype)
     for index, group in small.groups:
-        both = np.concatenate([x[index], free[index]], axis=1, dtype=x.dtype)
-        group = group.in_type_of(x)
+        group = group.in_type_of(rows)
         try:
-            out[index] = compiled_rows(group, True)(both)
+            out[index] = compiled_rows(group, True)(rows[index], stop)
         except NotLowered:
-            out[index] = group.map(partial(_all_and_certainty, group.task), both)
-    return out[:, :-1], out[:, -1]
+            out[index] = group.map(partial(_all_and_certainty, group.task), rows[index], stop)
+    return out
 
 
 def _all_and_certainty(task, both, lane, shared):

@@ -55,7 +55,12 @@ def solved_together(problem: Any) -> FitResult:
     with Interruption() as interrupts:
         with reporter(problem.settings.progress, problem.total) as report:
             found = _Together(small).solve(interrupts, report)
-        result = told(kept, small, found)
+        asked = interrupts.asked
+        result = interrupts.unless_asked(told, kept, small, found)
+        if result is None:
+            if not asked:  # it was left in the middle, and would take as long again
+                found.status[found.live] = Status.INTERRUPTED
+            result = told(kept, small, found)
         interrupts.settle()
         if interrupts.asked:
             raise Interrupted(result)
@@ -96,26 +101,35 @@ class _Together:
 
     def solve(self, interrupts: Interruption, report: Any) -> Found:
         """Fit all."""
-        problem, sharing = self.problem, self.sharing
-        x0 = sharing.medians(self._starts(), self.shared)
-        starts = problem.start.array
-        limits = sharing.limits(problem.limits, starts, problem.names)
-        bounds = None
-        if limits:
-            x0, bounds = limits.block(x0[:, None], 0, len(x0))
-            x0 = x0[:, 0]
-        status, points = self._seen(x0)
-        found = Found.nothing(x0, status, points)
+        sharing = self.sharing
+        begun = interrupts.unless_asked(self._begin)
+        if begun is None:
+            return Found.interrupted(self.problem.total, self.problem.layout.n)
+        x0, bounds, found = begun
         fixed = np.zeros(x0.shape, bool)
         if bounds:
             fixed = bounds.lower == bounds.upper
         done = 0
         for arrows in Arrows.of(sharing.problems, sharing.nodes[0], self.order):
+            if interrupts.asked:
+                break
             done += len(arrows.sets)
             self._solve_some(arrows, found, bounds, fixed, interrupts)
             if report:
                 report(done)
+        found.status[found.status == Status.RUNNING] = Status.INTERRUPTED
         return found
+
+    def _begin(self):
+        """Starts, their bounds, and what is found before the first trial."""
+        problem, sharing = self.problem, self.sharing
+        x0 = sharing.medians(self._starts(), self.shared)
+        limits = sharing.limits(problem.limits, problem.start.array, problem.names)
+        bounds = None
+        if limits:
+            x0, bounds = limits.block(x0[:, None], 0, len(x0))
+            x0 = x0[:, 0]
+        return x0, bounds, Found.nothing(x0, *self._seen(x0))
 
     def _starts(self):
         """(total, n)."""
@@ -154,7 +168,10 @@ class _Together:
         live = found.live[sets]
         members = arrows.members(live)
         box = bounds and Bounds(*(arrows.vectors(side[sets]) for side in bounds))
-        state = arrows.begin(arrows.vectors(found.x[sets]), members, box is not None)
+        x0 = arrows.vectors(found.x[sets])
+        state = interrupts.unless_asked(arrows.begin, x0, members, box is not None)
+        if state is None:
+            return
         begun = self._begun(arrows, found.points[sets] * live, fixed[sets], live)
         state = replace(state, status=begun)
         options = self._options(arrows)
@@ -165,10 +182,14 @@ class _Together:
             running = (np.asarray(state.status) == Status.RUNNING)[arrows.problem] & live
             if active is None or running.sum() < ENDED_PART * len(active):
                 active = np.flatnonzero(running)
-                rows = NormalRows(self.problem.take(sets[active], (len(active),)))
+                some = self.problem.take(sets[active], (len(active),))
+                rows = interrupts.unless_asked(NormalRows, some)
             x = arrows.rows(np.asarray(state.trial.x))
+            of_active = interrupts.unless_asked(rows, x[active])
+            if of_active is None:
+                break
             packed = np.zeros((len(sets), packed_size(len(self.order))))
-            packed[active] = rows(x[active])
+            packed[active] = of_active
             if first:
                 bad = live & ~np.isfinite(packed[:, -1])
                 found.status[sets[bad]] = Status.NONFINITE_START
@@ -179,7 +200,8 @@ class _Together:
                 state = replace(
                     state, status=np.where(lost, Status.NONFINITE_START, begun).astype(np.int32)
                 )
-            state = arrows.turn(state, arrows.arranged(packed), members, options, box)
+            turned = arrows.arranged(packed), members, options, box
+            state = interrupts.unless_asked(arrows.turn, state, *turned) or state
         self._put(arrows, found, state, live)
 
     def _begun(self, arrows, points, fixed, live):

@@ -84,6 +84,8 @@ def _fit(given: Namespace) -> int:
             result, interrupted = job.run(data, bar), False
         except Interrupted as interrupt:
             result, interrupted = interrupt.result, True
+            # Errors of what is done are computed yet, and files written.
+            print("jaxlsq: interrupted; what is done is kept.", file=sys.stderr, flush=True)
         return _finish(given, result, interrupted)
 
 
@@ -103,7 +105,8 @@ def _finish(given: Namespace, result: FitResult, interrupted: bool) -> int:
     size = result.status.size
     if given.out:
         writing.keep(result, given.out)
-    _say(given, f"{result.summary()}\n  engine: {result.engine}")
+    if not given.quiet:  # which saves its evaluations
+        _say(given, f"{result.summary()}\n  engine: {result.engine}")
     if interrupted:
         done = size - result.counts().get(Status.INTERRUPTED, 0)
         where = f" are in {given.out}" if given.out else "; with --out they would be in a file"

@@ -77,10 +77,12 @@ def contour_of(
     held = [name for name, j in zip(names, numbers, strict=True) if one.fixed[j]]
     if held:
         raise ValueError(f"a contour is of parameters that are fitted, and {held[0]!r} is fixed.")
-    try:
-        found, values, minima = _found(one, problem, numbers, max(levels), sizes, ridge)
-    except Interrupted:
-        raise Interrupted(one) from None
+    with problem.interruption() as interrupts:
+        done = interrupts.unless_asked(_found, one, problem, numbers, max(levels), sizes, ridge)
+        interrupts.settle()
+    if interrupts.asked:
+        raise Interrupted(one)
+    found, values, minima = done
     chi2, variance = minima.chi2[0], minima.variance[0]
     if chi2 < one.chi2 - max(1e-3 * variance, 1e-4 * one.chi2 * (one.x.dtype == np.float32)):
         warnings.warn(

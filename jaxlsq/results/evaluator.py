@@ -132,6 +132,10 @@ class Evaluator(Protocol):
         """(k,) norms of what their parameters contribute to the residuals."""
         ...
 
+    def interruption(self) -> Any:
+        """What Ctrl-C asks to stop, see `jaxlsq.batch.interruption.Interruption`."""
+        ...
+
     def check_bootstrap(self, plan: Plan) -> None:
         """Raise ValueError where data sets of that kind can't be made."""
         ...

@@ -101,16 +101,21 @@ def profiled(result: Any, numbers: list[int], level: float) -> Profile:
     can = usable(result.status).ravel()
     values[can], ends[can] = (-np.inf, np.inf), End.OPEN  # without degrees of freedom
     fits = np.flatnonzero(can & (result.absolute_sigma | (result.dof > 0)).ravel())
-    try:
+
+    def searched():
         for first in range(0, fits.size, PORTION):
             number = fits[first : first + PORTION]
             search = _searched(result, problem, numbers, level, number)
             values[number], ends[number] = search.values, search.ends
             nfev[number], better[number] = search.nfev, _better(result, search.minima)
             x[number] = search.minima.x
-        kept = _with_better(result, problem, x, np.flatnonzero(better))
-    except Interrupted:
-        raise Interrupted(result) from None
+        return _with_better(result, problem, x, np.flatnonzero(better))
+
+    with problem.interruption() as interrupts:
+        kept = interrupts.unless_asked(searched)
+        interrupts.settle()
+    if interrupts.asked:
+        raise Interrupted(result)
     fixed = result.fixed.reshape(total, n) & can[:, None]
     values[fixed], ends[fixed] = result.x.reshape(total, n)[fixed][:, None], End.FIXED
     _warn(better, ends[:, numbers])

@@ -108,18 +108,20 @@ class Resampling:
         x = self.x.reshape(total, n).astype(np.float64)
         spread = np.ones(total) if self.absolute_sigma else np.sqrt(self.redchi.ravel())
         out = Reduced(total, n, plan.k, samples)
-        try:
-            inverse = self.inverse_gram
-            skew = problem.acceleration(self.x, inverse).reshape(total, n)
-            parts = problem.replicates(places, x[places], spread[places], plan)
-            for which, values, good in parts:
+        parts = problem.replicates(places, x[places], spread[places], plan)
+        with problem.interruption() as interrupts:
+            skew = interrupts.unless_asked(lambda: problem.acceleration(self.x, self.inverse_gram))
+            while (part := interrupts.unless_asked(next, parts, None)) is not None:
+                which, values, good = part
                 some = places[which]
                 fixed = self.fixed.reshape(total, 1, n)[some]
                 # float32 and float64 may round a fixed value to two, which is no error.
                 values = np.where(fixed, x[some, None], values.astype(np.float64))
                 out.take(some, values, good, x[some])
-        except KeyboardInterrupt:
-            raise Interrupted(self._bootstrap(plan, x, out, np.full((total, n), np.nan))) from None
+            interrupts.settle()
+        if interrupts.asked:
+            raise Interrupted(self._bootstrap(plan, x, out, np.full((total, n), np.nan)))
+        skew = skew.reshape(total, n)
         result = self._bootstrap(plan, x, out, skew)
         _warn(out.failed[places], plan.k)
         return result
