@@ -132,8 +132,8 @@ def in_order(values: dict[str, Any], names: Sequence[str], what: str) -> list[An
     return [values[name] for name in names]
 
 
-def unknown_name(name: Any, names: Sequence[str], what: str) -> str:
+def unknown_name(name: Any, names: Sequence[Any], what: str) -> str:
     """The text of an error for a name that is none of the parameters'."""
-    near = get_close_matches(str(name), names, 1)
+    near = get_close_matches(str(name), map(str, names), 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"{what} names {name!r}, but the parameters are {tuple(names)}.{hint}"

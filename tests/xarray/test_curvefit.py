@@ -181,6 +181,7 @@ def test_what_the_data_do_not_determine_has_an_infinite_covariance():
         ({"coords": "x2"}, KeyError, "x2"),
         ({"reduce_dims": "z"}, ValueError, "reduce_dims has 'z'"),
         ({"p0": {"n": 1}}, ValueError, "p0 names 'n'.*Did you mean 'n0'"),
+        ({"p0": {"n": 1}, "param_names": [1, 2]}, ValueError, r"p0 names 'n'.* \(1, 2\)"),
         ({"kwargs": {"maxfevs": 5}}, TypeError, "kwargs has 'maxfevs'"),
         ({"kwargs": {"method": "bfgs"}}, ValueError, "method must be"),
         ({"func": max}, ValueError, "param_names"),
