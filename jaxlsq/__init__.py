@@ -3,9 +3,6 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# It watches for forks, so it may not wait until something is used, perhaps in a child.
-from jaxlsq.tracing import forked as _forked  # noqa: F401
-
 if TYPE_CHECKING:
     from jaxlsq import models as models
     from jaxlsq.api.curve_fit import OptimizeWarning, curve_fit
@@ -41,6 +38,9 @@ __all__ = [
     "using",
 ]
 __version__ = "0.2.0"
+
+# It watches for forks, so it may not wait until something is used, perhaps in a child.
+importlib.import_module("jaxlsq.tracing.forked")
 
 # The file of each name, which is read when the name is first used: those behind `fit` are 200.
 _FILES = {

@@ -1,13 +1,14 @@
 """Data of `curve_fit`: without what is masked, and as JAX or a function in Python takes them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 from jax.core import Tracer
+from numpy.typing import NDArray
 
 from jaxlsq.problem.bounds import pair
 from jaxlsq.problem.checks import unknown_keyword
@@ -53,8 +54,12 @@ class Places:
             return f(self.array, *params)
 
 
+# x, y and sigma.
+_Given: TypeAlias = tuple[Places, NDArray[Any], NDArray[Any] | None]
+
+
 @contextmanager
-def unchanged(xdata: Places) -> Iterator[None]:
+def unchanged(xdata: Places) -> Generator[None, None, None]:
     """Raise ValueError if a function that is called meanwhile changes x in place."""
     array = xdata.array
     before = array.copy() if isinstance(array, np.ndarray) and array.dtype.kind in "fiub" else None
@@ -80,7 +85,7 @@ def by_names(
     return p0, tuple(_vector(names, no_mask(side, "bounds"), "bounds") for side in pair(bounds))
 
 
-def _vector(names, values, what):
+def _vector(names: Sequence[str] | None, values: NDArray[Any], what: str):
     values = by_name(values)
     if not isinstance(values, dict):
         return plain(values)
@@ -133,7 +138,7 @@ def check_model_shape(shape: tuple[int, ...], expected: tuple[int, ...], axes: i
 
 def as_data(
     xdata: Any, ydata: Any, sigma: Any, check_finite: bool | None, nan_policy: str | None
-) -> tuple[Places, np.ndarray, np.ndarray | None]:
+) -> _Given:
     """Data in float64 without masked points, checked for NaN as asked.
 
     Returns
@@ -165,7 +170,7 @@ def as_data(
     return data
 
 
-def _floats(value, name):
+def _floats(value: Any, name: str) -> Any:
     """Numbers as a float64 array, with its mask if it has one."""
     if isinstance(value, (list, tuple)) and any(isinstance(v, np.ma.MaskedArray) for v in value):
         value = np.ma.array(value)
@@ -179,7 +184,7 @@ def _floats(value, name):
     return array if array.dtype.kind == "c" else array.astype(float, copy=False)
 
 
-def _places(xdata):
+def _places(xdata: Any) -> Places:
     if isinstance(xdata, (list, tuple, np.ndarray, jax.Array)):
         return Places(_floats(xdata, "xdata"))
     if is_table(xdata):
@@ -192,9 +197,9 @@ def _places(xdata):
     )
 
 
-def _masked(places, ydata, sigma):
+def _masked(places: Places, ydata: NDArray[Any], sigma: NDArray[Any] | None) -> NDArray[Any]:
     """Which points are masked in anything that is given."""
-    bad = np.ma.getmaskarray(ydata)
+    bad: NDArray[Any] = np.ma.getmaskarray(ydata)
     if sigma is not None and sigma.shape == ydata.shape:
         bad = bad | np.ma.getmaskarray(sigma)
     if isinstance(places.array, np.ma.MaskedArray):
@@ -202,7 +207,7 @@ def _masked(places, ydata, sigma):
     return bad
 
 
-def _any_variable(bad, shape):
+def _any_variable(bad: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Points, along the last axis, of which one variable is bad."""
     if bad.shape[-1:] != shape:
         if bad.any():
@@ -211,10 +216,12 @@ def _any_variable(bad, shape):
                 f"{shape} they are can't be told. Its last axis must be that of the points."
             )
         return np.zeros(shape, bool)
-    return bad.any(axis=tuple(range(bad.ndim - 1)))
+    return np.asarray(bad.any(axis=tuple(range(bad.ndim - 1))))
 
 
-def _cut(places, ydata, sigma, keep, why):
+def _cut(
+    places: Places, ydata: NDArray[Any], sigma: NDArray[Any] | None, keep: NDArray[Any], why: str
+) -> _Given:
     """The data at some points, as plain arrays."""
     x = places.array
     masks = any(isinstance(v, np.ma.MaskedArray) for v in (x, ydata, sigma))
@@ -235,14 +242,15 @@ def _cut(places, ydata, sigma, keep, why):
         )
     if sigma is not None:
         whole = no_mask(sigma, "sigma") if sigma.shape != keep.shape else sigma
-        sigma = np.ma.getdata(whole)
-        for axis in range(sigma.ndim):
-            if sigma.shape[axis] == keep.size:
-                sigma = np.compress(keep, sigma, axis=axis)
+        values: NDArray[Any] = np.ma.getdata(whole)
+        for axis in range(values.ndim):
+            if values.shape[axis] == keep.size:
+                values = np.compress(keep, values, axis=axis)
+        sigma = values
     return cut, np.ma.getdata(ydata)[keep], sigma
 
 
-def _check_finite(name, values):
+def _check_finite(name: str, values: NDArray[Any]) -> None:
     bad = values.size - np.count_nonzero(np.isfinite(values))
     if bad:
         raise ValueError(
@@ -251,7 +259,9 @@ def _check_finite(name, values):
         )
 
 
-def _apply_nan_policy(places, ydata, sigma, nan_policy):
+def _apply_nan_policy(
+    places: Places, ydata: NDArray[Any], sigma: NDArray[Any] | None, nan_policy: str
+) -> _Given:
     if nan_policy == "propagate":
         raise ValueError("`nan_policy='propagate'` is not supported by this function.")
     if nan_policy not in ("raise", "omit"):

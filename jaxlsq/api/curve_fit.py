@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from jaxlsq.api.curve_data import (
     as_data,
@@ -18,6 +18,7 @@ from jaxlsq.api.curve_data import (
     unchanged,
 )
 from jaxlsq.api.leastsq import leastsq
+from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.loss import POISSON
 from jaxlsq.problem.bounds import vectors
 from jaxlsq.problem.checks import as_array
@@ -144,12 +145,12 @@ def curve_fit(
         _check_counts(ydata, sigma)
     whiten = _whitening(sigma, ydata.size)
 
-    def residual(params):
+    def residual(params: Any) -> Any:
         values = xdata.call(f, params)
         check_model_shape(np.shape(values), ydata.shape, xdata.axes)
         return values if counts else whiten(values - ydata)
 
-    def given_jacobian(params):
+    def given_jacobian(params: Any) -> Any:
         return whiten(xdata.call(jac, params))
 
     Dfun = given_jacobian if callable(jac) else jac
@@ -160,7 +161,7 @@ def curve_fit(
             )
         popt, infodict = solution.x, {"nfev": solution.nfev, "fvec": solution.f}
         absolute = absolute_sigma or counts
-        free = np.count_nonzero(bounds.lower < bounds.upper)
+        free = int(np.count_nonzero(bounds.lower < bounds.upper))
         pcov = _scaled_covariance(pcov, free, solution.f.size, 2.0 * solution.cost, absolute)
         return (popt, pcov, infodict, message, ier) if full_output else (popt, pcov)
     with unchanged(xdata):
@@ -174,18 +175,16 @@ def curve_fit(
     return (popt, pcov, infodict, message, ier) if full_output else (popt, pcov)
 
 
-def _scaled_covariance(pcov, n, m, chi2, absolute_sigma):
-    undetermined = pcov is None or np.isnan(pcov).any()
-    if not undetermined and not absolute_sigma:
-        undetermined = m <= n
-        if not undetermined:
+def _scaled_covariance(
+    pcov: NDArray[Any] | None, n: int, m: int, chi2: float, absolute_sigma: bool
+):
+    if pcov is not None and not np.isnan(pcov).any():
+        if absolute_sigma:
+            return pcov
+        if m > n:
             return pcov * (chi2 / (m - n))
-    if undetermined:
-        warnings.warn(
-            "Covariance of the parameters could not be estimated", _warning(), stacklevel=3
-        )
-        return np.full((n, n) if pcov is None else pcov.shape, np.inf)
-    return pcov
+    warnings.warn("Covariance of the parameters could not be estimated", _warning(), stacklevel=3)
+    return np.full((n, n) if pcov is None else pcov.shape, np.inf)
 
 
 def _warning():
@@ -195,18 +194,18 @@ def _warning():
 
 
 @lru_cache
-def _both(other):
+def _both(other: type[Warning]):
     return type("OptimizeWarning", (OptimizeWarning, other), {"__doc__": OptimizeWarning.__doc__})
 
 
-def _size(f, p0):
+def _size(f: Callable[..., Any], p0: Any):
     """Number of parameters: those of p0, or of the signature."""
     if p0 is None:
         return _count_parameters(f)
     return len(p0) if isinstance(p0, dict) else np.size(p0)
 
 
-def _count_parameters(f):
+def _count_parameters(f: Callable[..., Any]):
     named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     count = sum(p.kind in named for p in inspect.signature(f).parameters.values()) - 1
     if count < 1:
@@ -216,7 +215,7 @@ def _count_parameters(f):
     return count
 
 
-def _with_terms(method, bounds):
+def _with_terms(method: str | None, bounds: Bounds):
     """Whether it is another problem than `leastsq`'s."""
     if method not in (None, "lm", "trf", "dogbox"):
         raise ValueError(f"`method` must be 'trf', 'dogbox' or 'lm', got {method!r}.")
@@ -228,13 +227,13 @@ def _with_terms(method, bounds):
     return bounded or method in ("trf", "dogbox")
 
 
-def _check_counts(ydata, sigma):
+def _check_counts(ydata: Any, sigma: Any):
     check_no_sigma(sigma)
     if np.any(not_counts(ydata)):
         raise ValueError("loss='poisson' needs counts, whole numbers from zero on, for ydata.")
 
 
-def _whitening(sigma, m):
+def _whitening(sigma: Any, m: int) -> Callable[[Any], Any]:
     """The function that turns residuals, or a Jacobian's rows, into unit variance."""
     if sigma is None:
         return lambda r: r
@@ -244,7 +243,7 @@ def _whitening(sigma, m):
             raise ValueError("`sigma` must be positive: it holds zero, negative or NaN values.")
         weight = 1.0 / sigma.ravel()
 
-        def divide(r):
+        def divide(r: Any) -> Any:
             r = as_array(r)
             return weight.reshape(-1, *(1,) * (r.ndim - 1)) * r
 

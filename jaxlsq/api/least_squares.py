@@ -11,7 +11,7 @@ from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from jaxlsq.problem.bounds import traced_bounds
-from jaxlsq.problem.checks import check_method
+from jaxlsq.problem.checks import check_known, check_method
 from jaxlsq.problem.losses import check_scale, loss_of
 from jaxlsq.problem.starts import traced_start
 from jaxlsq.problem.tolerances import batch_options
@@ -124,15 +124,17 @@ def least_squares(
     Array([0.5, 1. , 2. ], dtype=float32)
     """
     check_not_forked()
-    for name, value, known in (
-        ("hessian", hessian, HESSIANS),
-        ("on_singular", on_singular, POLICIES),
-    ):
-        if not isinstance(value, str) or value not in known:
-            raise ValueError(f"{name} must be one of {known}, got {value!r}.")
+    check_known("hessian", hessian, HESSIANS)
+    check_known("on_singular", on_singular, POLICIES)
     check_method("jac", jac)
     check_scale(f_scale)
-    limits = {"ftol": ftol, "xtol": xtol, "gtol": gtol, "x_scale": x_scale, "max_nfev": max_nfev}
+    limits: dict[str, Any] = {
+        "ftol": ftol,
+        "xtol": xtol,
+        "gtol": gtol,
+        "x_scale": x_scale,
+        "max_nfev": max_nfev,
+    }
     _check_plain(limits)
     rule = Rule(hessian, on_singular, loss_of(loss))
     with own_settings():
@@ -146,7 +148,7 @@ def least_squares(
     return solved(form, functions, Begin(leaves, bounds, scale, options))
 
 
-def _check_plain(limits):
+def _check_plain(limits: dict[str, Any]) -> None:
     for name, value in limits.items():
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
             raise TypeError(
@@ -155,7 +157,7 @@ def _check_plain(limits):
             )
 
 
-def _length(value):
+def _length(value: Any) -> int:
     """Points of the history; false stands for none."""
     try:
         length = index(value or 0)

@@ -150,9 +150,9 @@ def least_squares_batch(
     ).solve()
 
 
-def _any_float(leaves):
+def _any_float(leaves: list[Any]):
     return any(np.dtype(leaf.dtype).kind not in "iub" for leaf in leaves)
 
 
-def _arrays(x0):
+def _arrays(x0: PyTree):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(x0)]

@@ -13,7 +13,7 @@ from jaxlsq.problem.containers import for_jax, is_masked
 from jaxlsq.problem.starts import as_vector
 from jaxlsq.problem.tolerances import check_tolerances, parameter_scales
 from jaxlsq.results.covariance import covariance
-from jaxlsq.single.problem import Problem
+from jaxlsq.single.problem import Problem, Solution
 from jaxlsq.single.solve import solve
 from jaxlsq.status import SUCCESS, scipy_message
 from jaxlsq.tracing.concrete import check_concrete
@@ -157,7 +157,7 @@ def leastsq(
     return solution.x, status
 
 
-def _jacobian(Dfun, epsfcn):
+def _jacobian(Dfun: Any, epsfcn: Any):
     """`Problem.jac` for SciPy's two arguments."""
     if Dfun is None:
         return None if epsfcn is None else "2-point"
@@ -165,7 +165,7 @@ def _jacobian(Dfun, epsfcn):
     return Dfun
 
 
-def _first_step(tolerances, factor, diag, n):
+def _first_step(tolerances: dict[str, Any], factor: float, diag: Any, n: int):
     """MINPACK's `factor` and `diag`, zeros for None; all else is checked too.
 
     Raises
@@ -185,16 +185,16 @@ def _first_step(tolerances, factor, diag, n):
     return {"factor": factor, "diag": diag}
 
 
-def _is_usual(arg):
+def _is_usual(arg: Any):
     """Whether JAX and NumPy both take an argument as it is."""
     return not is_masked(arg) and for_jax(arg) is arg
 
 
-def _on_arrays(function, args):
+def _on_arrays(function: Callable[..., Any], args: tuple[Any, ...]):
     """A function of x alone, whose labelled arguments are arrays where JAX traces it."""
     arrays, masked = tuple(map(for_jax, args)), any(map(is_masked, args))
 
-    def on_arrays(x):
+    def on_arrays(x: Any):
         if isinstance(x, Tracer):
             if masked:
                 raise TypeError("JAX does not know the masks of masked arrays")
@@ -207,7 +207,7 @@ def _on_arrays(function, args):
     return on_arrays
 
 
-def _infodict(solution):
+def _infodict(solution: Solution) -> dict[str, Any]:
     n, m = solution.x.size, solution.f.size
     fjac = np.zeros((n, m))
     fjac[:, :n] = solution.r.T

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch import polish
 from jaxlsq.batch.exact_first import has_errors_in_x, solved_from_exact
@@ -21,8 +22,8 @@ __all__ = ["not_begun", "solved_apart", "unless_asked"]
 
 
 def solved_apart(
-    problem: Any, index: np.ndarray, group: Group, spread: MultiStart, control: Control
-) -> tuple[dict[str, np.ndarray], str]:
+    problem: Any, index: NDArray[Any], group: Group, spread: MultiStart, control: Control
+) -> tuple[dict[str, NDArray[Any]], str]:
     """Fit the data sets of one group of a `jaxlsq.batch.run.Problem`.
 
     Parameters
@@ -105,7 +106,7 @@ def unless_asked(interrupts: Interruption, call: Callable[..., Any], *arguments:
         return None
 
 
-def not_begun(size: int, n: int, dtype: np.dtype) -> dict[str, np.ndarray]:
+def not_begun(size: int, n: int, dtype: np.dtype[Any]) -> dict[str, NDArray[Any]]:
     """Arrays of fits that an interruption left out."""
     real, whole = np.full(size, np.nan), np.zeros(size, np.int32)
     status = np.full(size, Status.INTERRUPTED, np.int32)

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch.evaluation import packed_size
 from jaxlsq.batch.interruption import answered
@@ -36,8 +37,8 @@ class Inverse(NamedTuple):
         free.
     """
 
-    blocks: np.ndarray
-    inflations: np.ndarray
+    blocks: NDArray[Any]
+    inflations: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -66,18 +67,18 @@ class Arrows:
         Problems.
     """
 
-    sets: np.ndarray
+    sets: NDArray[Any]
     order: tuple[int, ...]
     own: int
     shared: int
-    place: np.ndarray
-    problem: np.ndarray
-    slots: np.ndarray
+    place: NDArray[Any]
+    problem: NDArray[Any]
+    slots: NDArray[Any]
     size: int
     count: int
 
     @classmethod
-    def of(cls, problems: np.ndarray, nodes: np.ndarray, order: Sequence[int]) -> list[Self]:
+    def of(cls, problems: NDArray[Any], nodes: NDArray[Any], order: Sequence[int]) -> list[Self]:
         """All problems, in groups of about one size.
 
         Parameters
@@ -133,7 +134,7 @@ class Arrows:
         """Whether all data sets of a problem refer to the same shared parameters."""
         return self.shared == self.slots.shape[1]
 
-    def members(self, live: np.ndarray) -> Members:
+    def members(self, live: NDArray[Any]) -> Members:
         """`Members` of problems, with data sets that are `live` (total,)."""
         there = np.zeros((self.size, self.count), bool)
         there[self.place, self.problem] = live
@@ -143,7 +144,7 @@ class Arrows:
             slots[:, self.place, self.problem] = self.slots.T
         return Members(there, slots)
 
-    def vectors(self, x: np.ndarray) -> np.ndarray:
+    def vectors(self, x: NDArray[Any]) -> NDArray[Any]:
         """The parameters of problems (N, count), of those of data sets (total, n)."""
         x = x[:, list(self.order)]
         own = np.zeros((self.own, self.size, self.count), x.dtype)
@@ -155,7 +156,7 @@ class Arrows:
             shared[self.slots, self.problem[:, None]] = x[:, self.own :]
         return np.concatenate([shared, own.reshape(-1, self.count)])
 
-    def rows(self, vectors: np.ndarray) -> np.ndarray:
+    def rows(self, vectors: NDArray[Any]) -> NDArray[Any]:
         """`vectors`, undone."""
         shared, own = vectors[: self.shared], vectors[self.shared :]
         own = own.reshape(self.own, self.size, self.count)[:, self.place, self.problem]
@@ -164,7 +165,7 @@ class Arrows:
         out[:, list(self.order)] = np.concatenate([own.T, of], axis=1)
         return out
 
-    def arranged(self, packed: np.ndarray) -> np.ndarray:
+    def arranged(self, packed: NDArray[Any]) -> NDArray[Any]:
         """(size, count, k) of (total, k): each data set at its place, zeros elsewhere.
 
         Normal equations are of parameters in their own order, and after it in the order here.
@@ -178,7 +179,7 @@ class Arrows:
 
     # --- programs -------------------------------------------------------------------------
 
-    def begin(self, x0: np.ndarray, members: Members, bounded: bool) -> State:
+    def begin(self, x0: NDArray[Any], members: Members, bounded: bool) -> State:
         """States at their starts (N, count)."""
 
         def begin(x0, members):
@@ -191,7 +192,7 @@ class Arrows:
     def turn(
         self,
         state: State,
-        packed: np.ndarray,
+        packed: NDArray[Any],
         members: Members,
         options: Options,
         bounds: Bounds | None,
@@ -209,7 +210,7 @@ class Arrows:
             state, packed, members, options, bounds
         )
 
-    def inverse(self, packed: np.ndarray, members: Members, free: np.ndarray) -> Inverse:
+    def inverse(self, packed: NDArray[Any], members: Members, free: NDArray[Any]) -> Inverse:
         """The inverse of J'J of parameters that are `free` (N, count)."""
         program = self._program("inverse", False, partial(_inverse, self.shared))
         blocks, inflations = map(np.asarray, program(packed, members, free))

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.progress import reporter
@@ -57,8 +58,8 @@ def check_plan(problem: Any, plan: Plan) -> None:
 
 
 def replicates(
-    problem: Any, places: np.ndarray, x: np.ndarray, spread: np.ndarray, plan: Plan
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    problem: Any, places: NDArray[Any], x: NDArray[Any], spread: NDArray[Any], plan: Plan
+) -> Iterator[tuple[slice, NDArray[Any], NDArray[Any]]]:
     """Fit what is made of some fits; in memory are the data sets of a few of those.
 
     Parameters
@@ -101,7 +102,7 @@ def _bytes_each(group: Group) -> int:
     return points + sum(math.prod(s.tail) * 8 for s in group.lanes.values())
 
 
-def _of_replicates(small: Any, x: np.ndarray, spread: np.ndarray, plan: Plan) -> Any:
+def _of_replicates(small: Any, x: NDArray[Any], spread: NDArray[Any], plan: Plan) -> Any:
     """The problem of all data sets that are made of the fits of another, one after the other."""
     number = np.repeat(np.arange(len(x)), plan.k)
     big = small.take(number, (number.size,))
@@ -113,7 +114,7 @@ def _of_replicates(small: Any, x: np.ndarray, spread: np.ndarray, plan: Plan) ->
     return replace(big, groups=tuple(groups), start=start)
 
 
-def _fitted_points(group: Group, x: np.ndarray, spread: np.ndarray) -> FittedPoints:
+def _fitted_points(group: Group, x: NDArray[Any], spread: NDArray[Any]) -> FittedPoints:
     table = group.in_type_of(x).map(partial(_points, group.task), x)
     whitening = group.shared.get("whitening")
     if "whitening" in group.lanes:
@@ -215,7 +216,7 @@ class _DrawnJacobian:
 # --- skewness ------------------------------------------------------------------------
 
 
-def acceleration(problem: Any, x: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+def acceleration(problem: Any, x: NDArray[Any], inverse: NDArray[Any]) -> NDArray[Any]:
     r"""(..., n) accelerations of the parameters' distributions, a sixth of their skewness.
 
     .. math:: a = \frac{\sum_i u_i^3}{6 \left(\sum_i u_i^2\right)^{3/2}}, \quad

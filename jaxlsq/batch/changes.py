@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.kept import Keeper
@@ -53,7 +54,7 @@ def changed(problem: Any, changes: dict[str, Any]) -> Any:
     return replace(problem, watched=(*(problem.watched or ()), *keeper.watched))
 
 
-def merged(old: Any, new: Any, index: np.ndarray) -> Any:
+def merged(old: Any, new: Any, index: NDArray[Any]) -> Any:
     """A problem whose fits at some flat places are those of another of the same data."""
     if len(index) == old.total:
         return new

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch.arrows import Arrows
 from jaxlsq.batch.evaluation import NormalRows, packed_size
@@ -34,16 +35,16 @@ class Found:
         That count.
     """
 
-    x: np.ndarray
-    status: np.ndarray
-    nfev: np.ndarray
-    njev: np.ndarray
-    nit: np.ndarray
-    live: np.ndarray
-    points: np.ndarray
+    x: NDArray[Any]
+    status: NDArray[Any]
+    nfev: NDArray[Any]
+    njev: NDArray[Any]
+    nit: NDArray[Any]
+    live: NDArray[Any]
+    points: NDArray[Any]
 
     @classmethod
-    def nothing(cls, x: np.ndarray, status: np.ndarray, points: np.ndarray) -> Self:
+    def nothing(cls, x: NDArray[Any], status: NDArray[Any], points: NDArray[Any]) -> Self:
         """Before the first trial."""
         zero = np.zeros(len(x), np.int32)
         live = status == Status.RUNNING

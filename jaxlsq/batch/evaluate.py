@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch.alike import differs
 from jaxlsq.batch.costs import contribution, cost, left, values_at
@@ -28,11 +29,11 @@ class Answers:
     """The answers of a `Problem`; each is of all fits, whose parameters it is given."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
-    groups: tuple[tuple[np.ndarray, Group], ...]
+    groups: tuple[tuple[NDArray[Any], Group], ...]
     batch: Batch
     layout: Layout
     names: tuple[str, ...]
-    lengths: np.ndarray | None
+    lengths: NDArray[Any] | None
     model: Callable[..., Any] | None
     places: Callable[..., Any] | None
 
@@ -41,7 +42,7 @@ class Answers:
         @property
         def total(self) -> int: ...
 
-    def _gather(self, call: Callable[..., Any], x: np.ndarray) -> Any:
+    def _gather(self, call: Callable[..., Any], x: NDArray[Any]) -> Any:
         """One array from a call on every group, or a list where their shapes differ."""
         flat = x.reshape(self.total, x.shape[-1])
         pieces = [(index, call(group, flat[index])) for index, group in self.groups]
@@ -56,20 +57,22 @@ class Answers:
             whole[index] = piece
         return whole.reshape((*self.batch, *whole.shape[1:]))
 
-    def gram(self, x: np.ndarray) -> np.ndarray:
+    def gram(self, x: NDArray[Any]) -> NDArray[Any]:
         """(..., n, n) J'J, in float64."""
         single = replace(self, lengths=None)
         return single._gather(lambda group, x: group.in_float64().gram(x), x)
 
-    def residuals(self, x: np.ndarray) -> np.ndarray | list[np.ndarray]:
+    def residuals(self, x: NDArray[Any]) -> NDArray[Any] | list[NDArray[Any]]:
         """(..., m) residuals."""
         return self._gather(lambda group, x: group.in_type_of(x).residuals(x), x)
 
-    def predict(self, x: np.ndarray, at: PyTree) -> np.ndarray | list[np.ndarray]:
+    def predict(self, x: NDArray[Any], at: PyTree) -> NDArray[Any] | list[NDArray[Any]]:
         """(..., k) values of the model."""
         return self._at("predict", Prediction, x, at)
 
-    def band(self, x: np.ndarray, cov: np.ndarray, at: PyTree) -> np.ndarray | list[np.ndarray]:
+    def band(
+        self, x: NDArray[Any], cov: NDArray[Any], at: PyTree
+    ) -> NDArray[Any] | list[NDArray[Any]]:
         """(..., k) standard errors of the model's values."""
         return self._at("band", Band, _with_cov(x, cov), at)
 
@@ -97,7 +100,7 @@ class Answers:
 
         return (self if at is None else replace(self, lengths=None))._gather(call, x)
 
-    def data_of_one(self) -> tuple[Any, np.ndarray, Errors, np.ndarray]:
+    def data_of_one(self) -> tuple[Any, NDArray[Any], Errors, NDArray[Any]]:
         """x, y, their errors, and which points count, of a problem that is one data set."""
         if self.model is None or self.places is None:
             raise ValueError("plots need data that are fitted by a model: use fit.")
@@ -117,14 +120,14 @@ class Answers:
             of_x, of_y = (one if one is None else one[:m] for one in (of_x, of_y))
         return x, y, (of_x, of_y), live & np.isfinite(y)
 
-    def variation(self, x: np.ndarray) -> np.ndarray:
+    def variation(self, x: NDArray[Any]) -> NDArray[Any]:
         """(..., 2) variation of the data about the model, and about their mean."""
         if self.model is None:
             raise ValueError("r2 needs data that are fitted by a model: use fit.")
         single = replace(self, lengths=None)
         return single._gather(lambda group, x: group.in_type_of(x).variation(x), x)
 
-    def x_shifts(self, x: np.ndarray) -> PyTree:
+    def x_shifts(self, x: NDArray[Any]) -> PyTree:
         """(..., m) shifts, for each array of x."""
         _, group = self.groups[0]
         residual = group.task.residual
@@ -144,7 +147,7 @@ class Answers:
         return jax.tree.unflatten(structure, map(of_leaf, range(structure.num_leaves)))
 
     def derived(
-        self, x: np.ndarray, cov: np.ndarray, function: Callable[..., Any] | None
+        self, x: NDArray[Any], cov: NDArray[Any], function: Callable[..., Any] | None
     ) -> tuple[PyTree, PyTree]:
         """Values of a function of the parameters, and their standard errors, as it returns them."""
         of_params: Callable[..., Any] = function or self._models_own()

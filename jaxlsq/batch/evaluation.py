@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch.group import Group
 from jaxlsq.batch.interruption import waited
@@ -52,9 +53,10 @@ class NormalRows:
     """
 
     def __init__(self, problem: Any, exact: bool = False) -> None:
-        self.total, self.size = problem.total, packed_size(problem.layout.n)
+        self.total: int = problem.total
+        self.size: int = packed_size(problem.layout.n)
         self._parts = [(index, _OfGroup.of(group, exact)) for index, group in problem.groups]
-        self.engine = "; ".join(dict.fromkeys(part.engine for _, part in self._parts))
+        self.engine: str = "; ".join(dict.fromkeys(part.engine for _, part in self._parts))
 
     def __call__(self, x: np.ndarray, stop: Callable[[], bool] | None = None) -> np.ndarray:
         """(total, packed_size(n)) at (total, n); NaN where `stop` said so, as for `Group.map`."""
@@ -71,7 +73,7 @@ class _OfGroup:
     """`NormalRows` of one group."""
 
     group: Group
-    evaluate: Callable[..., np.ndarray]
+    evaluate: Callable[..., NDArray[Any]]
     engine: str
 
     @classmethod

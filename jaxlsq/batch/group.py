@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch.blocks import (
     BLOCK_BYTES,
@@ -75,7 +76,7 @@ class Group:
     lanes: dict[str, Source]
     shared: Parts
     total: int
-    dtype: np.dtype
+    dtype: np.dtype[Any]
 
     @classmethod
     def of(cls, pieces: Pieces, task: Task) -> Self:
@@ -126,7 +127,7 @@ class Group:
             shared={k: v.astype(dtype(v)) for k, v in self.shared.items()},
         )
 
-    def in_type_of(self, x: np.ndarray) -> Self:
+    def in_type_of(self, x: NDArray[Any]) -> Self:
         """In float64 where parameters are, as those are that float64 polished."""
         return self.in_float64() if x.dtype == np.float64 and not self.wide else self
 
@@ -287,15 +288,15 @@ class Group:
         shape = shapes_of(function, x, self.one, self.shared, wide=self.wide)
         return np.empty((0, *shape.shape), shape.dtype)
 
-    def residuals(self, x: np.ndarray) -> np.ndarray:
+    def residuals(self, x: NDArray[Any]) -> NDArray[Any]:
         """(total, m) residuals as they are minimized."""
         return self.map(partial(_residual, self.task), x)
 
-    def variation(self, x: np.ndarray) -> np.ndarray:
+    def variation(self, x: NDArray[Any]) -> NDArray[Any]:
         """(total, 2) variation of the data about the model, and about their mean."""
         return self.map(partial(_variation, self.task), x)
 
-    def gram(self, x: np.ndarray) -> np.ndarray:
+    def gram(self, x: NDArray[Any]) -> NDArray[Any]:
         """(total, n, n) J'J."""
         gram = self.map(partial(_gram, self.task, False), x)
         infinite = ~np.all(np.isfinite(gram), axis=(1, 2)) & np.all(np.isfinite(x), axis=1)

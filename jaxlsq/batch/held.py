@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch.blocks import BLOCK_BYTES, LEAST_PROBLEMS
 from jaxlsq.problem.limits import Limits
@@ -16,7 +17,9 @@ TOLERANCE = 1e-12
 SIZES = (32, LEAST_PROBLEMS)
 
 
-def held(problem: Any, index: np.ndarray, x: np.ndarray, hold: np.ndarray) -> dict[str, np.ndarray]:
+def held(
+    problem: Any, index: NDArray[Any], x: NDArray[Any], hold: NDArray[Any]
+) -> dict[str, NDArray[Any]]:
     """Fits of some data sets in float64, with parameters held at values.
 
     Parameters
@@ -86,7 +89,7 @@ def _limits(limits, hold):
     return Limits(lower, np.broadcast_to(limits.upper, hold.shape), limits.fixed | hold)
 
 
-def box(problem: Any, index: np.ndarray) -> np.ndarray:
+def box(problem: Any, index: NDArray[Any]) -> NDArray[Any]:
     """(k, n, 2) lower and upper bounds of some fits, infinite where there are none."""
     limits, shape = problem.limits and problem.limits.take(index), (len(index), problem.layout.n)
     sides = (limits.lower, limits.upper) if limits else (-np.inf, np.inf)

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.chunks import Chunked
 from jaxlsq.problem.sources import Source, check_open
@@ -43,7 +44,7 @@ class Watched:
     """An array that is not copied, and a hash of a sample of its values."""
 
     name: str
-    array: np.ndarray
+    array: NDArray[Any]
     seen: int
 
     def check(self) -> None:
@@ -57,9 +58,9 @@ class Recorded(Source):
     """A source that remembers some problems of what a fit reads: the ends of its blocks."""
 
     name: str = ""
-    seen: dict[tuple[int, np.dtype], int] = field(default_factory=dict)
+    seen: dict[tuple[int, np.dtype[Any]], int] = field(default_factory=dict)
 
-    def read(self, first: int, last: int) -> np.ndarray:
+    def read(self, first: int, last: int) -> NDArray[Any]:
         """As a `Source`."""
         rows = super().read(first, last)
         if self.index is None and len(self.seen) < PROBLEMS:
@@ -108,8 +109,8 @@ class Keeper:
     """
 
     def __init__(self) -> None:
-        self.watched = []
-        self._made = {}  # by identity, with the original, so that it lives
+        self.watched: list[Any] = []
+        self._made: dict[int, Any] = {}  # by identity, with the original, so that it lives
         self._left = MOST_THINGS
 
     def array(self, name: str, value: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch.machine import Given, Scratch, addresses
 from jaxlsq.batch.stream import Halt, Pace
@@ -28,7 +29,7 @@ __all__ = ["Lanes", "compile_lanes"]
 class _NoPool:
     """What is carried from block to block: nothing, a block is worked to its end."""
 
-    problem = np.empty(0, np.int32)
+    problem: NDArray[Any] = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True)

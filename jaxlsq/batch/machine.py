@@ -8,6 +8,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.lowering.engine import read_by
 from jaxlsq.lowering.inputs import ALIGNMENT
@@ -19,7 +20,7 @@ from jaxlsq.tracing.trace import Traced
 __all__ = ["Given", "Scratch", "addresses"]
 
 
-def addresses(arrays: Sequence[np.ndarray]) -> np.ndarray:
+def addresses(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """A table of pointers; the arrays have to live as long as it is used."""
     return np.array([array.ctypes.data for array in arrays], np.uintp)
 
@@ -35,7 +36,7 @@ class Scratch:
     def __init__(self, size: int) -> None:
         self._bytes = np.empty(size + ALIGNMENT, np.uint8)
         address = self._bytes.ctypes.data
-        self.begin = ctypes.c_void_p(address + -address % ALIGNMENT)
+        self.begin: ctypes.c_void_p = ctypes.c_void_p(address + -address % ALIGNMENT)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Given:
     """
 
     point: PointProgram
-    ready: tuple[np.ndarray | None, ...]
+    ready: tuple[NDArray[Any] | None, ...]
     beforehand: Callable[..., Any] | None
 
     @classmethod
@@ -82,7 +83,7 @@ class Given:
             inputs += [_arranged(one, of_all, prepared, len(leaves)) for one in point.stage.inputs]
         return cls(point, tuple(inputs), beforehand)
 
-    def arrays(self, leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def arrays(self, leaves: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """What the machine code reads of lanes whose data are these."""
         before = self.beforehand(leaves) if self.beforehand else []
         out = []

@@ -1,6 +1,9 @@
 """What float32 can't decide goes on in float64."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.task import Seen
 from jaxlsq.status import Status, converged
@@ -24,7 +27,7 @@ LEAST_CERTAINTY = 1e-4
 NEAR_EPS = 16.0
 
 
-def chosen(polish: str | None, arrays: dict[str, np.ndarray], seen: Seen) -> np.ndarray:
+def chosen(polish: str | None, arrays: dict[str, NDArray[Any]], seen: Seen) -> NDArray[Any]:
     """Which fits go on in float64.
 
     Parameters
@@ -58,8 +61,8 @@ def chosen(polish: str | None, arrays: dict[str, np.ndarray], seen: Seen) -> np.
 
 
 def polished(
-    arrays: dict[str, np.ndarray], wide: dict[str, np.ndarray], index: np.ndarray
-) -> dict[str, np.ndarray]:
+    arrays: dict[str, NDArray[Any]], wide: dict[str, NDArray[Any]], index: NDArray[Any]
+) -> dict[str, NDArray[Any]]:
     """Results of which some are replaced by those that float64 reached, with all evaluations.
 
     Parameters
@@ -78,8 +81,8 @@ def polished(
 
 
 def continued(
-    arrays: dict[str, np.ndarray], given: np.ndarray | None, index: np.ndarray
-) -> np.ndarray:
+    arrays: dict[str, NDArray[Any]], given: NDArray[Any] | None, index: NDArray[Any]
+) -> NDArray[Any]:
     """Where they go on: from where they converged, or else from their start.
 
     Parameters

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch.identity import checksum, identity
 from jaxlsq.batch.interruption import Interruption
@@ -160,7 +161,7 @@ def _loaded(problem: Problem, box: Box) -> tuple[Problem, int]:
     return part, found | 1 << 32  # never zero, which is nothing
 
 
-def _arrays(result: FitResult) -> dict[str, np.ndarray]:
+def _arrays(result: FitResult) -> dict[str, NDArray[Any]]:
     """What is written of a portion."""
     arrays = {name: getattr(result, name) for name in storage.ARRAYS}
     stderr = np.sqrt(np.diagonal(result.cov, axis1=-2, axis2=-1))

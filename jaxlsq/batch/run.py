@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch import neighbours
 from jaxlsq.batch.apart import not_begun, solved_apart, unless_asked
@@ -88,7 +89,7 @@ class Problem(Refits):
         was.
     """
 
-    groups: tuple[tuple[np.ndarray, Group], ...]
+    groups: tuple[tuple[NDArray[Any], Group], ...]
     batch: Batch
     start: Start
     layout: Layout
@@ -96,7 +97,7 @@ class Problem(Refits):
     read_start: Callable[..., Any]
     settings: Settings
     absolute_sigma: bool = False
-    lengths: np.ndarray | None = None
+    lengths: NDArray[Any] | None = None
     model: Callable[..., Any] | None = None
     places: Callable[..., Any] | None = None
     limits: Limits | None = None
@@ -223,7 +224,7 @@ class Problem(Refits):
                 raise Interrupted(result)
         return result
 
-    def options(self, dtype: np.dtype, polishing: bool = False) -> Options:
+    def options(self, dtype: np.dtype[Any], polishing: bool = False) -> Options:
         """Tolerances and limits in a type."""
         s = self.settings
         names = ("x_scale", "max_nfev") if polishing else ("ftol", "xtol", "x_scale", "max_nfev")
@@ -255,7 +256,7 @@ class Problem(Refits):
             watched.check()
 
     def result_of(
-        self, parts: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]], engine: str
+        self, parts: Sequence[tuple[NDArray[Any], dict[str, NDArray[Any]]]], engine: str
     ) -> FitResult:
         """The `FitResult` of the arrays of all groups."""
         arrays = dict(parts[0][1]) if len(parts) == 1 else {}

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch.evaluation import compiled_rows
 from jaxlsq.batch.interruption import Interruption, in_time

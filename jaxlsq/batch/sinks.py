@@ -1,7 +1,7 @@
 """Where the results of blocks go."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -52,14 +52,14 @@ class Arrays:
         Of all data sets.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int], dtype: np.dtype) -> None:
+    def __init__(self, shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> None:
         total, _, starts, n = shape
         problems = total * starts
         types = Ended(**dict.fromkeys(_REALS, dtype), **dict.fromkeys(_COUNTS, np.int32))
         ended = jax.tree.map(lambda v, t: np.full(problems, v, t), NOT_ENDED, types)
         ended = replace(ended, x=np.full((problems, n), np.nan, dtype))
         self.starts = starts
-        self.rows = Rows(ended, Seen(np.zeros(total, np.int32), np.zeros(total, dtype)))
+        self.rows: Rows = Rows(ended, Seen(np.zeros(total, np.int32), np.zeros(total, dtype)))
 
     def write(self, first: int, last: int, rows: Rows) -> None:
         """As a `Sink`."""

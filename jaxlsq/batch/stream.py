@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch.interruption import Interruption
 from jaxlsq.batch.progress import Report
@@ -76,7 +77,7 @@ class Halt:
     """
 
     def __init__(self) -> None:
-        self.flag = np.zeros(1, np.int32)
+        self.flag: NDArray[Any] = np.zeros(1, np.int32)
 
     def set(self) -> None:
         """Make it."""
@@ -91,7 +92,7 @@ class Pace:
     """How many rounds a program may work in one call, by how long it took before."""
 
     def __init__(self) -> None:
-        self.rounds = FIRST_ROUNDS
+        self.rounds: int = FIRST_ROUNDS
 
     def measure(self, rounds: int, time_s: float) -> None:
         """Take in that so many rounds took so long."""

@@ -89,7 +89,7 @@ def _fit(given: Namespace) -> int:
         return _finish(given, result, interrupted)
 
 
-def _check_output(given):
+def _check_output(given: Namespace):
     """Raise for what can't be written, before anything is computed."""
     names = given.data, given.x, given.sigma, given.xsigma
     inputs = [in_name(name)[0] for name in names if name]
@@ -124,7 +124,7 @@ def _finish(given: Namespace, result: FitResult, interrupted: bool) -> int:
     return SOME_FAILED if result.failed.any() else CONVERGED
 
 
-def _say(given, text):
+def _say(given: Namespace, text: str):
     if given.quiet:
         return
     try:
@@ -134,7 +134,7 @@ def _say(given, text):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _complain(text, code):
+def _complain(text: str, code: int):
     print(f"jaxlsq: {text}", file=sys.stderr)
     return code
 

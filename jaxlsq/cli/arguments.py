@@ -62,7 +62,7 @@ def parser() -> ArgumentParser:
     return top
 
 
-def _data(fit):
+def _data(fit: argparse.ArgumentParser):
     fit.add_argument(
         "data",
         help="CSV, TSV or other text (- is standard input), Parquet, .npy, .npz, HDF5, zarr; "
@@ -122,7 +122,7 @@ def _data(fit):
     group.add_argument("--float32", action="store_true", help="compute in single precision")
 
 
-def _model(fit):
+def _model(fit: argparse.ArgumentParser):
     group = fit.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -142,7 +142,7 @@ def _model(fit):
     group.add_argument("--fixed", type=_name, metavar="NAME", help="these stay at --p0", **pairs)
 
 
-def _settings(fit):
+def _settings(fit: argparse.ArgumentParser):
     group = fit.add_argument_group("fit")
     losses = ("linear", "soft_l1", "huber", "cauchy", "arctan", "poisson")
     group.add_argument("--loss", choices=losses, help="against outliers; poisson for counts")
@@ -154,7 +154,7 @@ def _settings(fit):
     group.add_argument("--workers", type=int, help="threads; all cores if not given")
 
 
-def _output(fit):
+def _output(fit: argparse.ArgumentParser):
     group = fit.add_argument_group("output")
     group.add_argument(
         "--out", help="a row for each fit: .csv, .tsv, .parquet, .zarr; .npz for FitResult.load"
@@ -173,18 +173,18 @@ def _output(fit):
 # --- values -------------------------------------------------------------------------
 
 
-def _names(text):
+def _names(text: str):
     return tuple(name.strip() for name in text.split(","))
 
 
-def _name(text):
+def _name(text: str):
     name = normal_name(text)
     if name is None and not text.isidentifier():
         raise ArgumentTypeError(f"expected a parameter's name, got {text!r}")
     return name or text
 
 
-def _pair(text, example):
+def _pair(text: str, example: str):
     name, equals, value = text.partition("=")
     if not equals or "," in value:
         file = "; the file goes before the options" if Path(text).exists() else ""
@@ -194,12 +194,12 @@ def _pair(text, example):
     return _name(name.strip()), value.strip()
 
 
-def _start(text):
+def _start(text: str):
     name, value = _pair(text, "NAME=VALUE, such as a=1")
     return name, _number(value, text)
 
 
-def _bound(text):
+def _bound(text: str):
     name, value = _pair(text, "NAME=LOW:HIGH, such as a=0:1, a=0: or a=:1")
     low, colon, high = value.partition(":")
     if not colon:
@@ -208,7 +208,7 @@ def _bound(text):
     return name, tuple(_number(end, text) if end.strip() else none for end, none in ends)
 
 
-def _number(value, text):
+def _number(value: str, text: str):
     try:
         return float(value)
     except ValueError:

@@ -1,6 +1,7 @@
 """Arrays in files: NumPy's ``.npy`` and ``.npz``, HDF5, zarr."""
 
 import zipfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ class ArrayFile:
     """
 
     def __init__(self, path: str, files: ExitStack) -> None:
-        self.name, self.notes = path, []
+        self.name: str = path
+        self.notes: list[str] = []
         self._arrays: Any
         suffix = Path(path).suffix.lower()
         if not Path(path).exists():
@@ -81,7 +83,7 @@ class ArrayFile:
             )
         return array
 
-    def only(self, besides: tuple[str, ...]) -> str:
+    def only(self, besides: Sequence[str | None]) -> str:
         """The name of the data where none is given: 'y', or that of the only array.
 
         Raises
@@ -101,14 +103,14 @@ class ArrayFile:
         return names[0]
 
 
-def _numpy(path):
+def _numpy(path: str):
     try:
         return np.load(path, mmap_mode="r")
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged or cut off: {error}") from None
 
 
-def _hdf5(path):
+def _hdf5(path: str):
     try:
         import h5py
     except ImportError:
@@ -119,7 +121,7 @@ def _hdf5(path):
         raise OSError(f"{path} can't be read as HDF5: is it cut off? ({error})") from None
 
 
-def _zarr(path):
+def _zarr(path: str):
     try:
         import zarr
     except ImportError:
@@ -130,9 +132,9 @@ def _zarr(path):
         raise ValueError(f"{path} can't be read as zarr: {error}") from None
 
 
-def _below(group, prefix=""):
+def _below(group: Any, prefix: str = "") -> list[str]:
     """Names of arrays in a group and the groups in it."""
-    names = []
+    names: list[str] = []
     for key in group:
         one = group[key]
         if hasattr(one, "shape"):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.labels import Labels
 from jaxlsq.results.result import FitResult
@@ -14,7 +15,7 @@ __all__ = ["columns", "failures", "table"]
 PER_FIT = ("success", "status", "message", "cost", "redchi", "nfev")
 
 
-def columns(result: FitResult, stderr: bool = True) -> dict[str, np.ndarray]:
+def columns(result: FitResult, stderr: bool = True) -> dict[str, NDArray[Any]]:
     """A row for each fit: labels, parameters and their standard errors, and why it ended.
 
     A fit that converged has no message.  A parameter whose name is that of another column has
@@ -45,7 +46,7 @@ def columns(result: FitResult, stderr: bool = True) -> dict[str, np.ndarray]:
     return {name: np.asarray(array).reshape(-1) for name, array in rows.items()}
 
 
-def _labels(result):
+def _labels(result: FitResult):
     index, _ = (result.labels or Labels.numbered(result.shape)).of_each()
     return index
 
@@ -69,7 +70,7 @@ def table(result: FitResult) -> str:
     return "\n".join(f"  {line.rstrip()}" for line in lines)
 
 
-def _held(result):
+def _held(result: FitResult):
     """Why a parameter has no error of its own, (..., n) texts."""
     at_bound = np.array(["", "(at upper bound)", "(at lower bound)"])[result.active_mask]
     return np.where(result.fixed, "(fixed)", at_bound)

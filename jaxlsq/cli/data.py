@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.cli.text import Style
 from jaxlsq.problem.containers import View
@@ -115,14 +116,14 @@ class _Narrow(View):
     """An array in a file, in single precision."""
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype[Any]:
         return np.dtype(np.float32)
 
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: Any) -> NDArray[Any]:
         return np.asarray(self.array[index], np.float32)
 
 
-def _narrow(values):
+def _narrow(values: Any) -> Any:
     if values is None or isinstance(values, float):
         return values
     if isinstance(values, list):

@@ -78,6 +78,6 @@ def draw(result: FitResult, which: str, path: str) -> str:
     return f"Wrote {path}: {said}."
 
 
-def _how_many(result, which):
+def _how_many(result: FitResult, which: str):
     among = {"random": result.status.size, "failed": np.count_nonzero(result.failed)}
     return max(1, min(MOST, int(among.get(which, np.count_nonzero(result.success)))))

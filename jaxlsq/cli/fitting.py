@@ -96,7 +96,7 @@ class Job:
 def _guess(function: Callable[..., Any], p0: dict[str, float]) -> Callable[..., Any]:
     """A guess, with some parameters as they were given."""
 
-    def guess(x, y):
+    def guess(x: Any, y: Any) -> Any:
         found = function(x, y)
         if p0 and not isinstance(found, dict):
             raise ValueError("--p0 beside --guess needs a guess that returns a dict of parameters.")

@@ -10,7 +10,7 @@ import math
 import operator
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from inspect import Parameter, Signature
@@ -93,8 +93,6 @@ def parse(text: str, variable: str = "x") -> Formula:
     >>> float(model(0.0, a=2.0, b=1.0, c=0.5))
     2.5
     """
-    if not isinstance(text, str):
-        raise TypeError(f"a formula must be a text, got {type(text).__name__}.")
     walk = _Walk(text, variable)
     root = walk.node(_tree(text), 0)
     if variable not in walk.seen:
@@ -108,8 +106,10 @@ def parse(text: str, variable: str = "x") -> Formula:
     return Formula(text, names, variable, _as_number(root).value)
 
 
-def _tree(text):
+def _tree(text: Any) -> ast.expr:
     """Python's tree of a text, unless that is none, or too long or too deep to be looked at."""
+    if not isinstance(text, str):
+        raise TypeError(f"a formula must be a text, got {type(text).__name__}.")
     if len(text) > MOST_CHARACTERS:
         raise ValueError(
             f"the formula has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read. "
@@ -142,11 +142,11 @@ class _Node(NamedTuple):
     is_condition: bool = False
 
 
-def _number(constant):
+def _number(constant: float):
     return _Node(lambda names: constant, constant)
 
 
-def _as_number(node):
+def _as_number(node: _Node):
     """A condition as 1 or 0; a number as it is."""
     if not node.is_condition:
         return node
@@ -156,7 +156,7 @@ def _as_number(node):
 class _Walk:
     """The walk over a tree: `node` of the root, then `seen` has the names in their order."""
 
-    def __init__(self, text, variable):
+    def __init__(self, text: str, variable: str):
         self.text, self.variable = text, variable
         self.seen: dict[str, int] = {}  # names, and where they first appear
         self.count = 0
@@ -261,7 +261,7 @@ class _Walk:
             self.refuse(tree, "only < <= > >= == != compare numbers")
         values = [node.value for node in nodes]
 
-        def value(names):
+        def value(names: dict[str, Any]):
             sides = [jnp.asarray(side(names)) for side in values]
             holds = [test(*sides[i : i + 2]) for i, test in enumerate(tests)]  # a < b < c
             return _all(jnp.logical_and, holds)
@@ -307,20 +307,20 @@ class _Walk:
         return _Node(lambda names: function(*(value(names) for value in values)))
 
 
-def _power(exponent):
+def _power(exponent: float | None) -> Callable[[Any, Any], Any]:
     """``left ** right``, by products where the exponent is a small whole number."""
     if exponent is not None and exponent.is_integer() and abs(exponent) <= MOST_PRODUCTS:
         return lambda left, right: left ** int(exponent)
     return operator.pow
 
 
-def _all(join, conditions):
+def _all(join: Callable[..., Any], conditions: Sequence[Any]):
     first, *rest = conditions
     for condition in rest:
         first = join(first, condition)
     return first
 
 
-def _short(text):
+def _short(text: str) -> str:
     """A text in a message, its middle left out where it is long."""
     return repr(text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["FrameTable", "check_parquet", "to_parquet"]
 
@@ -13,9 +14,11 @@ class FrameTable:
     """A table with the methods of `jaxlsq.cli.text.TextTable`, of a Parquet file."""
 
     def __init__(self, path: str) -> None:
-        self.name, self.notes, self.named = path, [], True
+        self.name: str = path
+        self.named: bool = True
+        self.notes: list[str] = []
         self._frame = _read(path)
-        self.head = [str(name) for name in self._frame.columns]
+        self.head: list[str] = [str(name) for name in self._frame.columns]
         if not self.head or not len(self._frame):
             raise ValueError(f"{path} has no data in it.")
 
@@ -32,7 +35,7 @@ class FrameTable:
             return False
         return True
 
-    def places(self, first: int) -> np.ndarray:
+    def places(self, first: int) -> NDArray[Any]:
         """The names from the first on, which are numbers, as an array."""
         return np.array(self.head[first:], float)
 
@@ -42,16 +45,16 @@ class FrameTable:
 
     def read(
         self, numbers: Sequence[int], texts: Sequence[int] = ()
-    ) -> tuple[np.ndarray, list[list[str]]]:
+    ) -> tuple[NDArray[Any], list[list[str]]]:
         """Columns of numbers as an array (rows, columns), and columns of text as lists."""
         columns = [self._numbers(i) for i in numbers]
         lists = [[str(value) for value in self._column(i).tolist()] for i in texts]
         return np.stack(columns, axis=1) if columns else np.empty((len(self._frame), 0)), lists
 
-    def _column(self, i):
+    def _column(self, i: int):
         return self._frame[self._frame.columns[i]].to_numpy()
 
-    def _numbers(self, i):
+    def _numbers(self, i: int):
         column = self._column(i)
         if column.dtype.kind not in "fiub":
             raise ValueError(
@@ -74,7 +77,7 @@ def _read(path: str) -> Any:
         raise _unreadable(path, error) from None
 
 
-def _read_by_pandas(path):
+def _read_by_pandas(path: str):
     try:
         import pandas
 
@@ -85,7 +88,7 @@ def _read_by_pandas(path):
         raise _unreadable(path, error) from None
 
 
-def _unreadable(path, error):
+def _unreadable(path: str, error: Exception):
     return ValueError(
         f"{path} can't be read as Parquet: is it cut off? ({str(error).splitlines()[0]})"
     )

@@ -15,8 +15,10 @@ from jaxlsq.schedule.devices import usable_cores
 
 __all__ = ["facts", "text"]
 
-PACKAGES = ("jax", "jaxlib", "numpy", "llvmlite", "scipy", "matplotlib", "polars", "pandas")
-PACKAGES += ("h5py", "zarr", "tqdm")
+PACKAGES = (
+    *("jax", "jaxlib", "numpy", "llvmlite", "scipy", "matplotlib", "polars", "pandas"),
+    *("h5py", "zarr", "tqdm"),
+)
 VARIABLES = ("JAXLSQ_ENGINE", "JAX_PLATFORMS", "JAX_ENABLE_X64", "XLA_FLAGS")
 
 
@@ -60,7 +62,7 @@ def text() -> str:
     return "\n".join(f"{name:<12} {value}" for name, value in lines.items())
 
 
-def _version(name):
+def _version(name: str):
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

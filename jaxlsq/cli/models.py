@@ -5,7 +5,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import reduce
@@ -117,7 +117,7 @@ def _ready_models() -> dict[str, Callable[..., Any]]:
     }
 
 
-def _ready(make, argument):
+def _ready(make: Callable[..., Any], argument: str):
     """A model, with a prefix or a number in its parentheses."""
     if argument:
         return make(int(argument)) if argument.isdecimal() else make(prefix=argument)
@@ -127,7 +127,7 @@ def _ready(make, argument):
     return make()
 
 
-def _near(name, ready):
+def _near(name: str, ready: Iterable[str]):
     near = get_close_matches(name.strip().lower(), ready, 1)
     return f" Did you mean {near[0]}?" if near else f" Models: {', '.join(ready)}."
 
@@ -167,7 +167,7 @@ def imported(module: str, name: str, option: str) -> Any:
     return found
 
 
-def _of_function(text, function):
+def _of_function(text: str, function: Callable[..., Any]):
     """A function ``f(x, a, b=1.0)``; arguments with a default begin there."""
     if isinstance(getattr(function, "names", None), tuple):
         return _of_model(function, text)
@@ -180,6 +180,6 @@ def _of_function(text, function):
     return Chosen(function, () if some else names, needed, text)
 
 
-def _of_model(model, text):
+def _of_model(model: Any, text: str):
     guess = getattr(model, "guess", None)
     return Chosen(model, model.names, model.names if guess is None else (), text)

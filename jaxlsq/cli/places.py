@@ -65,7 +65,9 @@ class Elsewhere:
     """
 
     def __init__(self, style: Style, files: ExitStack) -> None:
-        self.style, self.files, self.notes = style, files, []
+        self.style: Style = style
+        self.files: ExitStack = files
+        self.notes: list[str] = []
 
     def find(self, option: str, text: str, known: list[str]) -> Values:
         """Values for `--x`, `--sigma` or `--xsigma`.
@@ -106,7 +108,7 @@ class Elsewhere:
             f"{option} {text}: neither a name in the data, nor {others}, nor a file.{hint}"
         )
 
-    def _array(self, option, file, name):
+    def _array(self, option: str, file: str, name: str | None):
         """All of a file, or what has a name in it."""
         source = opened(file, self.style, self.files)
         if isinstance(source, ArrayFile):
@@ -123,7 +125,7 @@ class Elsewhere:
         return values.ravel() if 1 in values.shape else values
 
 
-def _range(text, start, stop, count):
+def _range(text: str, start: str, stop: str, count: str):
     try:
         first, last = float(start), float(stop)
     except ValueError:

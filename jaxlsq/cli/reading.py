@@ -54,11 +54,10 @@ def read(path: str, wanted: Wanted, files: ExitStack) -> tuple[Data, list[str]]:
     return data.checked(), source.notes + elsewhere.notes
 
 
-def _of_arrays(source, wanted, elsewhere):
+def _of_arrays(source: ArrayFile, wanted: Wanted, elsewhere: Elsewhere):
     """Arrays (..., m), as `jaxlsq.fit` takes them; (m, ...) with ``--columns``."""
-    name = (
-        source.only(("x", wanted.x, wanted.sigma, wanted.xsigma)) if wanted.y is None else wanted.y
-    )
+    beside = ("x", wanted.x, wanted.sigma, wanted.xsigma)
+    name = source.only(beside) if wanted.y is None else wanted.y
     y, known = source.array(name), source.names()
     if not y.shape:
         raise ValueError(f"{source.name}: the array {name!r} is one number; expected (..., m).")

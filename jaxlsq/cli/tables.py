@@ -1,5 +1,6 @@
 """Tables as data sets: one a column, one a row, or one below the other with a label."""
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -78,13 +79,14 @@ def in_groups(table: Table, wanted: Wanted, elsewhere: Elsewhere) -> Data:
     at = _errors(table, wanted)
     beside = [name for name in ERRORS if at[name] is not None]
     free = [i for i in range(len(names)) if i not in (*groups, *at.values())]
-    at["x"] = free[0] if wanted.x is None and free else _known(table, "--x", wanted.x)
+    of_x = free[0] if wanted.x is None and free else _known(table, "--x", wanted.x)
+    at["x"] = of_x
     signals = chosen(names, wanted.y, [*groups, *(i for i in at.values() if i is not None)])
     if len(signals) != 1:
         rest = [names[i] for i in signals[:10]]
         raise ValueError(f"--group needs one column of data: --y NAME, one of {rest}.")
     numbers_given = _others(wanted, {"x": 0, **at}, names, elsewhere)
-    numbers = [at["x"], signals[0], *(at[name] for name in beside)]
+    numbers = [of_x, signals[0], *(i for i in map(at.get, beside) if i is not None)]
     matrix, texts = table.read(numbers, groups)
     codes: dict[tuple[str, ...], int] = {}
     which = np.array([codes.setdefault(key, len(codes)) for key in zip(*texts, strict=True)])
@@ -141,24 +143,26 @@ def chosen(names: list[str], patterns: str | None, besides: list[int]) -> list[i
     return list(found)
 
 
-def _errors(table, wanted):
+def _errors(table: Table, wanted: Wanted):
     """The columns of standard deviations, None for those that are no column."""
     return {name: _place(table, f"--{name}", getattr(wanted, name)) for name in ERRORS}
 
 
-def _place(table, option, text):
+def _place(table: Table, option: str, text: str | None):
     """The column that an option names, None where it names none."""
     return None if text is None else column(table.names, text, option)
 
 
-def _known(table, option, text):
+def _known(table: Table, option: str, text: str | None) -> int:
     place = _place(table, option, text)
     if place is None:
         raise ValueError(f"{option} {text}: no such column; the names are {table.names[:20]}.")
     return place
 
 
-def _others(wanted, at, names, elsewhere) -> dict[str, Any]:
+def _others(
+    wanted: Wanted, at: Mapping[str, int | None], names: list[str], elsewhere: Elsewhere
+) -> dict[str, Any]:
     """What is not in the table."""
     given = {"x": wanted.x} | {name: getattr(wanted, name) for name in ERRORS}
     return {
@@ -168,5 +172,5 @@ def _others(wanted, at, names, elsewhere) -> dict[str, Any]:
     }
 
 
-def _said(name, header):
+def _said(name: str, header: str):
     return f"{name} is the column {header!r}"

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["DELIMITERS", "Style", "TextTable", "is_number", "is_text"]
 
-DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";", "space": None}
+DELIMITERS: dict[str, str | None] = {"tab": "\t", "comma": ",", "semicolon": ";", "space": None}
 # Cells without a value, in lower case: NaN.
 MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "none"}
 
@@ -53,17 +54,18 @@ class TextTable:
     """
 
     def __init__(self, path: str, style: Style) -> None:
-        self.name, self.style, self.notes = path, style, []
+        self.name: str = path
+        self.style: Style = style
+        self.notes: list[str] = []
         self._delimiter, self._said = style.delimiter, ""
         self._line, self._ended = 0, True
         rows = self._rows(path)
         first = next(rows, None)
         if first is None:
             raise ValueError(f"{path} has no data in it.")
-        self.head = [cell.strip() for cell in first[1]]
-        self.named = style.header
-        if style.header is None:
-            self.named = not all(map(self.is_number, self.head))
+        self.head: list[str] = [cell.strip() for cell in first[1]]
+        texts = not all(map(self.is_number, self.head))
+        self.named: bool = texts if style.header is None else style.header
         if not self.named:
             rows = chain([first], rows)
             said = self._split(self._said)
@@ -83,7 +85,7 @@ class TextTable:
         """Whether a cell is a number of this file."""
         return is_number(cell, self.style.decimal)
 
-    def places(self, first: int) -> np.ndarray:
+    def places(self, first: int) -> NDArray[Any]:
         """The names from the first on, which are numbers, as an array."""
         numbers = range(first, len(self.head))
         return np.array(self._values(1, self.head[first:], numbers))
@@ -94,7 +96,7 @@ class TextTable:
 
     def read(
         self, numbers: Sequence[int], texts: Sequence[int] = ()
-    ) -> tuple[np.ndarray, list[list[str]]]:
+    ) -> tuple[NDArray[Any], list[list[str]]]:
         """Columns of numbers as an array (rows, columns), and columns of text as lists.
 
         Raises
@@ -155,7 +157,7 @@ class TextTable:
             pass
         return [self._value(line, cell, i) for cell, i in zip(cells, numbers, strict=True)]
 
-    def _value(self, line, cell, i):
+    def _value(self, line: int, cell: str, i: int):
         if not is_number(cell):
             hint = ""
             if self.style.decimal == "." and is_number(cell, ","):
@@ -169,7 +171,7 @@ class TextTable:
         cell = cell.strip()
         return np.nan if cell.lower() in MISSING else float(cell)
 
-    def _wrong_width(self, line, cells, width):
+    def _wrong_width(self, line: int, cells: list[str], width: int):
         cut = "" if self._ended else " It is the last line: is the file cut off?"
         return (
             f"{self.name}, line {line}: {len(cells)} cells, where the first line has {width}.{cut}"
@@ -199,7 +201,8 @@ class TextTable:
         if first is None:
             return
         if self._delimiter is None:
-            found = (name for name in ("tab", "semicolon", "comma") if DELIMITERS[name] in first)
+            marks = ("tab", "semicolon", "comma")
+            found = (name for name in marks if str(DELIMITERS[name]) in first)
             self._delimiter = next(found, "space")
         lines = chain([first], lines)
         delimiter = DELIMITERS[self._delimiter]

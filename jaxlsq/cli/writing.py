@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.cli.columns import columns
 from jaxlsq.cli.frames import check_parquet, to_parquet
@@ -101,7 +102,7 @@ def keep(result: FitResult, path: str) -> None:
         raise Lost(f"{why} {_rescued(result)}") from error
 
 
-def _rescued(result):
+def _rescued(result: FitResult):
     """Save a result elsewhere, and say where."""
     place = os.path.join(tempfile.gettempdir(), f"jaxlsq-{uuid.uuid4().hex[:8]}.npz")
     try:
@@ -113,13 +114,13 @@ def _rescued(result):
     return f"The results are in {place}: jaxlsq.FitResult.load reads them."
 
 
-def _reason(error):
+def _reason(error: BaseException):
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     return getattr(error, "strerror", None) or str(error)
 
 
-def _bytes(result, suffix):
+def _bytes(result: FitResult, suffix: str):
     """What a file is to hold."""
     if suffix in (".csv", ".tsv"):
         return _text(columns(result), "," if suffix == ".csv" else "\t").encode()
@@ -131,7 +132,7 @@ def _bytes(result, suffix):
     return buffer.getvalue()
 
 
-def _text(rows: dict[str, np.ndarray], delimiter: str) -> str:
+def _text(rows: dict[str, NDArray[Any]], delimiter: str) -> str:
     """Lines of cells; numbers with all the digits that tell them from others of their type."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, delimiter=delimiter, lineterminator="\n")
@@ -140,12 +141,12 @@ def _text(rows: dict[str, np.ndarray], delimiter: str) -> str:
     return buffer.getvalue()
 
 
-def _cells(values: np.ndarray) -> list[Any]:
+def _cells(values: NDArray[Any]) -> list[Any]:
     # str() of a float32 has as many digits as it needs; as a Python float it would need 17.
     return list(map(str, values)) if values.dtype == np.float32 else values.tolist()
 
 
-def _write_zarr(rows, place):
+def _write_zarr(rows: dict[str, NDArray[Any]], place: str):
     """A group with an array for each column."""
     import zarr
     from numpy.dtypes import StringDType

@@ -3,8 +3,10 @@
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.api.fit import fit
 from jaxlsq.datasets import NIST_NAMES, NistProblem, load_nist
@@ -24,7 +26,7 @@ class BootstrapRow:
 
     problem: NistProblem
     converged: int
-    ratios: np.ndarray  # bootstrap standard error over the certified one, per parameter
+    ratios: NDArray[Any]  # bootstrap standard error over the certified one, per parameter
     time_s: float
 
 

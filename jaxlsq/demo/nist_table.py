@@ -4,9 +4,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from jaxlsq import leastsq
 from jaxlsq.datasets import NIST_NAMES, NistProblem, load_nist
@@ -29,7 +30,7 @@ class Row:
 
     problem: NistProblem
     start: int
-    params: np.ndarray
+    params: NDArray[Any]
     digits: float  # agreed with the certified parameters, the worst one
     error_digits: float  # agreed with the certified standard errors
     nfev: int
@@ -42,7 +43,7 @@ class Row:
         return self.digits >= ENOUGH_DIGITS and self.error_digits >= ENOUGH_ERROR_DIGITS
 
 
-def agreed_digits(values: ArrayLike, certified: np.ndarray) -> float:
+def agreed_digits(values: ArrayLike, certified: NDArray[Any]) -> float:
     """Digits to which the worst value agrees, at most the 11 that are certified."""
     values = np.asarray(values)
     if not np.all(np.isfinite(values)):
@@ -59,7 +60,7 @@ def fit_problem(problem: NistProblem, start: int) -> Row:
     Row
     """
 
-    def residual(params, x, y):
+    def residual(params: Any, x: Any, y: Any):
         return problem.model(x, *params) - y
 
     begin = time.perf_counter()

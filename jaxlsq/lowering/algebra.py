@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.iteration import turn
@@ -43,7 +44,7 @@ class Algebra:
         ``(*state, *bounds) -> reals, counts`` of `jaxlsq.schedule.rounds.reported`.
     """
 
-    empty: tuple[np.ndarray, ...]
+    empty: tuple[NDArray[Any], ...]
     x: int
     status: int
     begun: int
@@ -74,7 +75,7 @@ def square(half: Any, n: int) -> jax.Array:
 
 
 @lru_cache(maxsize=64)
-def algebra_of(n: int, dtype: np.dtype, bounded: bool, final: bool, wide: bool) -> Algebra:
+def algebra_of(n: int, dtype: np.dtype[Any], bounded: bool, final: bool, wide: bool) -> Algebra:
     """The iteration's jaxprs.
 
     Parameters

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.lowering.control import LOOPS
 from jaxlsq.lowering.elementwise import ELEMENTWISE, elementwise
@@ -18,7 +19,7 @@ from jaxlsq.tracing.types import Equation, Jaxpr
 
 __all__ = ["Lowering", "is_lowered", "listed"]
 
-Array = np.ndarray
+Array: TypeAlias = NDArray[Any]
 
 
 def is_lowered(eqn: Equation) -> bool:
@@ -89,7 +90,14 @@ class Lowering:
             raise NotLowered(f"the operation {name!r}")
         return [self.each(write, name, params, arguments, (out.shape, out.dtype))]
 
-    def each(self, write, name, params, arguments, kind):
+    def each(
+        self,
+        write: Callable[..., Value],
+        name: str,
+        params: dict[str, Any],
+        arguments: Sequence[Array],
+        kind: tuple[tuple[int, ...], Any],
+    ) -> Array:
         """A function of elements on arrays, of which some may be scalars."""
         shape, dtype = kind
         out = np.empty(shape, object)

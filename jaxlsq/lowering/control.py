@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.lowering.elementwise import elementwise
 from jaxlsq.lowering.not_lowered import NotLowered
@@ -13,7 +14,7 @@ from jaxlsq.tracing.parts import opened, scan_counts, scan_turns
 
 __all__ = ["LOOPS", "Carry", "selected"]
 
-Array = np.ndarray
+Array: TypeAlias = NDArray[Any]
 
 # Operations that all turns of a loop may have together to be written one after the other.
 UNROLLED = 60_000
@@ -30,7 +31,9 @@ class Carry:
     """
 
     def __init__(self, emitter: Any, arrays: Sequence[Array]) -> None:
-        self.emitter, self.types, self.slots = emitter, [], []
+        self.emitter: Any = emitter
+        self.types: list[Array] = []
+        self.slots: list[Array] = []
         for array in arrays:
             places = np.empty(array.shape, object)
             types = np.empty(array.shape, object)

@@ -48,7 +48,7 @@ class Value:
     """
 
     name: str
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     known: Any = None
     is_exact: bool = False
 
@@ -67,11 +67,11 @@ class Emitter:
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self.declared = {}
-        self._entry = []
-        self._lines = []
+        self.declared: dict[str, str] = {}
+        self._entry: list[str] = []
+        self._lines: list[str] = []
         self._count = 0
-        self._known = [{}]
+        self._known: list[dict[Any, Any]] = [{}]
 
     # --- names and types ----------------------------------------------------------
 

@@ -1,24 +1,25 @@
 """Primitives that read and write elements at indices: known ones, or of one axis computed ones."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.lowering.elementwise import elementwise
 from jaxlsq.lowering.not_lowered import NotLowered
 
 __all__ = ["INDEXING"]
 
-Array = np.ndarray
+Array: TypeAlias = NDArray[Any]
 
 # Places among which a computed index may choose.
 MOST_CHOICES = 32
 UNKNOWN_INDEX = "an index that depends on parameters or data"
 
 
-def known_numbers(array: Array) -> np.ndarray:
+def known_numbers(array: Array) -> NDArray[Any]:
     """The numbers that an array of constants holds.
 
     Raises

@@ -58,7 +58,8 @@ class Inputs:
     """
 
     def __init__(self, lowering: Lowering, point: PointProgram, first: int) -> None:
-        self.lowering, self.point = lowering, point
+        self.lowering: Lowering = lowering
+        self.point: PointProgram = point
         e = lowering.emitter
         table = [
             e.read(f"load ptr, ptr {e.address('%table', 'ptr', first + k)}")
@@ -79,7 +80,7 @@ class Inputs:
                 self._pointers.append(e.slot(e.vector(memory_type(one.dtype)), one.size))
             else:
                 self._pointers.append(self._sources[-1])
-        self.end = e.address("%scratch", "i8", offset)
+        self.end: str = e.address("%scratch", "i8", offset)
         self._of_stage = table[given:]
 
     def reader(self, xs: Iterable[Any]) -> Reader:

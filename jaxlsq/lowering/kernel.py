@@ -16,6 +16,7 @@ Arithmetic is that of `jaxlsq.lowering.algebra` and of the user's function at on
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class Kernel:
 
     point: PointProgram
     n: int
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     bounded: bool
     evaluations: int
     repairs: bool

@@ -36,7 +36,7 @@ class Input:
     of_lane: bool
     place: Place
     shape: tuple[int, ...]
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     source: int
     staged: bool = False
 

@@ -14,7 +14,7 @@ from jaxlsq.lowering.point_program import Input, PointProgram
 __all__ = ["Reader", "memory_type", "shared_number"]
 
 
-def memory_type(dtype: Any) -> np.dtype:
+def memory_type(dtype: Any) -> np.dtype[Any]:
     """The type of an array's elements in memory; booleans are bytes there."""
     return np.dtype(np.int8) if np.dtype(dtype).kind == "b" else np.dtype(dtype)
 
@@ -45,7 +45,9 @@ class Reader:
     def __init__(
         self, lowering: Lowering, program: PointProgram, pointers: Sequence[str], xs: Sequence[Any]
     ) -> None:
-        self.lowering, self.program, self.pointers = lowering, program, pointers
+        self.lowering: Lowering = lowering
+        self.program: PointProgram = program
+        self.pointers: Sequence[str] = pointers
         jaxpr = program.jaxpr
         consts = map(lowering.lift, program.consts)
         self._known = dict(zip(jaxpr.constvars, consts, strict=True))

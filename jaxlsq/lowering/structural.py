@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.lowering.elementwise import elementwise
 from jaxlsq.lowering.emitter import Value
@@ -15,7 +16,7 @@ from jaxlsq.tracing.types import Equation
 
 __all__ = ["REDUCTIONS", "STRUCTURAL", "boxed", "reduced"]
 
-Array = np.ndarray
+Array: TypeAlias = NDArray[Any]
 
 
 def boxed(value: Value) -> Array:

@@ -70,10 +70,12 @@ class Units:
     """
 
     def __init__(self, lowering: Lowering, n: int, dtype: Any) -> None:
-        self.lowering, self.n, self.dtype = lowering, n, dtype
+        self.lowering: Lowering = lowering
+        self.n: int = n
+        self.dtype: Any = dtype
         ones = [lowering.lift(np.ones(shape, dtype)) for shape in ((), (n,))]
         self._ones = [*ones, lowering.lift(np.zeros((), bool))]
-        self.carry = Carry(lowering.emitter, self._ones)
+        self.carry: Carry = Carry(lowering.emitter, self._ones)
 
     def forget(self, filled: Any) -> None:
         """Of the lanes of a mask: they have new problems."""

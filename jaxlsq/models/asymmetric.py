@@ -1,12 +1,13 @@
 """Peaks that are not symmetric."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxlsq.models.candidates import AroundPlaces, InLogarithm, Places
-from jaxlsq.models.guessing import Scan
+from jaxlsq.models.guessing import Sample, Scan
 from jaxlsq.models.model import Model
 from jaxlsq.models.peaks import UNITS, WIDTH, bell
 from jaxlsq.models.shapes import floating, positive, reduced
@@ -20,26 +21,26 @@ _ROOT_2PI = math.sqrt(2.0 * math.pi)
 # --- lognormal ------------------------------------------------------------------------
 
 
-def _lognormal_bell(x, center, sigma):
+def _lognormal_bell(x: Any, center: Any, sigma: Any):
     """``exp(-u**2 / 2)`` of the logarithm, which is zero for x that are not positive."""
     known = x > 0
     u = reduced(jnp.log(jnp.where(known, x, 1.0)), center, sigma, 50.0)
     return jnp.where(known, bell(u), 0.0)
 
 
-def _lognormal(x, amplitude, center, sigma):
+def _lognormal(x: Any, amplitude: Any, center: Any, sigma: Any):
     x = floating(x)
     factor = amplitude / (_ROOT_2PI * positive(sigma))
     return factor * _lognormal_bell(x, center, sigma) / jnp.where(x > 0, x, 1.0)
 
 
-def _lognormal_columns(x, center, sigma):
+def _lognormal_columns(x: Any, center: Any, sigma: Any):
     # One at its maximum, exp(center - sigma**2).
     scale = jnp.exp(jnp.minimum(center - 0.5 * sigma**2, 80.0))
     return (scale * _lognormal_bell(x, center, sigma) / jnp.where(x > 0, x, 1.0),)
 
 
-def _lognormal_assembled(sample, values, coefficients):
+def _lognormal_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     center, sigma = values
     scale = jnp.exp(jnp.minimum(center - 0.5 * sigma**2, 80.0))
     return {
@@ -49,7 +50,7 @@ def _lognormal_assembled(sample, values, coefficients):
     }
 
 
-def _lognormal_derived(params):
+def _lognormal_derived(params: dict[str, Any]) -> dict[str, Any]:
     amplitude, center, sigma = (params[name] for name in ("amplitude", "center", "sigma"))
     mode = jnp.exp(center - sigma**2)
     return {
@@ -104,7 +105,7 @@ _LOGNORMAL = Model(
 # --- exponentially modified Gaussian ----------------------------------------------------
 
 
-def _tailed(x, center, sigma, gamma):
+def _tailed(x: Any, center: Any, sigma: Any, gamma: Any):
     """The convolution of a Gaussian of area one with ``exp(-gamma x)`` for x >= 0.
 
     With z = (gamma sigma - u) / sqrt(2) it is ``erfcx(z) exp(-u**2 / 2) / 2``, and of
@@ -119,15 +120,15 @@ def _tailed(x, center, sigma, gamma):
     return 0.5 * jnp.where(z < 0, tail - beside, beside)
 
 
-def _tailed_gaussian(x, amplitude, center, sigma, gamma):
+def _tailed_gaussian(x: Any, amplitude: Any, center: Any, sigma: Any, gamma: Any):
     return amplitude * gamma * _tailed(x, center, sigma, gamma)
 
 
-def _tailed_columns(x, center, sigma, ratio):
+def _tailed_columns(x: Any, center: Any, sigma: Any, ratio: Any):
     return (ratio * _tailed(x, center, sigma, ratio / sigma),)
 
 
-def _tailed_assembled(sample, values, coefficients):
+def _tailed_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     center, sigma, ratio = values
     return {
         "amplitude": coefficients[0] * sigma,
@@ -137,7 +138,7 @@ def _tailed_assembled(sample, values, coefficients):
     }
 
 
-def _tailed_derived(params):
+def _tailed_derived(params: dict[str, Any]) -> dict[str, Any]:
     rate = positive(params["gamma"])
     return {
         "mean": params["center"] + 1.0 / rate,
@@ -200,17 +201,17 @@ _TAILED = Model(
 # --- skewed Gaussian ------------------------------------------------------------------
 
 
-def _skewed_columns(x, center, sigma, gamma):
+def _skewed_columns(x: Any, center: Any, sigma: Any, gamma: Any):
     u = reduced(x, center, sigma, 50.0)
     return (bell(u) * (1.0 + jax.lax.erf(gamma * u * math.sqrt(0.5))),)
 
 
-def _skewed(x, amplitude, center, sigma, gamma):
+def _skewed(x: Any, amplitude: Any, center: Any, sigma: Any, gamma: Any):
     (shape,) = _skewed_columns(x, center, sigma, floating(gamma))
     return amplitude / (_ROOT_2PI * positive(sigma)) * shape
 
 
-def _skewed_assembled(sample, values, coefficients):
+def _skewed_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     center, sigma, gamma = values
     return {
         "amplitude": coefficients[0] * sigma * _ROOT_2PI,
@@ -220,7 +221,7 @@ def _skewed_assembled(sample, values, coefficients):
     }
 
 
-def _near_skewed(sample, number, *values):
+def _near_skewed(sample: Sample, number: Any, *values: Any):
     """Beside a candidate, and beside the one that has its mean and the opposite skew.
 
     Both are minima of a fit.
@@ -234,7 +235,7 @@ def _near_skewed(sample, number, *values):
     )
 
 
-def _skewed_derived(params):
+def _skewed_derived(params: dict[str, Any]) -> dict[str, Any]:
     sigma, gamma = params["sigma"], params["gamma"]
     delta = gamma / jnp.sqrt(1.0 + gamma**2)
     return {

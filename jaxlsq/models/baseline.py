@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlsq.models.guessing import least_squares, sample_of
+from jaxlsq.models.guessing import Sample, least_squares, sample_of
 
 __all__ = ["Baseline"]
 
@@ -31,7 +31,7 @@ class Baseline:
         """Powers of x, brought to [-1, 1]."""
         return self._powers(sample_of(x, y))
 
-    def _powers(self, sample):
+    def _powers(self, sample: Sample):
         if len(self.names) == 1:
             return [jnp.ones_like(sample.y)]
         t = 2.0 * (sample.x - sample.low) / sample.span - 1.0
@@ -47,7 +47,7 @@ class Baseline:
         # Of t = slope x + shift, by the binomial theorem.
         slope = 2.0 / sample.span
         shift = -slope * sample.low - 1.0
-        values = {}
+        values: dict[str, jax.Array] = {}
         for k, name in enumerate(self.names):
             terms = [
                 math.comb(j, k) * found[j] * shift ** (j - k) for j in range(k, len(self.names))

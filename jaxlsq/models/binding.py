@@ -1,11 +1,12 @@
 """Binding in time."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 
 from jaxlsq.models.candidates import Rates, near_rates
-from jaxlsq.models.guessing import Scan
+from jaxlsq.models.guessing import Sample, Scan
 from jaxlsq.models.model import Model
 from jaxlsq.models.shapes import exponential, floating, positive
 
@@ -14,35 +15,35 @@ __all__ = ["Association", "Dissociation"]
 _LN2 = math.log(2.0)
 
 
-def _association(x, amplitude, rate, offset):
+def _association(x: Any, amplitude: Any, rate: Any, offset: Any):
     return amplitude * (1.0 - exponential(-floating(x) * rate)) + offset
 
 
-def _dissociation(x, amplitude, rate, offset):
+def _dissociation(x: Any, amplitude: Any, rate: Any, offset: Any):
     return amplitude * exponential(-floating(x) * rate) + offset
 
 
-def _fading_columns(x, rate):
+def _fading_columns(x: Any, rate: Any):
     return exponential(-rate * (x - jnp.min(x))), jnp.ones_like(x)
 
 
-def _dissociation_assembled(sample, values, coefficients):
+def _dissociation_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     (rate,) = values
     amplitude = coefficients[0] * exponential(rate * jnp.min(sample.x))
     return {"amplitude": amplitude, "rate": rate, "offset": coefficients[1]}
 
 
-def _association_assembled(sample, values, coefficients):
+def _association_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     found = _dissociation_assembled(sample, values, coefficients)
     amplitude, offset = found["amplitude"], found["offset"]
     return {"amplitude": -amplitude, "rate": found["rate"], "offset": offset + amplitude}
 
 
-def _half_life(params):
+def _half_life(params: dict[str, Any]):
     return {"half_life": _LN2 / positive(params["rate"])}
 
 
-def _association_derived(params):
+def _association_derived(params: dict[str, Any]) -> dict[str, Any]:
     return {"plateau": params["amplitude"] + params["offset"], **_half_life(params)}
 
 

@@ -53,7 +53,7 @@ class Places:
         at_extremes = jnp.tile(at, len(narrow)), jnp.repeat(jnp.asarray(narrow, dtype), at.size)
         return [self._with_shapes(sample, *grid), self._with_shapes(sample, *at_extremes)]
 
-    def _with_shapes(self, sample, places, widths):
+    def _with_shapes(self, sample: Sample, places: Any, widths: Any):
         others = spread(*self.shapes) if self.shapes else ()
         count = len(others[0]) if others else 1
         scaled = sample.low + sample.span * places, sample.span * widths

@@ -71,7 +71,7 @@ class Sum:
 
     def components(self, x: Any, params: dict[str, Any]) -> dict[str, Any]:
         """Each term by its prefix, or its name."""
-        found = {}
+        found: dict[str, Any] = {}
         for sign, model in self.terms:
             own = {name: params[name] for name in model.names}
             parts = model.components(x, **own)
@@ -99,7 +99,7 @@ class SumDerived:
     models: tuple[Any, ...]
 
     def __call__(self, params: dict[str, Any]) -> dict[str, Any]:
-        found = {}
+        found: dict[str, Any] = {}
         for model in self.models:
             found |= model.derived({name: params[name] for name in model.names})
         return found
@@ -154,7 +154,7 @@ class ProductGuess:
 Ties = tuple[tuple[str, Any], ...]
 
 
-def _completed(params, ties):
+def _completed(params: dict[str, Any], ties: Ties) -> dict[str, Any]:
     """With the parameters that follow from these."""
     params = dict(params)
     free = _Left(params)
@@ -163,13 +163,13 @@ def _completed(params, ties):
     return params
 
 
-class _Left(dict):
+class _Left(dict[str, Any]):
     """The parameters that are left, which say so where a tie asks for another."""
 
-    def __missing__(self, name):
+    def __missing__(self, name: str):
         raise KeyError(f"a tie reads {name!r}, which is none of the parameters left: {tuple(self)}")
 
-    def copied(self):
+    def copied(self) -> "_Left":
         return _Left(self)
 
 

@@ -65,7 +65,7 @@ class Elsewhere:
         x = jnp.asarray(x)
         x = x * jnp.ones((), jnp.result_type(x, float))
 
-        def added(total, tap):
+        def added(total: Any, tap: Any):
             number, weight = tap
             before = x - number * self.step
             inside = before >= self.first - _SLACK * self.step
@@ -80,7 +80,7 @@ class Elsewhere:
     on_grid = False
 
 
-def _grid_of(x):
+def _grid_of(x: Any):
     """The first place and the step of a grid that rises evenly, and may repeat its last place."""
     if np.ndim(x) != 1:
         raise ValueError(
@@ -92,7 +92,7 @@ def _grid_of(x):
     return x[0], (x[-1] - x[0]) / steps
 
 
-def _is_even(x):
+def _is_even(x: Any):
     """Whether a grid rises evenly."""
     first, step = _grid_of(x)
     xp = jnp if isinstance(x, jax.Array) else np

@@ -8,7 +8,7 @@ import numpy as np
 from jax.scipy.special import gammaln
 
 from jaxlsq.models.candidates import Rates, near_rates
-from jaxlsq.models.guessing import Scan
+from jaxlsq.models.guessing import Sample, Scan
 from jaxlsq.models.model import Model
 from jaxlsq.models.shapes import exponential, floating, log_power, nonzero, positive
 
@@ -23,7 +23,7 @@ __all__ = [
 _LN2 = math.log(2.0)
 
 
-def _from_end(x, rate):
+def _from_end(x: Any, rate: Any):
     """``exp(-rate (x - end))``, one at the end of x where it is largest; and that end."""
     end = jnp.where(rate < 0, jnp.max(x), jnp.min(x))
     return exponential(-rate * (x - end)), end
@@ -32,21 +32,21 @@ def _from_end(x, rate):
 # --- one ------------------------------------------------------------------------------
 
 
-def _exponential(x, amplitude, decay):
+def _exponential(x: Any, amplitude: Any, decay: Any):
     return amplitude * exponential(-floating(x) / nonzero(decay))
 
 
-def _exponential_columns(x, rate):
+def _exponential_columns(x: Any, rate: Any):
     return (_from_end(x, rate)[0],)
 
 
-def _exponential_assembled(sample, values, coefficients):
+def _exponential_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     (rate,) = values
     _, end = _from_end(sample.x, rate)
     return {"amplitude": coefficients[0] * exponential(rate * end), "decay": 1.0 / rate}
 
 
-def _exponential_derived(params):
+def _exponential_derived(params: dict[str, Any]) -> dict[str, Any]:
     return {"rate": 1.0 / params["decay"], "half_life": _LN2 * params["decay"]}
 
 
@@ -90,15 +90,15 @@ _EXPONENTIAL = Model(
 )
 
 
-def _offset_exponential(x, amplitude, decay, offset):
+def _offset_exponential(x: Any, amplitude: Any, decay: Any, offset: Any):
     return _exponential(x, amplitude, decay) + offset
 
 
-def _offset_columns(x, rate):
+def _offset_columns(x: Any, rate: Any):
     return (_from_end(x, rate)[0], jnp.ones_like(x))
 
 
-def _offset_assembled(sample, values, coefficients):
+def _offset_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     return {**_exponential_assembled(sample, values, coefficients), "offset": coefficients[1]}
 
 
@@ -139,20 +139,20 @@ _OFFSET = Model(
 _TWO = ("amplitude1", "decay1", "amplitude2", "decay2", "offset")
 
 
-def _biexponential(x, amplitude1, decay1, amplitude2, decay2, offset):
+def _biexponential(x: Any, amplitude1: Any, decay1: Any, amplitude2: Any, decay2: Any, offset: Any):
     x = floating(x)
     first = amplitude1 * exponential(-x / positive(decay1))
     return first + amplitude2 * exponential(-x / positive(decay2)) + offset
 
 
-def _pairs(sample):
+def _pairs(sample: Sample):
     """Two rates, the first one the larger."""
     row = np.geomspace(0.3, 100.0, 16)
     pairs = np.array([(a, b) for a in row for b in row if a > b])
     return tuple(jnp.asarray(v, sample.y.dtype) / sample.span for v in pairs.T)
 
 
-def _biexponential_columns(x, fast, slow):
+def _biexponential_columns(x: Any, fast: Any, slow: Any):
     return (_from_end(x, fast)[0], _from_end(x, slow)[0], jnp.ones_like(x))
 
 
@@ -169,7 +169,7 @@ def _biexponential_assembled(sample: Any, values: Any, coefficients: Any) -> dic
     return dict(zip(_TWO, found, strict=True))
 
 
-def _biexponential_derived(params):
+def _biexponential_derived(params: dict[str, Any]) -> dict[str, Any]:
     a, b = params["amplitude1"], params["amplitude2"]
     return {
         "half_life1": _LN2 * params["decay1"],
@@ -218,22 +218,22 @@ _BIEXPONENTIAL = Model(
 # --- stretched ------------------------------------------------------------------------
 
 
-def _stretched(x, amplitude, decay, beta):
+def _stretched(x: Any, amplitude: Any, decay: Any, beta: Any):
     # From exp(7) on nothing is left.
     power = jnp.minimum(log_power(x, decay, beta), 7.0)
     return amplitude * exponential(-exponential(power))
 
 
-def _stretched_columns(x, rate, beta):
+def _stretched_columns(x: Any, rate: Any, beta: Any):
     return (_stretched(x, 1.0, 1.0 / rate, beta),)
 
 
-def _stretched_assembled(sample, values, coefficients):
+def _stretched_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     rate, beta = values
     return {"amplitude": coefficients[0], "decay": 1.0 / rate, "beta": beta}
 
 
-def _stretched_derived(params):
+def _stretched_derived(params: dict[str, Any]) -> dict[str, Any]:
     inverse = 1.0 / params["beta"]
     return {
         "mean_decay": params["decay"] * inverse * jnp.exp(gammaln(inverse)),
@@ -288,11 +288,11 @@ _STRETCHED = Model(
 # --- recovery -------------------------------------------------------------------------
 
 
-def _recovery(x, amplitude, t1, inversion):
+def _recovery(x: Any, amplitude: Any, t1: Any, inversion: Any):
     return amplitude * (1.0 - inversion * exponential(-floating(x) / positive(t1)))
 
 
-def _recovery_assembled(sample, values, coefficients):
+def _recovery_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     (rate,) = values
     wave, amplitude = coefficients
     wave = wave * exponential(rate * jnp.min(sample.x))
@@ -303,7 +303,7 @@ def _recovery_assembled(sample, values, coefficients):
     return {"amplitude": amplitude, "t1": 1.0 / rate, "inversion": -wave / amplitude}
 
 
-def _recovery_derived(params):
+def _recovery_derived(params: dict[str, Any]) -> dict[str, Any]:
     return {
         "rate": 1.0 / params["t1"],
         "null": params["t1"] * jnp.log(positive(params["inversion"])),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.models.candidates import InLogarithm, near_rates
-from jaxlsq.models.guessing import Scan, spread
+from jaxlsq.models.guessing import Sample, Scan, spread
 from jaxlsq.models.model import Model
 from jaxlsq.models.shapes import exponential, floating, log_power, positive, sigmoid
 
@@ -20,25 +20,25 @@ _LN2 = math.log(2.0)
 # --- Michaelis-Menten -----------------------------------------------------------------
 
 
-def _saturation(x, vmax, km):
+def _saturation(x: Any, vmax: Any, km: Any):
     x = floating(x)
     return vmax * x / (positive(km) + x)
 
 
-def _saturation_columns(x, km):
+def _saturation_columns(x: Any, km: Any):
     return (_saturation(x, 1.0, km),)
 
 
-def _half_saturations(sample):
+def _half_saturations(sample: Sample):
     row = jnp.asarray(np.geomspace(1e-3, 30.0, 32), sample.y.dtype)
     return (row * jnp.max(jnp.abs(sample.x)),)
 
 
-def _saturation_assembled(sample, values, coefficients):
+def _saturation_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     return {"vmax": coefficients[0], "km": positive(values[0])}
 
 
-def _saturation_derived(params):
+def _saturation_derived(params: dict[str, Any]) -> dict[str, Any]:
     return {"efficiency": params["vmax"] / positive(params["km"])}
 
 
@@ -80,21 +80,21 @@ _SATURATION = Model(
 # --- Hill -----------------------------------------------------------------------------
 
 
-def _hill(x, amplitude, ec50, hill):
+def _hill(x: Any, amplitude: Any, ec50: Any, hill: Any):
     return amplitude * sigmoid(log_power(x, ec50, hill))
 
 
 _SLOPES = (0.5, 1.0, 2.0, 5.0)
 
 
-def _doses(sample):
+def _doses(sample: Sample):
     """Logarithms of doses over their range and a bit beyond, and slopes."""
     places = np.linspace(-0.1, 1.2, 21)
     grid = [jnp.asarray(v, sample.y.dtype) for v in spread(places, _SLOPES)]
     return sample.low + sample.span * grid[0], grid[1]
 
 
-def _near_doses(sample, number, place, *others):
+def _near_doses(sample: Sample, number: Any, place: Any, *others: Any):
     """A little more and less of the dose, and each of the others times some factors."""
     grid = spread((-0.25, 0.0, 0.25), *[(-0.4, 0.0, 0.4)] * len(others))
     shifts, *exponents = (jnp.asarray(v, place.dtype) / (number + 1) for v in grid)
@@ -104,16 +104,16 @@ def _near_doses(sample, number, place, *others):
     )
 
 
-def _hill_columns(x, place, hill):
+def _hill_columns(x: Any, place: Any, hill: Any):
     return (sigmoid(log_power(x, exponential(place), hill)),)
 
 
-def _hill_assembled(sample, values, coefficients):
+def _hill_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     place, hill = values
     return {"amplitude": coefficients[0], "ec50": exponential(place), "hill": hill}
 
 
-def _effects(params):
+def _effects(params: dict[str, Any]):
     """Doses of 10 % and 90 % of the effect."""
     factor = jnp.exp(math.log(9.0) / positive(params["hill"]))
     return {"ec10": params["ec50"] / factor, "ec90": params["ec50"] * factor}
@@ -159,16 +159,16 @@ _HILL = Model(
 # --- four and five parameters -----------------------------------------------------------
 
 
-def _four(x, bottom, top, ec50, hill):
+def _four(x: Any, bottom: Any, top: Any, ec50: Any, hill: Any):
     return bottom + (top - bottom) * sigmoid(log_power(x, ec50, hill))
 
 
-def _four_columns(x, place, hill):
+def _four_columns(x: Any, place: Any, hill: Any):
     (rise,) = _hill_columns(x, place, hill)
     return 1.0 - rise, rise
 
 
-def _four_assembled(sample, values, coefficients):
+def _four_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     place, hill = values
     bottom, top = coefficients
     return {"bottom": bottom, "top": top, "ec50": exponential(place), "hill": hill}
@@ -211,7 +211,7 @@ _FOUR = Model(
 )
 
 
-def _rise(x, ec50, hill, asymmetry):
+def _rise(x: Any, ec50: Any, hill: Any, asymmetry: Any):
     """``(1 + (ec50 / x)**hill)**-asymmetry``."""
     return _sigmoid_power(log_power(x, ec50, hill), asymmetry)
 
@@ -223,28 +223,28 @@ def _sigmoid_power(value: Any, power: Any) -> jax.Array:
     return exponential(-power * softplus)
 
 
-def _five(x, bottom, top, ec50, hill, asymmetry):
+def _five(x: Any, bottom: Any, top: Any, ec50: Any, hill: Any, asymmetry: Any):
     return bottom + (top - bottom) * _rise(x, ec50, hill, asymmetry)
 
 
-def _five_doses(sample):
+def _five_doses(sample: Sample):
     """Logarithms of the doses of half the effect, slopes there and asymmetries."""
     place, hill = _doses(sample)
     powers = jnp.asarray([0.3, 1.0, 3.0], place.dtype)
     return (*(jnp.tile(v, powers.size) for v in (place, hill)), jnp.repeat(powers, place.size))
 
 
-def _scale(half, hill, asymmetry):
+def _scale(half: Any, hill: Any, asymmetry: Any):
     """ec50 of the dose of half the effect, in logarithms."""
     return half + jnp.log(jnp.expm1(_LN2 / asymmetry)) / hill
 
 
-def _five_columns(x, place, hill, asymmetry):
+def _five_columns(x: Any, place: Any, hill: Any, asymmetry: Any):
     rise = _rise(x, exponential(_scale(place, hill, asymmetry)), hill, asymmetry)
     return 1.0 - rise, rise
 
 
-def _five_assembled(sample, values, coefficients):
+def _five_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     place, hill, asymmetry = values
     return {
         "bottom": coefficients[0],
@@ -255,7 +255,7 @@ def _five_assembled(sample, values, coefficients):
     }
 
 
-def _five_derived(params):
+def _five_derived(params: dict[str, Any]) -> dict[str, Any]:
     asymmetry = positive(params["asymmetry"])
     exponent = jnp.log(jnp.expm1(_LN2 / asymmetry)) / positive(params["hill"])
     return {"half_effect": params["ec50"] * jnp.exp(-exponent)}

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from numpy.typing import NDArray
 
 __all__ = [
     "Columns",
@@ -102,16 +103,16 @@ def sample_of(x: Any, y: Any) -> Sample:
     return Sample(variables[0], y, weights, low[0], span[0])
 
 
-def spread(*axes: Sequence[float] | np.ndarray) -> tuple[np.ndarray, ...]:
+def spread(*axes: Sequence[float] | NDArray[Any]) -> tuple[NDArray[Any], ...]:
     """All combinations of the values of some axes, a flat array of each."""
     return tuple(v.ravel() for v in np.meshgrid(*map(np.asarray, axes), indexing="ij"))
 
 
-def _inner(a, b):
+def _inner(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision="highest")
 
 
-def _solved(gram, right, ridge):
+def _solved(gram: list[list[Any]], right: list[Any], ridge: float):
     """Solutions of small symmetric systems whose elements are arrays, by elimination.
 
     Each unknown is in units in which its column has length one.
@@ -153,7 +154,7 @@ def orthonormal(columns: Columns, like: Sample) -> jax.Array:
     rows = jnp.stack([jnp.broadcast_to(c, (m,)).astype(dtype) for c in columns]) * like.weights
     rows = jnp.where(jnp.isfinite(rows), rows, 0.0)
 
-    def added(done, numbered):
+    def added(done: Any, numbered: tuple[Any, Any]):
         k, row = numbered
         length = jnp.sqrt(_inner(row, row))
         for _ in range(2):  # once loses digits
@@ -248,7 +249,7 @@ class Scan:
         if around is None:
             return best
 
-        def closer(number, best):
+        def closer(number: Any, best: Any):
             near = around(seen, first + number, *best[1])
             return better(best, self._best(seen, near, others, allowed))
 
@@ -259,14 +260,20 @@ class Scan:
         seen = replace(sample, y=without(sample.y, others))
         return self._best(seen, tuple(v[None] for v in values), others, None)
 
-    def _best(self, sample, values, others, allowed):
+    def _best(
+        self,
+        sample: Sample,
+        values: tuple[Any, ...],
+        others: Any,
+        allowed: Callable[..., Any] | None,
+    ):
         dtype, count = sample.y.dtype, len(values[0])
         rows = -(-count // _CHUNK)
         chunk = -(-count // rows)
         places = np.minimum(np.arange(rows * chunk), count - 1).reshape(rows, chunk)
         chunks = [jnp.asarray(v, dtype)[places] for v in values]
 
-        def tried(best, some):
+        def tried(best: Any, some: Any):
             columns = jax.vmap(lambda *v: tuple(self.columns(sample.x, *v)))(*some)
             change, found = _changes([jnp.asarray(c, dtype) for c in columns], sample, others)
             if allowed is not None:
@@ -282,7 +289,7 @@ class Scan:
         return lax.scan(tried, start, tuple(chunks))[0]
 
 
-def _changes(columns, sample, others):
+def _changes(columns: list[jax.Array], sample: Sample, others: Any):
     """By how much candidates change the sum of squares, and their coefficients.
 
     Parameters

@@ -1,12 +1,13 @@
 """Spots in images of two and three dimensions."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.models.candidates import extremes
-from jaxlsq.models.guessing import Scan, spread
+from jaxlsq.models.guessing import Sample, Scan, spread
 from jaxlsq.models.model import Model
 from jaxlsq.models.peaks import bell
 from jaxlsq.models.shapes import floating, positive, reduced
@@ -19,7 +20,7 @@ _FACTORS = (1.0 / 1.4, 1.0, 1.4)
 _SHIFTS = (-0.5, 0.0, 0.5)
 
 
-def _at_extremes(sample, *shapes):
+def _at_extremes(sample: Sample, *shapes: Any):
     """The coordinates of extreme points, each with all combinations of some values."""
     points = extremes(sample)
     grid = spread(*shapes)
@@ -27,7 +28,7 @@ def _at_extremes(sample, *shapes):
     return (*places, *(jnp.tile(jnp.asarray(v, sample.y.dtype), points.size) for v in grid))
 
 
-def _near(values, *rows):
+def _near(values: Any, *rows: Any):
     """Of each value what its row of the grid makes of it."""
     return [jnp.asarray(v, values[0].dtype) for v in spread(*rows)]
 
@@ -35,7 +36,7 @@ def _near(values, *rows):
 # --- two dimensions ---------------------------------------------------------------------
 
 
-def _spot(x, amplitude, centerx, centery, sigmax, sigmay):
+def _spot(x: Any, amplitude: Any, centerx: Any, centery: Any, sigmax: Any, sigmay: Any):
     across, along = x[0], x[1]
     shape = bell(reduced(across, centerx, sigmax, 50.0)) * bell(
         reduced(along, centery, sigmay, 50.0)
@@ -43,20 +44,20 @@ def _spot(x, amplitude, centerx, centery, sigmax, sigmay):
     return amplitude / (_TWO_PI * positive(sigmax) * positive(sigmay)) * shape
 
 
-def _spot_columns(x, *values):
+def _spot_columns(x: Any, *values: Any):
     centerx, centery, sigmax, sigmay = values
     return (
         bell(reduced(x[0], centerx, sigmax, 50.0)) * bell(reduced(x[1], centery, sigmay, 50.0)),
     )
 
 
-def _spot_candidates(sample):
+def _spot_candidates(sample: Sample):
     sizes = (0.03, 0.08, 0.2, 0.45)
     *centers, sx, sy = _at_extremes(sample, sizes, sizes)
     return (*centers, sample.span[0] * sx, sample.span[1] * sy)
 
 
-def _spot_near(sample, number, *values):
+def _spot_near(sample: Sample, number: Any, *values: Any):
     centerx, centery, sigmax, sigmay = values
     a, b, c, d = _near(values, _SHIFTS, _SHIFTS, _FACTORS, _FACTORS)
     return centerx + a * sigmax, centery + b * sigmay, sigmax * c, sigmay * d
@@ -65,12 +66,12 @@ def _spot_near(sample, number, *values):
 _SPOT_NAMES = ("centerx", "centery", "sigmax", "sigmay")
 
 
-def _spot_assembled(sample, values, coefficients):
+def _spot_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     found = dict(zip(_SPOT_NAMES, values, strict=True))
     return {"amplitude": coefficients[0] * _TWO_PI * values[2] * values[3], **found}
 
 
-def _spot_derived(params):
+def _spot_derived(params: dict[str, Any]) -> dict[str, Any]:
     sigmax, sigmay = params["sigmax"], params["sigmay"]
     return {
         "fwhmx": _FWHM * sigmax,
@@ -136,7 +137,7 @@ _SPOT = Model(
 # --- rotated ----------------------------------------------------------------------------
 
 
-def _turned(x, centerx, centery, sigmax, sigmay, rotation):
+def _turned(x: Any, centerx: Any, centery: Any, sigmax: Any, sigmay: Any, rotation: Any):
     dx, dy = floating(x[0]) - centerx, floating(x[1]) - centery
     cosine, sine = jnp.cos(floating(rotation)), jnp.sin(floating(rotation))
     u = reduced(dx * cosine + dy * sine, 0.0, sigmax, 50.0)
@@ -144,16 +145,18 @@ def _turned(x, centerx, centery, sigmax, sigmay, rotation):
     return bell(u) * bell(v)
 
 
-def _rotated(x, amplitude, centerx, centery, sigmax, sigmay, rotation):
+def _rotated(
+    x: Any, amplitude: Any, centerx: Any, centery: Any, sigmax: Any, sigmay: Any, rotation: Any
+):
     factor = amplitude / (_TWO_PI * positive(sigmax) * positive(sigmay))
     return factor * _turned(x, centerx, centery, sigmax, sigmay, rotation)
 
 
-def _rotated_columns(x, *values):
+def _rotated_columns(x: Any, *values: Any):
     return (_turned(x, *values),)
 
 
-def _rotated_candidates(sample):
+def _rotated_candidates(sample: Sample):
     # Width, aspect and angle, in which a circle is one of each.
     forms = [(w, 1.0, 0.0) for w in (0.04, 0.1, 0.25)]
     angles = np.arange(4) * np.pi / 4
@@ -168,7 +171,7 @@ def _rotated_candidates(sample):
     return (*centers, size * width * root, size * width / root, angle)
 
 
-def _rotated_near(sample, number, *values):
+def _rotated_near(sample: Sample, number: Any, *values: Any):
     centerx, centery, sigmax, sigmay, rotation = values
     turns = (-math.pi / 8, 0.0, math.pi / 8)
     a, b, c, d, e = _near(values, _SHIFTS, _SHIFTS, _FACTORS, _FACTORS, turns)
@@ -182,7 +185,7 @@ def _rotated_near(sample, number, *values):
     )
 
 
-def _rotated_assembled(sample, values, coefficients):
+def _rotated_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     found = _spot_assembled(sample, values[:4], coefficients)
     return {**found, "rotation": values[4]}
 
@@ -232,28 +235,30 @@ _ROTATED = Model(
 _VOLUME = _TWO_PI**1.5
 
 
-def _bead_shape(x, centerx, centery, centerz, sigma, sigmaz):
+def _bead_shape(x: Any, centerx: Any, centery: Any, centerz: Any, sigma: Any, sigmaz: Any):
     u = reduced(x[0], centerx, sigma, 50.0)
     v = reduced(x[1], centery, sigma, 50.0)
     return bell(u) * bell(v) * bell(reduced(x[2], centerz, sigmaz, 50.0))
 
 
-def _bead(x, amplitude, centerx, centery, centerz, sigma, sigmaz):
+def _bead(
+    x: Any, amplitude: Any, centerx: Any, centery: Any, centerz: Any, sigma: Any, sigmaz: Any
+):
     factor = amplitude / (_VOLUME * positive(sigma) ** 2 * positive(sigmaz))
     return factor * _bead_shape(x, centerx, centery, centerz, sigma, sigmaz)
 
 
-def _bead_columns(x, *values):
+def _bead_columns(x: Any, *values: Any):
     return (_bead_shape(x, *values),)
 
 
-def _bead_candidates(sample):
+def _bead_candidates(sample: Sample):
     *centers, s, sz = _at_extremes(sample, (0.03, 0.08, 0.2, 0.45), (0.05, 0.12, 0.3, 0.6))
     size = jnp.sqrt(sample.span[0] * sample.span[1])
     return (*centers, size * s, sample.span[2] * sz)
 
 
-def _bead_near(sample, number, *values):
+def _bead_near(sample: Sample, number: Any, *values: Any):
     centerx, centery, centerz, sigma, sigmaz = values
     a, b, c, d, e = _near(values, _SHIFTS, _SHIFTS, _SHIFTS, _FACTORS, _FACTORS)
     return (
@@ -268,12 +273,12 @@ def _bead_near(sample, number, *values):
 _BEAD_NAMES = ("centerx", "centery", "centerz", "sigma", "sigmaz")
 
 
-def _bead_assembled(sample, values, coefficients):
+def _bead_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     found = dict(zip(_BEAD_NAMES, values, strict=True))
     return {"amplitude": coefficients[0] * _VOLUME * values[3] ** 2 * values[4], **found}
 
 
-def _bead_derived(params):
+def _bead_derived(params: dict[str, Any]) -> dict[str, Any]:
     sigma, sigmaz = params["sigma"], params["sigmaz"]
     return {
         "fwhm": _FWHM * sigma,

@@ -21,11 +21,11 @@ _GAS_CONSTANT = 8.314462618  # J / (mol K), exact since 2019
 # --- power law ------------------------------------------------------------------------
 
 
-def _power_law(x, amplitude, exponent):
+def _power_law(x: Any, amplitude: Any, exponent: Any):
     return amplitude * floating(x) ** floating(exponent)
 
 
-def _reference(x, exponent):
+def _reference(x: Any, exponent: Any):
     """The positive x at which the power is largest."""
     known = x > 0
     most = jnp.max(jnp.where(known, x, -jnp.inf))
@@ -34,18 +34,18 @@ def _reference(x, exponent):
     return jnp.where(jnp.isfinite(place), place, 1.0)
 
 
-def _power_columns(x, exponent):
+def _power_columns(x: Any, exponent: Any):
     known = x > 0
     logarithms = jnp.log(jnp.where(known, x / _reference(x, exponent), 1.0))
     # A negative power has no value at zero: such a point says nothing.
     return (jnp.where(known, exponential(exponent * logarithms), 0.0),)
 
 
-def _exponents(sample):
+def _exponents(sample: Sample):
     return (jnp.asarray(np.arange(-8.0, 8.01, 0.25), sample.y.dtype),)
 
 
-def _near_exponents(sample, number, exponent):
+def _near_exponents(sample: Sample, number: Any, exponent: Any):
     shifts = jnp.linspace(-0.25, 0.25, 9, dtype=exponent.dtype)
     return (exponent + shifts / _closer(number, exponent.dtype),)
 
@@ -55,7 +55,7 @@ def _closer(number: Any, dtype: Any) -> jax.Array:
     return jnp.asarray(6.0, dtype) ** jnp.asarray(number, dtype)
 
 
-def _power_assembled(sample, values, coefficients):
+def _power_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     (exponent,) = values
     logarithm = jnp.log(_reference(sample.x, exponent))
     return {"amplitude": coefficients[0] * exponential(-exponent * logarithm), "exponent": exponent}
@@ -107,7 +107,7 @@ class _Arrhenius:
     def __call__(self, x: Any, prefactor: Any, energy: Any) -> jax.Array:
         return prefactor * exponential(-energy / (self.constant * positive(x)))
 
-    def _inverse(self, x):
+    def _inverse(self, x: Any):
         """1 / (R x), and its range."""
         inverse = 1.0 / (self.constant * positive(x))
         low = jnp.min(inverse)
@@ -125,7 +125,7 @@ class _Arrhenius:
         exponents = jnp.linspace(-0.2, 0.2, 9, dtype=energy.dtype)
         return (energy * jnp.exp(exponents / _closer(number, energy.dtype)),)
 
-    def _end(self, x, energy):
+    def _end(self, x: Any, energy: Any):
         inverse, low, _ = self._inverse(x)
         return inverse, jnp.where(energy < 0, jnp.max(inverse), low)
 
@@ -184,7 +184,7 @@ def Arrhenius(prefix: str = "", gas_constant: float = _GAS_CONSTANT) -> Model:
 
 
 @cache  # two methods are equal where they are of one object
-def _arrhenius(constant):
+def _arrhenius(constant: Any):
     law = _Arrhenius(constant)
     return Model(
         law,

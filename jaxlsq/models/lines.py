@@ -13,12 +13,12 @@ from jaxlsq.models.shapes import floating
 __all__ = ["Constant", "Linear", "Polynomial", "Quadratic"]
 
 
-def _constant(x, c):
+def _constant(x: Any, c: Any):
     first = x[0] if isinstance(x, (tuple, list)) or jnp.ndim(x) > 1 else x
     return c + 0.0 * floating(first)
 
 
-def _power_unit(k):
+def _power_unit(k: Any):
     """Of the coefficient of x**k."""
     return "y" if k == 0 else "y/x" if k == 1 else f"y/x^{k}"
 
@@ -45,7 +45,7 @@ def Constant(prefix: str = "") -> Model:
     )
 
 
-def _linear(x, slope, intercept):
+def _linear(x: Any, slope: Any, intercept: Any):
     return slope * floating(x) + intercept
 
 
@@ -75,7 +75,7 @@ def Linear(prefix: str = "") -> Model:
     ).prefixed(prefix)
 
 
-def _quadratic(x, a, b, c):
+def _quadratic(x: Any, a: Any, b: Any, c: Any):
     x = floating(x)
     return (a * x + b) * x + c
 
@@ -106,7 +106,7 @@ def Quadratic(prefix: str = "") -> Model:
     ).prefixed(prefix)
 
 
-def _vertex(params):
+def _vertex(params: dict[str, Any]):
     place = -params["b"] / (2.0 * params["a"])
     return {"vertex": place, "extreme": params["c"] + 0.5 * params["b"] * place}
 
@@ -123,6 +123,11 @@ class _Powers:
         for coefficient in reversed(coefficients[:-1]):
             value = value * x + coefficient
         return value
+
+
+def _check_degree(degree: Any) -> None:
+    if isinstance(degree, bool) or not isinstance(degree, int) or not 0 <= degree <= 7:
+        raise ValueError(f"degree must be an integer from 0 to 7, got {degree!r}.")
 
 
 def Polynomial(degree: int, prefix: str = "") -> Model:
@@ -148,8 +153,7 @@ def Polynomial(degree: int, prefix: str = "") -> Model:
     >>> Polynomial(2).names
     ('c0', 'c1', 'c2')
     """
-    if isinstance(degree, bool) or not isinstance(degree, int) or not 0 <= degree <= 7:
-        raise ValueError(f"degree must be an integer from 0 to 7, got {degree!r}.")
+    _check_degree(degree)
     names = tuple(f"c{k}" for k in range(degree + 1))
     return Model(
         _Powers(degree),

@@ -32,7 +32,7 @@ _OF_THE_HOST = (np.ndarray, np.generic, float, int)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def _nothing(params):
+def _nothing(params: dict[str, Any]) -> dict[str, Any]:
     """What follows from a dict of the parameters: nothing, if it is not said."""
     return {}
 
@@ -86,9 +86,9 @@ class Model:
     function: Callable[..., Any]
     names: tuple[str, ...] = ()
     guess: Callable[..., dict[str, Any]] | None = None
-    bounds: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[Any, Any]] = field(default_factory=dict[str, tuple[Any, Any]])
     derived: Callable[[dict[str, Any]], dict[str, Any]] = _nothing
-    units: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict[str, str])
     name: str = ""
     prefix: str = ""
 
@@ -133,7 +133,7 @@ class Model:
             x = jax.tree.map(jnp.asarray, np.asarray(x) if isinstance(x, list) else x)
             return np.asarray(as_numpy_would(self.function, x, *values))
 
-    def _in_order(self, params, named):
+    def _in_order(self, params: tuple[Any, ...], named: dict[str, Any]):
         given = dict(zip(self.names, params, strict=False))
         surplus = [name for name in named if name not in self.names or name in given]
         missing = [name for name in self.names if name not in given and name not in named]
@@ -163,14 +163,9 @@ class Model:
         TypeError, ValueError
             For what can't begin a name.
         """
-        if not isinstance(prefix, str):
-            raise TypeError(f"prefix must be a string such as 'p1_', got {prefix!r}.")
+        _check_prefix(prefix)
         if not prefix:
             return self
-        if not (prefix + "x").isidentifier():
-            raise ValueError(
-                f"prefix must begin a name of Python's, such as 'p1_', got {prefix!r}."
-            )
         return replace(
             self,
             function=self.function,
@@ -209,16 +204,7 @@ class Model:
         for name, source in ties.items():
             if name not in self.names:
                 raise ValueError(f"tied names {name!r}, but the parameters are {self.names}.")
-            if not callable(source) and not isinstance(source, str):
-                raise TypeError(
-                    f"tied({name}=...) must be a parameter's name or a function of the others' "
-                    f"dict, got {source!r}. For a constant pass fit(..., fixed=[{name!r}])."
-                )
-            if isinstance(source, str) and source not in free:
-                raise ValueError(
-                    f"tied({name}={source!r}): {source!r} is none of the parameters that are "
-                    f"left, {free}."
-                )
+            _check_tie(name, source, free)
         if not free:
             raise ValueError(f"tied leaves none of the parameters {self.names}; keep one.")
         pairs = tuple(ties.items())
@@ -271,7 +257,7 @@ class Model:
             )
         return self._through(tuple(float(v) for v in values / values.sum()))
 
-    def _through(self, taps):
+    def _through(self, taps: Any):
         """The model seen through a response; a sum's terms each, which is the same."""
         if isinstance(self.function, Sum):
             terms = tuple((sign, model._through(taps)) for sign, model in self.function.terms)
@@ -292,7 +278,8 @@ class Model:
 
     def elsewhere(self, x: Any) -> "Model":
         """The same model at any places; where it is `convolved`, of a response on the grid x."""
-        return replace(self, function=self.function.elsewhere(x)) if self.on_grid else self
+        function: Any = self.function
+        return replace(self, function=function.elsewhere(x)) if self.on_grid else self
 
     def components(self, x: Any, **params: Any) -> dict[str, Any]:
         """What it is the sum of, by prefix, or by name where there is none."""
@@ -330,7 +317,26 @@ class Model:
         return _joined(other, self, "/")
 
 
-def _joined(left, right, sign):
+def _check_prefix(prefix: Any) -> None:
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a string such as 'p1_', got {prefix!r}.")
+    if not (prefix + "x").isidentifier():
+        raise ValueError(f"prefix must begin a name of Python's, such as 'p1_', got {prefix!r}.")
+
+
+def _check_tie(name: str, source: Any, free: tuple[str, ...]) -> None:
+    if not callable(source) and not isinstance(source, str):
+        raise TypeError(
+            f"tied({name}=...) must be a parameter's name or a function of the others' dict, got "
+            f"{source!r}. For a constant pass fit(..., fixed=[{name!r}])."
+        )
+    if isinstance(source, str) and source not in free:
+        raise ValueError(
+            f"tied({name}={source!r}): {source!r} is none of the parameters that are left, {free}."
+        )
+
+
+def _joined(left: Any, right: Any, sign: str):
     """Of two models, or a model and a plain function."""
     if not callable(left) or not callable(right):
         return NotImplemented
@@ -360,14 +366,14 @@ def _joined(left, right, sign):
     )
 
 
-def _terms(model, factor):
+def _terms(model: Model, factor: float):
     """The models that one is the sum of."""
     if isinstance(model.function, Sum):
         return tuple((factor * sign, one) for sign, one in model.function.terms)
     return ((factor, model),)
 
 
-def _names_of(function):
+def _names_of(function: Callable[..., Any]):
     """A function's parameters after x."""
     try:
         found = list(inspect.signature(function).parameters.values())
@@ -383,7 +389,7 @@ def _names_of(function):
     return names
 
 
-def _defaults_of(function, names):
+def _defaults_of(function: Callable[..., Any], names: tuple[str, ...]):
     """The guess that a function's defaults are, where all parameters have one."""
     try:
         found = list(inspect.signature(function).parameters.values())[1:]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.models.candidates import AroundPlaces, Places
-from jaxlsq.models.guessing import Scan
+from jaxlsq.models.guessing import Sample, Scan
 from jaxlsq.models.model import Model
 from jaxlsq.models.shapes import floating, positive, reduced
 from jaxlsq.models.special import faddeeva
@@ -32,15 +32,15 @@ def bell(u: Any) -> jax.Array:
     return jnp.exp(-0.5 * u * u)
 
 
-def _gaussian(x, amplitude, center, sigma):
+def _gaussian(x: Any, amplitude: Any, center: Any, sigma: Any):
     return amplitude / (_ROOT_2PI * positive(sigma)) * bell(reduced(x, center, sigma, 50.0))
 
 
-def _gaussian_columns(x, center, sigma):
+def _gaussian_columns(x: Any, center: Any, sigma: Any):
     return (bell(reduced(x, center, sigma, 50.0)),)
 
 
-def _gaussian_assembled(sample, values, coefficients):
+def _gaussian_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     center, sigma = values
     return {
         "amplitude": coefficients[0] * sigma * _ROOT_2PI,
@@ -49,7 +49,7 @@ def _gaussian_assembled(sample, values, coefficients):
     }
 
 
-def _gaussian_derived(params):
+def _gaussian_derived(params: dict[str, Any]) -> dict[str, Any]:
     sigma = params["sigma"]
     return {
         "fwhm": _GAUSSIAN_FWHM * sigma,
@@ -100,22 +100,22 @@ _GAUSSIAN = Model(
 # --- Lorentzian -----------------------------------------------------------------------
 
 
-def _lorentzian(x, amplitude, center, sigma):
+def _lorentzian(x: Any, amplitude: Any, center: Any, sigma: Any):
     x = floating(x)
     # sigma (1 + u**2), which is not of sigma's size where u is large.
     return amplitude / (math.pi * (positive(sigma) + (x - center) * reduced(x, center, sigma)))
 
 
-def _lorentzian_columns(x, center, sigma):
+def _lorentzian_columns(x: Any, center: Any, sigma: Any):
     return (1.0 / (1.0 + reduced(x, center, sigma) ** 2),)
 
 
-def _lorentzian_assembled(sample, values, coefficients):
+def _lorentzian_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     center, sigma = values
     return {"amplitude": coefficients[0] * sigma * math.pi, "center": center, "sigma": sigma}
 
 
-def _lorentzian_derived(params):
+def _lorentzian_derived(params: dict[str, Any]) -> dict[str, Any]:
     sigma = params["sigma"]
     return {"fwhm": 2.0 * sigma, "height": params["amplitude"] / (math.pi * positive(sigma))}
 
@@ -160,7 +160,7 @@ _LORENTZIAN = Model(
 _NEGLIGIBLE = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 3e-4}
 
 
-def _voigt(x, amplitude, center, sigma, gamma):
+def _voigt(x: Any, amplitude: Any, center: Any, sigma: Any, gamma: Any):
     gamma = jnp.maximum(floating(gamma), 0.0)
     least = _NEGLIGIBLE.get(gamma.dtype, 1e-2) * gamma
     sigma = jnp.maximum(positive(sigma), least)
@@ -169,13 +169,13 @@ def _voigt(x, amplitude, center, sigma, gamma):
     return amplitude * scale / math.sqrt(math.pi) * faddeeva(u, gamma * scale)[0]
 
 
-def _mixed_columns(x, center, half):
+def _mixed_columns(x: Any, center: Any, half: Any):
     """A Gaussian and a Lorentzian of the same half width at half the height."""
     u = reduced(x, center, half)
     return bell(jnp.clip(u, -40.0, 40.0) * _GAUSSIAN_FWHM / 2.0), 1.0 / (1.0 + u * u)
 
 
-def _mixed(values, coefficients):
+def _mixed(values: Any, coefficients: Any):
     """Area, center, half width, and the Lorentzian's part of the area."""
     center, half = values
     areas = (
@@ -187,7 +187,7 @@ def _mixed(values, coefficients):
     return total, center, half, jnp.clip(part, 0.0, 1.0)
 
 
-def _voigt_assembled(sample, values, coefficients):
+def _voigt_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     total, center, half, part = _mixed(values, coefficients)
     part = jnp.clip(part, 0.1, 0.9)
     # The widths whose Voigt profile has this one, see `_voigt_derived`.
@@ -201,7 +201,7 @@ def _voigt_assembled(sample, values, coefficients):
     }
 
 
-def _voigt_derived(params):
+def _voigt_derived(params: dict[str, Any]) -> dict[str, Any]:
     amplitude, sigma, gamma = (params[name] for name in ("amplitude", "sigma", "gamma"))
     lorentzian, gaussian = 2.0 * gamma, _GAUSSIAN_FWHM * sigma
     fwhm = 0.5346 * lorentzian + jnp.sqrt(0.2166 * lorentzian**2 + gaussian**2)
@@ -248,7 +248,7 @@ _VOIGT = Model(
 )
 
 
-def _pseudo_voigt(x, amplitude, center, sigma, fraction):
+def _pseudo_voigt(x: Any, amplitude: Any, center: Any, sigma: Any, fraction: Any):
     gaussian = _gaussian(x, 1.0, center, sigma * (2.0 / _GAUSSIAN_FWHM))
     return amplitude * ((1.0 - fraction) * gaussian + fraction * _lorentzian(x, 1.0, center, sigma))
 
@@ -258,7 +258,7 @@ def _pseudo_voigt_assembled(sample: Any, values: Any, coefficients: Any) -> dict
     return dict(zip(names, _mixed(values, coefficients), strict=True))
 
 
-def _pseudo_voigt_derived(params):
+def _pseudo_voigt_derived(params: dict[str, Any]) -> dict[str, Any]:
     amplitude, sigma, fraction = (params[name] for name in ("amplitude", "sigma", "fraction"))
     return {"fwhm": 2.0 * sigma, "height": _pseudo_voigt(0.0, amplitude, 0.0, sigma, fraction)}
 

@@ -1,11 +1,12 @@
 """Peaks that are powers of a Lorentzian."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 
 from jaxlsq.models.candidates import AroundPlaces, Places
-from jaxlsq.models.guessing import Scan
+from jaxlsq.models.guessing import Sample, Scan
 from jaxlsq.models.model import Model
 from jaxlsq.models.shapes import positive, reduced
 from jaxlsq.models.special import gamma_quotient
@@ -17,36 +18,36 @@ _ROOT_PI = math.sqrt(math.pi)
 _EXPONENTS = (0.8, 1.5, 5.0)
 
 
-def _power(x, center, sigma, exponent):
+def _power(x: Any, center: Any, sigma: Any, exponent: Any):
     """``(1 + u**2) ** -exponent``."""
     u = reduced(x, center, sigma)
     return jnp.exp(-exponent * jnp.log1p(u * u))
 
 
-def _half_width(exponent):
+def _half_width(exponent: Any):
     """At half the height, in units of sigma."""
     exponent = jnp.maximum(jnp.asarray(exponent), 1e-2)
     return jnp.sqrt(jnp.expm1(math.log(2.0) / exponent))
 
 
-def _columns(x, center, half, exponent):
+def _columns(x: Any, center: Any, half: Any, exponent: Any):
     return (_power(x, center, half / _half_width(exponent), exponent),)
 
 
 _AROUND = AroundPlaces(factors=((0.7, 1.0, 1.4),))
 
 
-def _moffat(x, amplitude, center, sigma, beta):
+def _moffat(x: Any, amplitude: Any, center: Any, sigma: Any, beta: Any):
     return amplitude * _power(x, center, sigma, beta)
 
 
-def _moffat_assembled(sample, values, coefficients):
+def _moffat_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     center, half, beta = values
     sigma = half / _half_width(beta)
     return {"amplitude": coefficients[0], "center": center, "sigma": sigma, "beta": beta}
 
 
-def _moffat_derived(params):
+def _moffat_derived(params: dict[str, Any]) -> dict[str, Any]:
     return {
         "fwhm": 2.0 * params["sigma"] * _half_width(params["beta"]),
         "height": params["amplitude"],
@@ -90,23 +91,23 @@ _MOFFAT = Model(
 )
 
 
-def _height(amplitude, sigma, expon):
+def _height(amplitude: Any, sigma: Any, expon: Any):
     """Of Pearson's peak of an area."""
     return amplitude / positive(sigma) * gamma_quotient(jnp.maximum(expon - 0.5, 0.0)) / _ROOT_PI
 
 
-def _pearson(x, amplitude, center, sigma, expon):
+def _pearson(x: Any, amplitude: Any, center: Any, sigma: Any, expon: Any):
     return _height(amplitude, sigma, expon) * _power(x, center, sigma, expon)
 
 
-def _pearson_assembled(sample, values, coefficients):
+def _pearson_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     center, half, expon = values
     sigma = half / _half_width(expon)
     area = coefficients[0] / _height(1.0, sigma, expon)
     return {"amplitude": area, "center": center, "sigma": sigma, "expon": expon}
 
 
-def _pearson_derived(params):
+def _pearson_derived(params: dict[str, Any]) -> dict[str, Any]:
     return {
         "fwhm": 2.0 * params["sigma"] * _half_width(params["expon"]),
         "height": _height(params["amplitude"], params["sigma"], params["expon"]),

@@ -1,11 +1,12 @@
 """Lines of resonances and of photoemission, which are not symmetric."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 
 from jaxlsq.models.candidates import AroundPlaces, Places
-from jaxlsq.models.guessing import Scan
+from jaxlsq.models.guessing import Sample, Scan
 from jaxlsq.models.model import Model
 from jaxlsq.models.peaks import WIDTH
 from jaxlsq.models.shapes import floating, logarithm, reduced
@@ -16,19 +17,19 @@ __all__ = ["BreitWigner", "Doniach", "Fano"]
 # --- Doniach --------------------------------------------------------------------------
 
 
-def _doniach_columns(x, center, sigma, gamma):
+def _doniach_columns(x: Any, center: Any, sigma: Any, gamma: Any):
     u, rest = reduced(x, center, sigma), 1.0 - gamma
     wave = jnp.cos(0.5 * math.pi * gamma + rest * jnp.arctan(u))
     return (wave * jnp.exp(-0.5 * rest * jnp.log1p(u * u)),)
 
 
-def _doniach(x, amplitude, center, sigma, gamma):
+def _doniach(x: Any, amplitude: Any, center: Any, sigma: Any, gamma: Any):
     gamma = floating(gamma)
     (shape,) = _doniach_columns(x, center, sigma, gamma)
     return amplitude * jnp.exp((gamma - 1.0) * logarithm(sigma)) * shape
 
 
-def _doniach_assembled(sample, values, coefficients):
+def _doniach_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     center, sigma, gamma = values
     return {
         "amplitude": coefficients[0] * jnp.exp((1.0 - gamma) * logarithm(sigma)),
@@ -38,7 +39,7 @@ def _doniach_assembled(sample, values, coefficients):
     }
 
 
-def _doniach_derived(params):
+def _doniach_derived(params: dict[str, Any]) -> dict[str, Any]:
     amplitude, sigma, gamma = (params[name] for name in ("amplitude", "sigma", "gamma"))
     place = sigma / jnp.tan(math.pi / (2.0 - gamma))
     return {
@@ -95,21 +96,21 @@ _DONIACH = Model(
 # --- Fano -----------------------------------------------------------------------------
 
 
-def _fano(x, amplitude, center, sigma, q):
+def _fano(x: Any, amplitude: Any, center: Any, sigma: Any, q: Any):
     u = reduced(x, center, 0.5 * floating(sigma))
     # In this order no derivative overflows.
     peak = 1.0 / (1.0 + u * u)
     return amplitude * ((q + u) * ((q + u) * peak))
 
 
-def _fano_columns(x, center, half):
+def _fano_columns(x: Any, center: Any, half: Any):
     """Whose coefficients are A q**2, 2 A q and A."""
     u = reduced(x, center, half)
     peak = 1.0 / (1.0 + u * u)
     return peak, u * peak, u * u * peak
 
 
-def _fano_assembled(sample, values, coefficients):
+def _fano_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     """With the matrix [[A q^2, A q], [A q, A]] as its largest eigenvalue and eigenvector."""
     center, half = values
     peak, wave, floor = coefficients
@@ -127,7 +128,7 @@ def _fano_assembled(sample, values, coefficients):
     }
 
 
-def _fano_derived(params):
+def _fano_derived(params: dict[str, Any]) -> dict[str, Any]:
     amplitude, center, sigma, q = (params[k] for k in ("amplitude", "center", "sigma", "q"))
     return {
         "extreme": center + 0.5 * sigma / q,

@@ -14,6 +14,7 @@ Source: J. A. C. Weideman, "Computation of the complex error function", SIAM J. 
 
 import math
 from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +73,7 @@ def faddeeva(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 @faddeeva.defjvp
-def _faddeeva_jvp(primals, tangents):
+def _faddeeva_jvp(primals: Any, tangents: Any):
     (x, y), (dx, dy) = primals, tangents
     w, w_i = faddeeva(x, y)
     slope = -2.0 * (x * w - y * w_i)

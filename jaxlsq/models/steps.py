@@ -10,22 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.models.candidates import AroundPlaces
-from jaxlsq.models.guessing import Scan
+from jaxlsq.models.guessing import Sample, Scan
 from jaxlsq.models.model import Model
 from jaxlsq.models.shapes import floating, nonzero, sigmoid
 
 __all__ = ["Step"]
 
 
-def _ramp(u):
+def _ramp(u: Any):
     return jnp.clip(u + 0.5, 0.0, 1.0)
 
 
-def _erf_step(u):
+def _erf_step(u: Any):
     return 0.5 * (1.0 + jax.lax.erf(u))
 
 
-def _atan_step(u):
+def _atan_step(u: Any):
     return 0.5 + jnp.arctan(u) / math.pi
 
 
@@ -61,7 +61,7 @@ class _StepDerived:
         return {"rise": _FORMS[self.form][1] * jnp.abs(params["sigma"])}
 
 
-def _step_places(sample):
+def _step_places(sample: Sample):
     """Centers and widths of rising steps, and negative ones of falling ones."""
     pairs = [
         (c, sign * w)
@@ -73,7 +73,7 @@ def _step_places(sample):
     return sample.low + sample.span * centers, sample.span * widths
 
 
-def _step_assembled(sample, values, coefficients):
+def _step_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     return {"amplitude": coefficients[0], "center": values[0], "sigma": values[1]}
 
 
@@ -113,7 +113,7 @@ def Step(prefix: str = "", form: str = "erf") -> Model:
 
 
 @cache  # two methods are equal where they are of one object
-def _step(form):
+def _step(form: str):
     function = _StepFunction(form)
     return Model(
         function,

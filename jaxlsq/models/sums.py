@@ -21,6 +21,7 @@ from jaxlsq.models.baseline import Baseline
 from jaxlsq.models.compose import Renamed
 from jaxlsq.models.guessing import (
     Found,
+    Sample,
     Scan,
     better,
     least_squares,
@@ -58,7 +59,8 @@ class SumGuess:
         lines = [t for t, k in zip(self.terms, kinds, strict=True) if isinstance(k, Baseline)]
         done = [*scanned, *lines]
         others = [term for term in self.terms if all(term is not one for one in done)]
-        found, rest = {}, jnp.asarray(y) * 1.0
+        found: dict[str, Any] = {}
+        rest = jnp.asarray(y) * 1.0
         if scanned:
             baselines = [inner_guess(model.guess)[0] for _, model in lines]
             found = _together(x, rest, scanned, [c for b in baselines for c in b.columns_of(x, y)])
@@ -70,11 +72,11 @@ class SumGuess:
         return {name: found[name] for _, model in self.terms for name in model.names}
 
 
-def _values(model, x, found):
+def _values(model: Any, x: Any, found: dict[str, Any]):
     return model(x, **{name: found[name] for name in model.names})
 
 
-def _together(x, y, terms, beside):
+def _together(x: Any, y: Any, terms: list[tuple[float, Any]], beside: list[Any]):
     """Parameters of scanned models, with columns beside them."""
     sample, size = scaled(sample_of(x, y))
     scans = tuple(inner_guess(model.guess)[0] for _, model in terms)
@@ -82,7 +84,8 @@ def _together(x, y, terms, beside):
     columns = [list(s.columns(sample.x, *v)) for s, v in zip(scans, values, strict=True)]
     flat = [c for some in columns for c in some]
     coefficients = least_squares([*flat, *beside], sample.y, sample.weights)
-    found, first = {}, 0
+    found: dict[str, Any] = {}
+    first = 0
     for (sign, model), scan, some, own in zip(terms, scans, columns, values, strict=True):
         last = first + len(some)
         own = scan.params(sample, own, [sign * size * c for c in coefficients[first:last]])
@@ -92,7 +95,7 @@ def _together(x, y, terms, beside):
     return found
 
 
-def _in_order(scans, values):
+def _in_order(scans: tuple[Scan, ...], values: Any):
     """Of peaks of one kind, those with smaller x first."""
     values = list(values)
     for scan in dict.fromkeys(scans):
@@ -106,7 +109,7 @@ def _in_order(scans, values):
     return tuple(values)
 
 
-def _placed(sample, scans, beside):
+def _placed(sample: Sample, scans: tuple[Scan, ...], beside: tuple[Any, ...]) -> Any:
     """The values of all parts, by the best one of several ways."""
     search = _Search(sample, scans, beside)
     if len(scans) == 1:
@@ -186,7 +189,7 @@ class _Search:
         return type(given)(values)
 
 
-def _allowed(widest, alike, sign, values, coefficients):
+def _allowed(widest: Any, alike: Any, sign: Any, values: Any, coefficients: Any):
     """Whether candidates are narrow enough, and of the sign, where that is asked."""
     narrow = values[1] <= widest
     if sign is None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ class _Frequencies:
         return found if self.dampings else found[:1]
 
 
-def _near_frequencies(sample, number, frequency, *damping):
+def _near_frequencies(sample: Sample, number: Any, frequency: Any, *damping: Any):
     """Beside one, to a fraction of the step; and other dampings."""
     step = math.pi / sample.span * 0.25 ** jnp.asarray(number, frequency.dtype)
     shifts = [-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75]
@@ -52,20 +53,20 @@ def _near_frequencies(sample, number, frequency, *damping):
     )
 
 
-def _middle(x):
+def _middle(x: Any):
     return 0.5 * (jnp.min(x) + jnp.max(x))
 
 
-def _sine(x, amplitude, frequency, shift):
+def _sine(x: Any, amplitude: Any, frequency: Any, shift: Any):
     return amplitude * jnp.sin(floating(x) * frequency + shift)
 
 
-def _sine_columns(x, frequency):
+def _sine_columns(x: Any, frequency: Any):
     phase = frequency * (x - _middle(x))
     return jnp.sin(phase), jnp.cos(phase)
 
 
-def _phase(sample, frequency, coefficients):
+def _phase(sample: Sample, frequency: Any, coefficients: Any):
     """Amplitude, and phase at x = 0 in (-pi, pi]."""
     sine, cosine = coefficients
     shift = jnp.arctan2(cosine, sine) - frequency * _middle(sample.x)
@@ -73,13 +74,13 @@ def _phase(sample, frequency, coefficients):
     return jnp.hypot(sine, cosine), shift - 2.0 * math.pi * turns
 
 
-def _sine_assembled(sample, values, coefficients):
+def _sine_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     (frequency,) = values
     amplitude, shift = _phase(sample, frequency, coefficients)
     return {"amplitude": amplitude, "frequency": frequency, "shift": shift}
 
 
-def _sine_derived(params):
+def _sine_derived(params: dict[str, Any]) -> dict[str, Any]:
     frequency = params["frequency"]
     return {"period": 2.0 * math.pi / frequency, "cycles": frequency / (2.0 * math.pi)}
 
@@ -127,23 +128,23 @@ _SINE = Model(
 )
 
 
-def _damped(x, amplitude, frequency, shift, decay):
+def _damped(x: Any, amplitude: Any, frequency: Any, shift: Any, decay: Any):
     return _sine(x, amplitude, frequency, shift) * exponential(-floating(x) * decay)
 
 
-def _damped_columns(x, frequency, decay):
+def _damped_columns(x: Any, frequency: Any, decay: Any):
     fading = exponential(-decay * (x - jnp.min(x)))
     return tuple(column * fading for column in _sine_columns(x, frequency))
 
 
-def _damped_assembled(sample, values, coefficients):
+def _damped_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     frequency, decay = values
     amplitude, shift = _phase(sample, frequency, coefficients)
     amplitude = amplitude * exponential(decay * jnp.min(sample.x))
     return {"amplitude": amplitude, "frequency": frequency, "shift": shift, "decay": decay}
 
 
-def _damped_derived(params):
+def _damped_derived(params: dict[str, Any]) -> dict[str, Any]:
     decay = params["decay"]
     quality = 0.5 * params["frequency"] / decay
     return {**_sine_derived(params), "lifetime": 1.0 / decay, "quality": quality}

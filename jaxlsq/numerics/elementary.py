@@ -20,7 +20,7 @@ points.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -323,7 +323,9 @@ def moderate_tangent(x: jax.Array) -> jax.Array:
     return jnp.where(odd, -cosine, sine) / jnp.where(odd, sine, cosine)
 
 
-sin, cos, tan = moderate_sine, moderate_cosine, moderate_tangent
+sin: Callable[[jax.Array], jax.Array] = moderate_sine
+cos: Callable[[jax.Array], jax.Array] = moderate_cosine
+tan: Callable[[jax.Array], jax.Array] = moderate_tangent
 
 
 # --- logarithm, power ---------------------------------------------------------------------

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from numpy.typing import NDArray
 
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.norm import divide
@@ -140,7 +141,7 @@ def _central(fun, epsfcn):
 
 
 # What the complex step is for, a derivative without cancellation, JAX has exactly.
-METHODS = {
+METHODS: dict[str, Callable[..., Any]] = {
     "jacfwd": _jacfwd,
     "jacrev": _jacrev,
     "cs": _jacfwd,
@@ -282,11 +283,11 @@ def repaired_columns(linear: Callable[..., Any]) -> Callable[..., Any]:
 
 def repaired_on_host(
     fun: Callable[..., Any],
-    x: np.ndarray,
-    f: np.ndarray,
-    jac: np.ndarray,
+    x: NDArray[Any],
+    f: NDArray[Any],
+    jac: NDArray[Any],
     bounds: Bounds | None = None,
-) -> tuple[np.ndarray, int]:
+) -> tuple[NDArray[Any], int]:
     """`repaired` for a Python function of NumPy arrays."""
     bad = ~np.isfinite(jac) & np.isfinite(f)[:, None]
     columns = np.flatnonzero(bad.any(axis=0))

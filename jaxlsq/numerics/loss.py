@@ -78,7 +78,12 @@ def _arctan(z):
     return jnp.arctan(z), slope, -2.0 * z * jnp.square(slope)
 
 
-RHOS = {"soft_l1": _soft_l1, "huber": _huber, "cauchy": _cauchy, "arctan": _arctan}
+RHOS: dict[str, Callable[..., Any]] = {
+    "soft_l1": _soft_l1,
+    "huber": _huber,
+    "cauchy": _cauchy,
+    "arctan": _arctan,
+}
 
 
 @dataclass(frozen=True)

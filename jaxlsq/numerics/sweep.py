@@ -8,11 +8,11 @@ Numerical Algorithms", sections 10.3 and 14.4.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import DTypeLike
 
 from jaxlsq.numerics.norm import total
 from jaxlsq.numerics.types import AnyArray
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-def floor_of(n: int, dtype: DTypeLike) -> AnyArray:
+def floor_of(n: int, dtype: Any) -> AnyArray:
     """How small a pivot is zero to rounding, relative to its diagonal element.
 
     Of 32,000 fits with two parameters of which only the product counts, and the like, n eps
@@ -39,7 +39,7 @@ def floor_of(n: int, dtype: DTypeLike) -> AnyArray:
     return 4 * n * jnp.finfo(dtype).eps
 
 
-def least_rank(n: int, dtype: DTypeLike) -> AnyArray:
+def least_rank(n: int, dtype: Any) -> AnyArray:
     """How small the reciprocal of `inflation` is of a singular matrix.
 
     n times the pivots' floor: of which covariances, from eigenvalues, have all finite.

@@ -1,6 +1,7 @@
 """Bounds at the front doors: what all of SciPy's spellings mean, and what is wrong."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,7 @@ def check_box(
         )
 
 
-def inward(lower: ArrayLike, upper: ArrayLike, dtype: np.dtype) -> Bounds:
+def inward(lower: ArrayLike, upper: ArrayLike, dtype: np.dtype[Any]) -> Bounds:
     """Bounds in the type of the computation, rounded so that what is inside stays inside."""
     lower, upper = np.asarray(lower), np.asarray(upper)
     if lower.dtype == upper.dtype == dtype:
@@ -111,7 +112,9 @@ def vectors(bounds: BoundsLike, n: int) -> Bounds:
     return Bounds(np.broadcast_to(lower, (n,)), np.broadcast_to(upper, (n,)))
 
 
-def traced_bounds(bounds: BoundsLike, layout: Layout, x0: PyTree, dtype: np.dtype) -> Bounds | None:
+def traced_bounds(
+    bounds: BoundsLike, layout: Layout, x0: PyTree, dtype: np.dtype[Any]
+) -> Bounds | None:
     """Bounds inside a JAX program, traced or not, as vectors of the computation's type.
 
     Parameters

@@ -4,6 +4,7 @@ Exception types are SciPy's; messages name the argument, what was expected and
 what came.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ __all__ = [
     "as_tuple",
     "check_callable",
     "check_jacobian_shape",
+    "check_known",
     "check_lengths",
     "check_method",
     "check_one_axis",
@@ -151,6 +153,12 @@ def check_callable(name: str, function: Any) -> None:
     """Raise TypeError unless it can be called."""
     if not callable(function):
         raise TypeError(f"{name} must be callable, got {type(function).__name__}.")
+
+
+def check_known(name: str, value: Any, known: Sequence[str]) -> None:
+    """Raise ValueError unless a value is one of some words."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} must be one of {known}, got {value!r}.")
 
 
 def check_method(

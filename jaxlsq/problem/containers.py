@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.chunks import Chunked
 from jaxlsq.problem.sources import check_open
@@ -116,7 +117,7 @@ def _in_memory(value, name):
 class MaskedView(View):
     """What is read in blocks that are masked arrays (a netCDF4 variable)."""
 
-    def __getitem__(self, index: Any) -> np.ma.MaskedArray:
+    def __getitem__(self, index: Any) -> np.ma.MaskedArray[Any, Any]:
         return np.ma.asarray(self.array[index])
 
 
@@ -205,5 +206,5 @@ class Columns:
     def __getattr__(self, name: str) -> Any:
         return plain(getattr(self.table, name))
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self.table, dtype)

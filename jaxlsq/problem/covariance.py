@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.containers import no_mask
 from jaxlsq.problem.sources import Source, check_open
@@ -51,8 +52,8 @@ def is_covariance(sigma: Any, shape: tuple[int, ...]) -> bool:
 
 
 def whitening(
-    sigma: Any, shape: tuple[int, ...], batch: Batch, dtype: np.dtype
-) -> np.ndarray | Source:
+    sigma: Any, shape: tuple[int, ...], batch: Batch, dtype: np.dtype[Any]
+) -> NDArray[Any] | Source:
     r"""Inverses of the Cholesky factors of covariances, shared (m, m) or a `Source`.
 
     .. math:: W = L^{-1}, \quad C = L L^T, \quad \lVert W r \rVert^2 = r^T C^{-1} r

@@ -32,7 +32,7 @@ class Pieces:
     shared: Parts
     x: Callable[..., PyTree]
     batch: Batch
-    dtype: np.dtype
+    dtype: np.dtype[Any]
 
     @classmethod
     def of(

@@ -7,12 +7,13 @@ from typing import Any, Self
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.numerics.loss import POISSON, Loss
 from jaxlsq.problem.arrangement import Arrangement
 from jaxlsq.problem.axis import axis_of
 from jaxlsq.problem.captions import Captions
-from jaxlsq.problem.checks import check_callable, check_method
+from jaxlsq.problem.checks import check_callable, check_known, check_method
 from jaxlsq.problem.containers import check_one_array
 from jaxlsq.problem.contents import check_counts
 from jaxlsq.problem.data import Pieces
@@ -74,9 +75,7 @@ class FitArguments:
         points = self.sigma, self.mask, self.xsigma
         check_concrete("fit", (self.xdata, self.ydata, start, *points))
         loss = loss_of(self.loss, counts=True)
-        policy = self.nan_policy
-        if not isinstance(policy, str) or policy not in NAN_POLICIES:
-            raise ValueError(f"nan_policy must be one of {NAN_POLICIES}, got {policy!r}.")
+        check_known("nan_policy", self.nan_policy, NAN_POLICIES)
         check_callable("model", self.model)
         check_method("jac", self.jac)
         check_weights(loss, self.sigma, self.absolute_sigma, self.f_scale)
@@ -140,9 +139,9 @@ class FitData:
         Of what comes later.
     """
 
-    parts: list[tuple[np.ndarray, Pieces]]
+    parts: list[tuple[NDArray[Any], Pieces]]
     batch: Batch
-    lengths: np.ndarray | None
+    lengths: NDArray[Any] | None
     policy: Policy
     start: Start
     names: tuple[str, ...]
@@ -167,7 +166,7 @@ class FitData:
         """The `Start` of a later fit."""
         return start_again(self.start.layout, self.first, self.policy, p0, batch)
 
-    def tasks(self) -> Iterator[tuple[np.ndarray, Pieces, Task]]:
+    def tasks(self) -> Iterator[tuple[NDArray[Any], Pieces, Task]]:
         """``index, Pieces, Task`` of each part."""
         for index, pieces in self.parts:
             how = self.predict, self.policy, self.jac, self.start.layout, self.loss, self.x_errors

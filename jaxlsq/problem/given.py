@@ -139,7 +139,7 @@ def takes(
     fun: Callable[..., Any],
     join: Callable[..., Any],
     lanes: dict[str, Source],
-    dtype: np.dtype,
+    dtype: np.dtype[Any],
     layout: Layout,
 ) -> bool:
     """Whether a general function takes parameters of a layout, by shapes alone."""

@@ -10,7 +10,7 @@ import itertools
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
-from jaxlsq.problem.types import PyTreeDef
+from jaxlsq.problem.types import Batch, PyTree, PyTreeDef
 
 __all__ = ["HostModel", "HostResidual"]
 
@@ -43,7 +44,7 @@ class _Form(NamedTuple):
     axes: tuple[int, ...]
     data: int
     points: int
-    dtype: np.dtype
+    dtype: np.dtype[Any]
 
 
 class HostModel:
@@ -67,7 +68,8 @@ class HostModel:
     """
 
     def __init__(self, model: Callable[..., Any], points: int | None = None) -> None:
-        self.model, self.points = model, points
+        self.model: Callable[..., Any] = model
+        self.points: int | None = points
         self.together: bool | None = None
         self._begin()
 
@@ -79,7 +81,7 @@ class HostModel:
 
     def _number(self):
         """Take a new number; programs that have an old one get NaN, and come to their end."""
-        self.number = next(_NUMBERS)
+        self.number: int = next(_NUMBERS)
         _MODELS[self.number] = self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -121,7 +123,7 @@ class HostModel:
 
     # --- in Python ------------------------------------------------------------------
 
-    def values(self, lanes: "_Lanes") -> np.ndarray:
+    def values(self, lanes: "_Lanes") -> NDArray[Any]:
         """The values of all lanes, (lanes, m)."""
         with self._lock, np.errstate(all="ignore"):
             try:
@@ -226,11 +228,12 @@ class HostResidual:
 class _Lanes:
     """The arguments of several lanes."""
 
-    def __init__(self, form, number, leaves):
-        self.form, self.number = form, number
+    def __init__(self, form: Any, number: int, leaves: list[NDArray[Any]]) -> None:
+        self.form: Any = form
+        self.number: int = number
         fronts = [v.shape[: v.ndim - k] for v, k in zip(leaves, form.axes, strict=True)]
-        self.front = np.broadcast_shapes(*fronts)
-        self.size = math.prod(self.front)
+        self.front: Batch = np.broadcast_shapes(*fronts)
+        self.size: int = math.prod(self.front)
         self._leaves = leaves
         # Of each argument (lanes, ...), or (1, ...) where all have the same.
         self._rows = [self._row(v, k) for v, k in zip(leaves, form.axes, strict=True)]
@@ -241,11 +244,11 @@ class _Lanes:
             return v.reshape(1, *own)
         return np.broadcast_to(v, (*self.front, *own)).reshape(self.size, *own)
 
-    def blank(self):
+    def blank(self) -> NDArray[Any]:
         """Values that are not known."""
         return np.full((self.size, self.form.points), np.nan, self.form.dtype)
 
-    def all(self):
+    def all(self) -> PyTree:
         """Those of all, that broadcast: lanes are the axes before the last one, of points."""
         given = []
         for number, (v, k) in enumerate(zip(self._leaves, self.form.axes, strict=True)):
@@ -256,7 +259,7 @@ class _Lanes:
             given.append(moved.copy())  # a model may write to it
         return jax.tree.unflatten(self.form.tree, given)
 
-    def each(self, chosen):
+    def each(self, chosen: Iterable[int]) -> Iterator[PyTree]:
         """Those of some lanes, one after the other."""
         shared = [len(row) == 1 for row in self._rows]
         for k in chosen:
@@ -264,7 +267,7 @@ class _Lanes:
             leaves = [v.copy() if v.ndim else v for v in leaves]  # a model may write to them
             yield jax.tree.unflatten(self.form.tree, leaves)
 
-    def changed(self, before):
+    def changed(self, before: "_Lanes | None") -> NDArray[Any]:
         """Lanes of which an argument is another one than before."""
         if before is None:
             return np.arange(self.size)
@@ -275,7 +278,7 @@ class _Lanes:
             same &= ((new == old) | ((new != new) & (old != old))).reshape(len(new), -1).all(1)
         return np.flatnonzero(~same)
 
-    def agree(self, values, expected, chosen=None):
+    def agree(self, values: Any, expected: NDArray[Any], chosen: Any = None) -> bool:
         """Whether values (lanes, m) are those expected of some, but for rounding."""
         if values is None:
             return False

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.containers import as_array_like, is_masked, is_real
 from jaxlsq.problem.readings import EACH, STRIPPED, Leaf
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 
-def float_dtype(each: Sequence[Any], shared: Sequence[Any] = ()) -> np.dtype:
+def float_dtype(each: Sequence[Any], shared: Sequence[Any] = ()) -> np.dtype[Any]:
     """The type of a computation in which nothing that is given is lost.
 
     Parameters
@@ -64,7 +65,7 @@ def _fits_float32(array):
 
 
 def split_data(
-    leaves: Sequence[Leaf], structure: PyTreeDef, batch: Batch, dtype: np.dtype, name: str
+    leaves: Sequence[Leaf], structure: PyTreeDef, batch: Batch, dtype: np.dtype[Any], name: str
 ) -> tuple[dict[str, Source], dict[str, Any], "Join"]:
     """Leaves that are read in blocks, and leaves that all problems share.
 
@@ -95,14 +96,14 @@ def split_data(
     return lanes, shared, Join(structure, tuple(keys))
 
 
-def in_memory(array: Any) -> np.ndarray:
+def in_memory(array: Any) -> NDArray[Any]:
     """An array-like as a NumPy array, with its mask if it has one."""
     if not is_masked(array):
         return np.asarray(array)
     return array[: array.shape[0]] if array.shape else array
 
 
-def whole(leaf: Leaf, batch: Batch) -> np.ndarray:
+def whole(leaf: Leaf, batch: Batch) -> NDArray[Any]:
     """A shared leaf as an array in memory, with its mask if it has one."""
     array = in_memory(leaf.array)
     return array[(0,) * len(batch)] if leaf.reading == STRIPPED else array
@@ -139,8 +140,8 @@ def check_broadcast(
 
 
 def broadcast_source(
-    value: Any, shape: tuple[int, ...], batch: Batch, dtype: np.dtype, name: str
-) -> np.ndarray | Source:
+    value: Any, shape: tuple[int, ...], batch: Batch, dtype: np.dtype[Any], name: str
+) -> NDArray[Any] | Source:
     """An array that broadcasts to `shape` (the batch, then m): shared, or a Source.
 
     Raises
@@ -160,7 +161,7 @@ def broadcast_source(
 
 
 def per_lane(
-    leaves: Sequence[Any], structure: PyTreeDef, batch: Batch, dtype: np.dtype
+    leaves: Sequence[Any], structure: PyTreeDef, batch: Batch, dtype: np.dtype[Any]
 ) -> tuple[dict[str, Source], Join]:
     """Every leaf as a Source, and the function that makes one problem's tree of them again."""
     lanes, _, join = split_data([Leaf(v, EACH) for v in leaves], structure, batch, dtype, "data")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.containers import is_table
 from jaxlsq.problem.tables import cells_of, keys_of
@@ -18,7 +19,7 @@ class Coord(NamedTuple):
     """A coordinate of data sets: the dims along which it varies, its values, what it is in."""
 
     dims: tuple[str, ...]
-    values: np.ndarray
+    values: NDArray[Any]
     attrs: dict[str, Any]
 
 
@@ -40,7 +41,7 @@ class Labels:
     dims: tuple[str, ...]
     sizes: Batch
     coords: dict[str, Coord]
-    places: np.ndarray | None = None
+    places: NDArray[Any] | None = None
 
     @classmethod
     def of(cls, ydata: Any, axis: int = -1) -> Self | None:
@@ -107,12 +108,12 @@ class Labels:
         """Of the data sets that are meant."""
         return self.sizes if self.places is None else self.places.shape
 
-    def take(self, places: np.ndarray) -> Self:
+    def take(self, places: NDArray[Any]) -> Self:
         """Of some of them, by their flat places."""
         places = places if self.places is None else self.places.reshape(-1)[places]
         return replace(self, places=places)
 
-    def of_each(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def of_each(self) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
         """Coordinates of each data set, flat: those that say which it is, and all others.
 
         An axis without coordinates is counted.

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.problem.bounds import check_box, inward, pair
@@ -27,9 +28,9 @@ class Limits:
         Parameters that stay at their start, or whose bounds are equal.
     """
 
-    lower: np.ndarray
-    upper: np.ndarray
-    fixed: np.ndarray
+    lower: NDArray[Any]
+    upper: NDArray[Any]
+    fixed: NDArray[Any]
 
     @classmethod
     def of(
@@ -74,12 +75,12 @@ class Limits:
         """The same, which the caller's arrays no longer reach."""
         return replace(self, **{k: keeper.array("bounds", v) for k, v in vars(self).items()})
 
-    def take(self, index: np.ndarray | slice) -> Self:
+    def take(self, index: NDArray[Any] | slice) -> Self:
         """Those of some of the problems."""
         rows = {k: v if v.ndim == 1 else v[index] for k, v in vars(self).items()}
         return replace(self, **rows)
 
-    def block(self, x0: np.ndarray, first: int, last: int) -> tuple[np.ndarray, Bounds]:
+    def block(self, x0: NDArray[Any], first: int, last: int) -> tuple[NDArray[Any], Bounds]:
         """Starts inside the bounds, and the bounds, of some of the problems.
 
         Parameters
@@ -106,7 +107,7 @@ class Limits:
         """Number of parameters that are fitted, a number or (total,)."""
         return np.count_nonzero(~self.fixed, axis=-1)
 
-    def active(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    def active(self, x: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         """(total, n) int8: -1 at a lower bound, 1 at an upper one, 0 elsewhere and where fixed."""
         lower, upper = inward(self.lower, self.upper, dtype)
         mask = np.where(x <= lower, -1, np.where(x >= upper, 1, 0))

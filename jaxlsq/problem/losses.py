@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from numpy.typing import NDArray
 
 from jaxlsq.numerics.loss import POISSON, RHOS, Loss, Robust
 from jaxlsq.tracing.trace import Traced, trace
@@ -60,7 +61,7 @@ def traced_loss(loss: Loss | None, f: Any) -> Traced | None:
     return trace(rho, jax.ShapeDtypeStruct(f.shape, f.dtype))
 
 
-def not_counts(values: np.ndarray) -> np.ndarray:
+def not_counts(values: NDArray[Any]) -> NDArray[Any]:
     """Which elements of an array are not whole numbers from zero on; NaN is none either."""
     bad = values < 0
     return bad | (values != np.rint(values)) if values.dtype.kind == "f" else bad

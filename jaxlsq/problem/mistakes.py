@@ -37,7 +37,7 @@ class _BriefErrors:
             traceback.tb_next = chained(kept) if callers else None
 
 
-brief_errors = _BriefErrors()
+brief_errors: _BriefErrors = _BriefErrors()
 
 
 def _file(place):

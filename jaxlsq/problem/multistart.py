@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.containers import no_mask
 from jaxlsq.problem.types import Batch
@@ -26,9 +27,9 @@ class MultiStart:
         Starts after the first that the caller gave; then factors and shifts are not used.
     """
 
-    factors: np.ndarray
-    shifts: np.ndarray
-    given: np.ndarray | None = None
+    factors: NDArray[Any]
+    shifts: NDArray[Any]
+    given: NDArray[Any] | None = None
 
     @classmethod
     def of(cls, starts: Any, n: int, batch: Batch) -> Self:
@@ -66,7 +67,7 @@ class MultiStart:
         """Starts of each problem."""
         return len(self.factors) if self.given is None else self.given.shape[-2] + 1
 
-    def apply(self, x0: np.ndarray, first: int, last: int) -> np.ndarray:
+    def apply(self, x0: NDArray[Any], first: int, last: int) -> NDArray[Any]:
         """(k, starts, n) from the first starts (k, n) of problems `first` to `last`."""
         x0 = x0[:, None]
         if self.starts == 1:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from jaxlsq.problem.checks import check_known
 
 __all__ = ["KINDS", "FittedPoints", "Plan", "Replicates"]
 
@@ -56,8 +59,7 @@ class Plan:
             raise ValueError(f"k must be at least 2 data sets for each fit, got {k}.")
         if not 0 <= seed < LARGEST_SEED:
             raise ValueError(f"seed must be from 0 to 2**64 - 1, got {seed}.")
-        if not isinstance(kind, str) or kind not in KINDS:
-            raise ValueError(f"kind must be one of {KINDS}, got {kind!r}.")
+        check_known("kind", kind, KINDS)
         return cls(int(k), kind, int(seed))
 
 
@@ -84,18 +86,18 @@ class FittedPoints:
         Cholesky factors of the data's covariances, where those were given for sigma.
     """
 
-    fitted: np.ndarray
-    errors: np.ndarray
-    sigma: np.ndarray
-    live: np.ndarray
-    ydata: np.ndarray
-    scale: np.ndarray
-    spread: np.ndarray
-    factors: np.ndarray | None = None
+    fitted: NDArray[Any]
+    errors: NDArray[Any]
+    sigma: NDArray[Any]
+    live: NDArray[Any]
+    ydata: NDArray[Any]
+    scale: NDArray[Any]
+    spread: NDArray[Any]
+    factors: NDArray[Any] | None = None
 
     @classmethod
     def of(
-        cls, table: np.ndarray, spread: np.ndarray, factors: np.ndarray | None
+        cls, table: NDArray[Any], spread: NDArray[Any], factors: NDArray[Any] | None
     ) -> "FittedPoints":
         """From (c, 6, m), the first six arrays with errors that are not centred."""
         fitted, errors, sigma, live, ydata, scale = np.moveaxis(table.astype(np.float64), 1, 0)
@@ -115,7 +117,7 @@ class FittedPoints:
             factors = factors[fit]
         return FittedPoints(**arrays, spread=self.spread[fit], factors=factors)
 
-    def correlated(self, rows: np.ndarray) -> np.ndarray:
+    def correlated(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Errors in units of the data, from those in units of their standard deviations."""
         return rows * self.sigma if self.factors is None else rows @ self.factors.T
 
@@ -140,13 +142,13 @@ class Replicates:
     """
 
     points: FittedPoints
-    make: Callable[[FittedPoints, np.random.Generator, int], np.ndarray]
+    make: Callable[[FittedPoints, np.random.Generator, int], NDArray[Any]]
     plan: Plan
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     rest: float = np.nan
 
     @property
-    def array(self) -> np.ndarray:
+    def array(self) -> NDArray[Any]:
         """What it is made of, which several threads may read."""
         return self.points.fitted
 
@@ -156,7 +158,7 @@ class Replicates:
         fits, m = self.points.fitted.shape
         return fits * self.plan.k, m
 
-    def __getitem__(self, index: slice) -> np.ndarray:
+    def __getitem__(self, index: slice) -> NDArray[Any]:
         first, last, _ = index.indices(self.shape[0])
         k, out = self.plan.k, np.full((last - first, self.shape[1]), self.rest, self.dtype)
         for fit in range(first // k, -(-last // k)):
@@ -180,44 +182,44 @@ class Replicates:
         return np.concatenate(parts) if parts else np.empty((0, one.fitted.size))
 
 
-def of_residuals(one: FittedPoints, rng: np.random.Generator, rows: int) -> np.ndarray:
+def of_residuals(one: FittedPoints, rng: np.random.Generator, rows: int) -> NDArray[Any]:
     """The model, and errors that are drawn from those of the fit with replacement."""
     m = one.fitted.size
     return one.fitted + one.correlated(one.errors[rng.integers(0, m, (rows, m))])
 
 
-def of_normal(one: FittedPoints, rng: np.random.Generator, rows: int) -> np.ndarray:
+def of_normal(one: FittedPoints, rng: np.random.Generator, rows: int) -> NDArray[Any]:
     """The model, and errors of a normal distribution."""
     errors = rng.standard_normal((rows, one.fitted.size))
     return one.fitted + one.spread * one.correlated(errors)
 
 
-def of_counts(one: FittedPoints, rng: np.random.Generator, rows: int) -> np.ndarray:
+def of_counts(one: FittedPoints, rng: np.random.Generator, rows: int) -> NDArray[Any]:
     """Counts of Poisson's distribution, whose mean is the model; NaN where that can't be."""
     good = (one.fitted >= 0) & (one.fitted <= LARGEST_MEAN)
     counts = rng.poisson(np.where(good, one.fitted, 0.0), (rows, one.fitted.size))
     return np.where(good, counts, np.nan)
 
 
-def multiplicities(one: FittedPoints, rng: np.random.Generator, rows: int) -> np.ndarray:
+def multiplicities(one: FittedPoints, rng: np.random.Generator, rows: int) -> NDArray[Any]:
     """How often each point is drawn, of as many draws with replacement as there are points."""
     m = one.fitted.size
     places = rng.integers(0, m, (rows, m)) + m * np.arange(rows)[:, None]
     return np.bincount(places.ravel(), minlength=rows * m).reshape(rows, m).astype(np.float64)
 
 
-def sigma_of_pairs(one: FittedPoints, rng: np.random.Generator, rows: int) -> np.ndarray:
+def sigma_of_pairs(one: FittedPoints, rng: np.random.Generator, rows: int) -> NDArray[Any]:
     """Sigma of points that count as often as they are drawn; NaN where that is never."""
     drawn = multiplicities(one, rng, rows)
     return np.where(drawn > 0, one.sigma / np.sqrt(np.maximum(drawn, 1.0)), np.nan)
 
 
-def scale_of_pairs(one: FittedPoints, rng: np.random.Generator, rows: int) -> np.ndarray:
+def scale_of_pairs(one: FittedPoints, rng: np.random.Generator, rows: int) -> NDArray[Any]:
     r"""A loss's scale, so that :math:`w C^2 \rho(r^2 / C^2)` is that of :math:`\sqrt w r`."""
     return one.scale * np.sqrt(np.maximum(multiplicities(one, rng, rows), 1.0))
 
 
-def counts_of_pairs(one: FittedPoints, rng: np.random.Generator, rows: int) -> np.ndarray:
+def counts_of_pairs(one: FittedPoints, rng: np.random.Generator, rows: int) -> NDArray[Any]:
     """Counts times how often each is drawn; NaN where that is never."""
     drawn = multiplicities(one, rng, rows)
     return np.where(drawn > 0, drawn * one.ydata, np.nan)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.containers import no_mask
 from jaxlsq.problem.limits import Limits
@@ -31,8 +32,8 @@ class Sharing:
     """
 
     names: tuple[str, ...]
-    index: np.ndarray
-    labels: tuple[np.ndarray | None, ...]
+    index: NDArray[Any]
+    labels: tuple[NDArray[Any] | None, ...]
 
     @classmethod
     def of(
@@ -94,7 +95,7 @@ class Sharing:
             labels.append(found)
         return cls(chosen, index, tuple(labels))
 
-    def take(self, index: np.ndarray) -> Self:
+    def take(self, index: NDArray[Any]) -> Self:
         """That of some of the data sets."""
         return replace(self, index=self.index[index])
 
@@ -104,7 +105,7 @@ class Sharing:
         return [j for j in range(len(names)) if j not in shared], shared
 
     @cached_property
-    def nodes(self) -> tuple[np.ndarray, int]:
+    def nodes(self) -> tuple[NDArray[Any], int]:
         """Numbers (total, q) of shared parameters, all different, and how many there are."""
         out, first = np.empty_like(self.index), 0
         for j in range(len(self.names)):
@@ -114,7 +115,7 @@ class Sharing:
         return out, first
 
     @cached_property
-    def problems(self) -> np.ndarray:
+    def problems(self) -> NDArray[Any]:
         """(total,) numbers of the problem that each data set is part of.
 
         Data sets are of one problem where they share a parameter, with each other or with one
@@ -131,7 +132,7 @@ class Sharing:
                 return np.unique(label, return_inverse=True)[1].reshape(-1)
             label = new
 
-    def medians(self, x: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    def medians(self, x: NDArray[Any], places: Sequence[int]) -> NDArray[Any]:
         """Starts (total, n) in which what is shared is the median of its data sets' own."""
         nodes, count = self.nodes
         x = x.copy()
@@ -150,7 +151,7 @@ class Sharing:
         return x
 
     def limits(
-        self, limits: Limits | None, starts: np.ndarray | None, names: Sequence[str]
+        self, limits: Limits | None, starts: NDArray[Any] | None, names: Sequence[str]
     ) -> Limits | None:
         """Limits in which what is shared has those of all its data sets together.
 

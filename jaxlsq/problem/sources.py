@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.views import in_numpy, joined
 
@@ -42,15 +43,15 @@ class Source:
 
     array: Any
     batch: tuple[int, ...]
-    dtype: np.dtype
-    index: np.ndarray | None = None
+    dtype: np.dtype[Any]
+    index: NDArray[Any] | None = None
 
     @property
     def tail(self) -> tuple[int, ...]:
         """Shape of one problem's part."""
         return tuple(self.array.shape[len(self.batch) :])
 
-    def read(self, first: int, last: int) -> np.ndarray:
+    def read(self, first: int, last: int) -> NDArray[Any]:
         """Problems `first` to `last`, as (k, ...)."""
         if self.index is None:
             rows = self._rows(first, last)

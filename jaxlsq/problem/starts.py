@@ -7,6 +7,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.containers import by_name, is_real, no_mask
 from jaxlsq.problem.parameters import Layout
@@ -38,10 +39,10 @@ class Start:
     """
 
     layout: Layout
-    array: np.ndarray | None
+    array: NDArray[Any] | None
     guess: Any = None
 
-    def read(self, first: int, last: int) -> np.ndarray:
+    def read(self, first: int, last: int) -> NDArray[Any]:
         """(k, n) of problems `first` to `last`."""
         assert self.array is not None  # else `guess` is asked
         if self.array.ndim == 1:
@@ -77,7 +78,7 @@ def check_numbers(arrays: Sequence[Any], name: str) -> None:
             raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}.")
 
 
-def as_vector(x0: Any, name: str = "x0") -> np.ndarray:
+def as_vector(x0: Any, name: str = "x0") -> NDArray[Any]:
     """Starting parameters of one problem, of any shape, as a new float64 vector.
 
     Raises
@@ -90,7 +91,7 @@ def as_vector(x0: Any, name: str = "x0") -> np.ndarray:
     return x0.astype(np.float64)
 
 
-def traced_start(x0: PyTree) -> tuple[list[jax.Array], Layout, np.dtype]:
+def traced_start(x0: PyTree) -> tuple[list[jax.Array], Layout, np.dtype[Any]]:
     """A pytree of starting parameters inside a JAX program, traced or not.
 
     Returns
@@ -113,7 +114,7 @@ def traced_start(x0: PyTree) -> tuple[list[jax.Array], Layout, np.dtype]:
     return leaves, Layout.of(arrays), dtype
 
 
-def wide_enough(dtype: np.dtype) -> np.dtype:
+def wide_enough(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """A type, float32 in the place of a narrower one: half as many digits do not do for a fit."""
     is_narrow = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
     return jnp.dtype(jnp.float32) if is_narrow else dtype

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.containers import as_array_like, is_table
 
@@ -57,7 +58,7 @@ def as_lists(value: Any, name: str) -> Any:
     return [np.asarray(cell) for cell in cells]
 
 
-def cells_of(value: Any) -> tuple[Any, dict[str, np.ndarray]]:
+def cells_of(value: Any) -> tuple[Any, dict[str, NDArray[Any]]]:
     """The one column of arrays of a table without an index (polars), and all others, as keys.
 
     Anything else is returned as it is, without keys.

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from jaxlsq.numerics.loss import Loss, first_factor
 from jaxlsq.numerics.state import Options
@@ -11,7 +11,10 @@ from jaxlsq.numerics.state import Options
 __all__ = ["batch_options", "check_limit", "check_tolerances", "parameter_scales"]
 
 INT32_MAX = np.iinfo(np.int32).max
-DEFAULT_TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1.49012e-8}
+DEFAULT_TOLERANCE: dict[np.dtype[Any], float] = {
+    np.dtype(np.float32): 1e-5,
+    np.dtype(np.float64): 1.49012e-8,
+}
 
 
 def check_tolerances(optional: bool = True, **tolerances: Any) -> None:
@@ -27,7 +30,7 @@ def check_limit(max_nfev: Any, name: str = "max_nfev") -> None:
         raise ValueError(f"{name} must be at least 1 or None, and whole, got {max_nfev!r}.")
 
 
-def parameter_scales(values: ArrayLike, n: int, name: str) -> np.ndarray:
+def parameter_scales(values: ArrayLike, n: int, name: str) -> NDArray[Any]:
     """One number for each of n parameters, (n,), from n or one of them.
 
     Raises
@@ -50,7 +53,7 @@ def parameter_scales(values: ArrayLike, n: int, name: str) -> np.ndarray:
 
 def batch_options(
     n: int,
-    dtype: np.dtype,
+    dtype: np.dtype[Any],
     *,
     ftol: float | None,
     xtol: float | None,

@@ -21,7 +21,7 @@ class View:
         return tuple(self.array.shape)
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype[Any]:
         """Of the array."""
         return np.dtype(self.array.dtype)
 

@@ -105,7 +105,7 @@ def sigmas_by_kind(leaves: Sequence[Leaf], batch: Batch) -> tuple[list[Any], lis
 
 
 def sigma_parts(
-    leaves: Sequence[Leaf], batch: Batch, dtype: np.dtype, omit: bool
+    leaves: Sequence[Leaf], batch: Batch, dtype: np.dtype[Any], omit: bool
 ) -> tuple[dict[str, Source], Parts]:
     """Entries of the data, each in the shape of its array of x: sources, and what all share.
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.tables import in_order, series_in_order
@@ -27,9 +27,9 @@ QUESTION = ("bounds", "fixed", "loss", "f_scale", "mask")
 class Again:
     """How fits of a `FitResult` are chosen and run again."""
 
-    x: np.ndarray
-    cost: np.ndarray
-    status: np.ndarray
+    x: NDArray[Any]
+    cost: NDArray[Any]
+    status: NDArray[Any]
     problem: Evaluator | None
     of_counts: bool
     engine: str
@@ -42,15 +42,15 @@ class Again:
         @property
         def shape(self) -> Batch: ...
         @property
-        def success(self) -> np.ndarray: ...
+        def success(self) -> NDArray[Any]: ...
         @property
-        def failed(self) -> np.ndarray: ...
+        def failed(self) -> NDArray[Any]: ...
         @property
         def _keys(self) -> Any: ...
-        def _flat(self, name: str) -> np.ndarray: ...
+        def _flat(self, name: str) -> NDArray[Any]: ...
         def _with_data(self, what: str) -> Evaluator: ...
 
-    def where(self, status: Status | int | str | Iterable[Status | int | str]) -> np.ndarray:
+    def where(self, status: Status | int | str | Iterable[Status | int | str]) -> NDArray[Any]:
         """Which fits ended with a status, or with one of several.
 
         Parameters
@@ -148,7 +148,7 @@ class Again:
         better = counts[1] > counts[0] or (counts[1] == counts[0] and lower)
         return replace(again, problem=self.problem, labels=self.labels) if better else self
 
-    def _replaced(self, index, again, problem):
+    def _replaced(self, index: NDArray[Any], again: Any, problem: Any):
         """With the fits at some places as they are of another problem."""
         engines = [again.engine] if index.size == self.status.size else [self.engine, again.engine]
         return replace(
@@ -161,7 +161,7 @@ class Again:
             engine="; ".join(filter(None, dict.fromkeys(engines))),
         )
 
-    def _improved(self, index, again):
+    def _improved(self, index: NDArray[Any], again: Any) -> Any:
         """With the fits at some places that came out better again."""
         old_good, new_good = self.success.ravel()[index], again.success
         cost = self.cost.ravel()[index]
@@ -175,9 +175,9 @@ class Again:
         better &= again.status != Status.INTERRUPTED
         return replace(self, **self._with_rows(index[better], again, better), inverse=None)
 
-    def _with_rows(self, index, again, which: Any = ...):
+    def _with_rows(self, index: NDArray[Any], again: Any, which: Any = ...) -> dict[str, Any]:
         """Arrays with the rows at some places replaced by some of another result's."""
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for name in storage.ARRAYS:
             flat, new = self._flat(name), getattr(again, name)
             flat = flat.astype(np.promote_types(flat.dtype, new.dtype))
@@ -186,7 +186,7 @@ class Again:
         return arrays
 
 
-def _status(value):
+def _status(value: int | str):
     """A `Status`, of its code or its name."""
     try:
         return Status[value.upper()] if isinstance(value, str) else Status(value)

@@ -6,7 +6,9 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from jaxlsq.problem.checks import check_known
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.types import Batch, PyTree
 from jaxlsq.results.intervals import check_level, numbers_of
@@ -51,19 +53,19 @@ class Bootstrap:
         A sixth of the distribution's skewness, from the empirical influence of the points.
     """
 
-    x: np.ndarray
+    x: NDArray[Any]
     k: int
     kind: str
     seed: int
-    cov: np.ndarray
-    failed: np.ndarray
-    samples: np.ndarray | None
+    cov: NDArray[Any]
+    failed: NDArray[Any]
+    samples: NDArray[Any] | None
     layout: Layout
     names: tuple[str, ...]
-    mean: np.ndarray
-    table: np.ndarray
-    below: np.ndarray
-    acceleration: np.ndarray
+    mean: NDArray[Any]
+    table: NDArray[Any]
+    below: NDArray[Any]
+    acceleration: NDArray[Any]
 
     @property
     def shape(self) -> Batch:
@@ -84,7 +86,9 @@ class Bootstrap:
         """Mean of the replicates' parameters minus the fit's, in the form of `params`."""
         return self.layout.unpack(self.mean - self.x)
 
-    def interval(self, level: float = 0.95, params: Any = None, method: str = "bca") -> np.ndarray:
+    def interval(
+        self, level: float = 0.95, params: Any = None, method: str = "bca"
+    ) -> NDArray[Any]:
         r"""Confidence intervals of the parameters.
 
         'percentile': the quantiles at :math:`(1 - \text{level}) / 2` and
@@ -115,8 +119,7 @@ class Bootstrap:
         ValueError, TypeError
             For another method or name, and for a level beyond what k replicates can tell.
         """
-        if method not in METHODS:
-            raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
+        check_known("method", method, METHODS)
         check_level(level)
         tail = 0.5 * (1.0 - float(level))
         if tail * (self.k + 1) < 1.0:
@@ -159,10 +162,10 @@ class Bootstrap:
         return "\n".join(lines)
 
 
-def _normal_quantiles(p):
+def _normal_quantiles(p: NDArray[Any]):
     """The normal distribution's quantiles of many probabilities; NaN for zero, one and NaN."""
 
-    def one(p):
+    def one(p: float):
         return _NORMAL.inv_cdf(p) if 0.0 < p < 1.0 else math.nan
 
     return np.fromiter(map(one, p.ravel().tolist()), float, p.size).reshape(p.shape)

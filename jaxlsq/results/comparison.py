@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.labels import Labels
 from jaxlsq.results.quantiles import beyond_chi2, beyond_f
@@ -16,14 +17,14 @@ from jaxlsq.results.wholes import wholes
 __all__ = ["Comparison", "Significance", "compare"]
 
 # By how much, relatively, the larger model may be worse for want of digits.
-ROUNDING = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-7}
+ROUNDING: dict[np.dtype[Any], float] = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-7}
 
 
 class Significance(NamedTuple):
     """A statistic, and the probability of a larger one if the smaller model is true."""
 
-    statistic: np.ndarray
-    p: np.ndarray
+    statistic: NDArray[Any]
+    p: NDArray[Any]
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,14 +56,14 @@ class Comparison:
     """
 
     names: tuple[str, ...]
-    chi2: np.ndarray
-    dof: np.ndarray
-    varying: np.ndarray
-    aicc: np.ndarray
-    bic: np.ndarray
-    delta: np.ndarray
-    weight: np.ndarray
-    best: np.ndarray
+    chi2: NDArray[Any]
+    dof: NDArray[Any]
+    varying: NDArray[Any]
+    aicc: NDArray[Any]
+    bic: NDArray[Any]
+    delta: NDArray[Any]
+    weight: NDArray[Any]
+    best: NDArray[Any]
     known: bool
     of_counts: bool
     rounding: float
@@ -131,7 +132,7 @@ class Comparison:
                 statistic = points * np.log1p(statistic / self.chi2[..., two])
         return Significance(statistic, beyond_chi2(statistic, more)[()])
 
-    def _pair(self, smaller, larger):
+    def _pair(self, smaller: int | str, larger: int | str):
         """Numbers of two models, and by how many parameters the second has more, (...)."""
         one, two = self._number(smaller), self._number(larger)
         more = self.varying[..., two] - self.varying[..., one]
@@ -143,14 +144,14 @@ class Comparison:
             )
         return one, two, more
 
-    def _number(self, model):
+    def _number(self, model: int | str):
         if isinstance(model, str) and model in self.names:
             return self.names.index(model)
         if isinstance(model, (int, np.integer)) and 0 <= model < len(self.names):
             return int(model)
         raise ValueError(f"the models are {self.names}, or numbers from 0; got {model!r}.")
 
-    def _fall(self, one, two):
+    def _fall(self, one: int, two: int):
         """What chi-squared falls by, NaN where it does not or a fit did not converge."""
         both = ~np.isnan(self.aicc[..., one]) & ~np.isnan(self.aicc[..., two])
         first, second = self.chi2[..., one], self.chi2[..., two]
@@ -197,7 +198,7 @@ class Comparison:
             lines.append(f"  {lost:,} of them without a fit that converged")
         return "\n".join(lines)
 
-    def _row(self, k, one):
+    def _row(self, k: int, one: bool):
         """Cells of the table."""
         n = np.ravel(self.varying[..., k])
         number = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
@@ -268,14 +269,11 @@ def compare(*results: FitResult, names: Sequence[str] | None = None) -> Comparis
     """
     if len(results) < 2:
         raise TypeError("compare needs two results or more, as compare(line, parabola).")
-    for result in results:
-        if not isinstance(result, FitResult):
-            raise TypeError(f"compare takes results of fits, got {type(result).__name__}.")
+    _check_results(results)
     for number, result in enumerate(results[1:], 1):
         _check_alike(results[0], result, number)
     names = tuple(map(str, range(len(results)))) if names is None else tuple(names)
-    if len(set(names)) != len(results) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"names must be {len(results)} different texts, got {names}.")
+    _check_names(names, len(results))
     first = results[0]
     success, chi2, dof, varying = (
         np.stack(part, -1) for part in zip(*wholes(results), strict=True)
@@ -301,10 +299,10 @@ def compare(*results: FitResult, names: Sequence[str] | None = None) -> Comparis
     )
 
 
-def _weights(aicc):
+def _weights(aicc: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Differences to the smallest, Akaike's weights, and which is smallest."""
     known = ~np.isnan(aicc)
-    some = known.any(axis=-1)
+    some = np.any(known, axis=-1)
     ranked = np.where(known, aicc, np.inf)
     least = ranked.min(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore"):  # infinite ones: of exact fits, and of too few points
@@ -314,7 +312,18 @@ def _weights(aicc):
     return delta, weight, np.where(some, ranked.argmin(axis=-1), -1)
 
 
-def _check_alike(first, other, number):
+def _check_results(results: Sequence[Any]) -> None:
+    for result in results:
+        if not isinstance(result, FitResult):
+            raise TypeError(f"compare takes results of fits, got {type(result).__name__}.")
+
+
+def _check_names(names: tuple[Any, ...], count: int) -> None:
+    if len(set(names)) != count or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"names must be {count} different texts, got {names}.")
+
+
+def _check_alike(first: FitResult, other: FitResult, number: int) -> None:
     """Raise ValueError where two results are not of the same data."""
     said = f"results 0 and {number} are not of the same data"
     if first.shape != other.shape:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.results.evaluator import Evaluator
 from jaxlsq.results.interrupted import Interrupted
@@ -13,7 +14,7 @@ from jaxlsq.results.profile import check_apart, minima_of
 from jaxlsq.results.quantiles import joint
 from jaxlsq.results.roots import End
 from jaxlsq.results.search import LOWER, Minima, Search, usable
-from jaxlsq.results.surface import surface
+from jaxlsq.results.surface import Surface, surface
 
 __all__ = ["SIGMAS", "Contour", "contour_of", "region"]
 
@@ -49,11 +50,11 @@ class Contour:
     """
 
     names: tuple[str, str]
-    a: np.ndarray
-    b: np.ndarray
-    minimum: np.ndarray
-    rise: np.ndarray
-    level: np.ndarray
+    a: NDArray[Any]
+    b: NDArray[Any]
+    minimum: NDArray[Any]
+    rise: NDArray[Any]
+    level: NDArray[Any]
     levels: tuple[float, ...]
     limits: tuple[float, ...]
 
@@ -105,12 +106,14 @@ def contour_of(
     )
 
 
-def inside(rise: np.ndarray, dof: int | None) -> np.ndarray:
+def inside(rise: NDArray[Any], dof: int | None) -> NDArray[Any]:
     """The probability of a region of two parameters that ends at a rise; `joint` inverted."""
     return -np.expm1(-0.5 * (rise if dof is None else dof * np.log1p(rise / dof)))
 
 
-def _found(one, problem, numbers, level, sizes, ridge):
+def _found(
+    one: Any, problem: Evaluator, numbers: list[int], level: float, sizes: Any, ridge: bool
+) -> tuple[Surface, NDArray[Any], Minima]:
     """The `Surface`, its places, and the minimum, which may be a lower one than that of the fit."""
     dof = None if one.absolute_sigma else int(one.dof)
     goal, x, bounds = (
@@ -134,9 +137,17 @@ def _found(one, problem, numbers, level, sizes, ridge):
     raise ValueError("no contour was found: fits around the minimum lead to ever lower ones.")
 
 
-def _along_ridge(problem, minima, numbers, axes, free, goal):
+def _along_ridge(
+    problem: Evaluator,
+    minima: Minima,
+    numbers: list[int],
+    axes: list[NDArray[Any]],
+    free: NDArray[Any],
+    goal: float,
+) -> NDArray[Any]:
     """(a.size, b.size, 2) pairs, those of b on both sides of the best one for each a."""
-    (i, j), x = numbers, minima.x[0]
+    i, j = numbers
+    x: NDArray[Any] = minima.x[0]
     ridge = surface(problem, x, [i], axes[0][:, None], free)
     good = np.isfinite(ridge.x).all(axis=1, keepdims=True)
     start = np.where(good, ridge.x, x)
@@ -165,8 +176,8 @@ def _along_ridge(problem, minima, numbers, axes, free, goal):
 
 
 def region(
-    one: Any, problem: Evaluator, numbers: list[int], x: np.ndarray, goal: float, sizes: Any
-) -> tuple[list[np.ndarray], Minima]:
+    one: Any, problem: Evaluator, numbers: list[int], x: NDArray[Any], goal: float, sizes: Any
+) -> tuple[list[NDArray[Any]], Minima]:
     """Axes that reach a little beyond where the profiles of parameters are at a goal.
 
     Parameters
@@ -190,7 +201,7 @@ def region(
         Of the one fit: the lowest minimum that was met.
     """
 
-    def from_there(number, x):
+    def from_there(number: NDArray[Any], x: NDArray[Any]):
         return minima_of(one, problem, number, x)
 
     minima, good, _ = from_there(np.zeros(1, int), x[None])
@@ -203,7 +214,7 @@ def region(
     return [_axis(search, j, size) for j, size in zip(numbers, sizes, strict=True)], minima
 
 
-def _axis(search, j, size):
+def _axis(search: Search, j: int, size: int) -> NDArray[Any]:
     """Values of a parameter, from beyond one end of its region to beyond the other."""
     minima, bounds = search.minima, search.bounds[0, j]
     at = minima.x[0, j]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["covariance", "scaled_inverses"]
 
@@ -15,7 +16,7 @@ BLOCK, MOST_SWEPT = 4096, 12
 TRUST = 100.0
 
 
-def covariance(r: np.ndarray, perm: np.ndarray) -> np.ndarray | None:
+def covariance(r: NDArray[Any], perm: NDArray[Any]) -> NDArray[Any] | None:
     r""":math:`(J^T J)^{-1}` from J P = Q R.
 
     .. math:: (J^T J)^{-1} = P R^{-1} R^{-T} P^T
@@ -47,7 +48,7 @@ def covariance(r: np.ndarray, perm: np.ndarray) -> np.ndarray | None:
     return inverse @ inverse.T
 
 
-def scaled_inverses(gram: np.ndarray, dtype: Any) -> np.ndarray:
+def scaled_inverses(gram: NDArray[Any], dtype: Any) -> NDArray[Any]:
     r"""Inverses of many normal matrices, with columns scaled to the length one.
 
     Parameters
@@ -78,7 +79,7 @@ def scaled_inverses(gram: np.ndarray, dtype: Any) -> np.ndarray:
     return out.reshape(gram.shape)
 
 
-def _swept(gram, dtype):
+def _swept(gram: NDArray[Any], dtype: Any):
     r"""Inverses by Gauss-Jordan elimination, and of which matrices they are to be trusted.
 
     Of a matrix S with ones on its diagonal, :math:`\lambda_{min} \ge \det S\,
@@ -107,7 +108,7 @@ def _swept(gram, dtype):
     return np.ascontiguousarray(inverse), good
 
 
-def _by_spectrum(gram, dtype):
+def _by_spectrum(gram: NDArray[Any], dtype: Any):
     """The same of any matrices, by their eigenvalues."""
     finite, unit, values, vectors, null = _spectrum(gram, dtype)
     safe = np.where(null, np.inf, values)
@@ -119,7 +120,7 @@ def _by_spectrum(gram, dtype):
     return np.where(finite[..., None, None], inverse, np.nan)
 
 
-def _spectrum(gram, dtype):
+def _spectrum(gram: NDArray[Any], dtype: Any):
     """Whether it is finite, the columns' lengths, eigenvalues, vectors, and which are zero."""
     n = gram.shape[-1]
     finite = np.all(np.isfinite(gram), axis=(-2, -1))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from jaxlsq.results.result import FitResult
 from jaxlsq.status import Status
@@ -19,8 +19,8 @@ MARGIN = 1.0
 class Histogram(NamedTuple):
     """Counts of values between edges, and of those outside of all."""
 
-    edges: np.ndarray
-    counts: np.ndarray
+    edges: NDArray[Any]
+    counts: NDArray[Any]
     below: int
     above: int
 
@@ -65,18 +65,17 @@ class Distribution:
     """
 
     def __init__(self, bins: int = 1000, ranges: Mapping[str, tuple[float, float]] | None = None):
-        if not isinstance(bins, (int, np.integer)) or bins < 1:
-            raise ValueError(f"bins must be a positive whole number, got {bins!r}.")
-        self.bins, self.ranges = int(bins), dict(ranges or {})
+        self.bins: int = _positive(bins)
+        self.ranges: dict[str, tuple[float, float]] = dict(ranges or {})
         for name, pair in self.ranges.items():
             low, high = np.asarray(pair, float) if np.shape(pair) == (2,) else (1.0, 0.0)
             if not (low < high and np.isfinite(high - low)):
                 raise ValueError(f"ranges[{name!r}] must be (lower, upper), got {pair!r}.")
         self.names: tuple[str, ...] = ()
-        self.count = 0
+        self.count: int = 0
         self._statuses: Counter[int] = Counter()
         self._mean = self._squares = np.empty(0)
-        self._edges: list[np.ndarray | None] = []
+        self._edges: list[NDArray[Any] | None] = []
         self._inside = np.empty((0, 0), np.int64)
 
     def add(self, result: FitResult) -> None:
@@ -92,7 +91,7 @@ class Distribution:
         if len(x):
             self._update(x)
 
-    def _begin(self, names):
+    def _begin(self, names: tuple[str, ...]):
         unknown = [name for name in self.ranges if name not in names]
         if unknown:
             raise ValueError(f"ranges names {unknown}, and the parameters are {names}.")
@@ -101,7 +100,7 @@ class Distribution:
         self._edges = [None] * n
         self._inside = np.zeros((n, self.bins + 2), np.int64)
 
-    def _update(self, x):
+    def _update(self, x: NDArray[Any]):
         mean = x.mean(axis=0)
         squares = np.square(x - mean).sum(axis=0)
         total = self.count + len(x)
@@ -118,7 +117,7 @@ class Distribution:
             places[x[:, j] == edges[-1]] = self.bins
             self._inside[j] += np.bincount(places, minlength=self.bins + 2)
 
-    def _first_edges(self, name, values):
+    def _first_edges(self, name: str, values: NDArray[Any]):
         if name in self.ranges:
             return np.linspace(*self.ranges[name], self.bins + 1)
         low, high = float(values.min()), float(values.max())
@@ -131,18 +130,18 @@ class Distribution:
         return {Status(code): number for code, number in self._statuses.most_common()}
 
     @property
-    def mean(self) -> np.ndarray:
+    def mean(self) -> NDArray[Any]:
         """Means, (n,)."""
         return self._mean if self.count else np.full(len(self.names), np.nan)
 
     @property
-    def std(self) -> np.ndarray:
+    def std(self) -> NDArray[Any]:
         """Standard deviations, (n,), with one less than the number of fits below."""
         if self.count < 2:
             return np.full(len(self.names), np.nan)
         return np.sqrt(self._squares / (self.count - 1))
 
-    def _number(self, name):
+    def _number(self, name: str):
         if name not in self.names:
             raise ValueError(f"the parameters are {self.names}, got {name!r}.")
         return self.names.index(name)
@@ -190,3 +189,9 @@ class Distribution:
             numbers = self.mean[j], self.std[j], *self.quantile([0.05, 0.5, 0.95], name)
             lines.append(f"  {name:<12}" + "".join(f"{v:<12.5g}" for v in numbers))
         return "\n".join(line.rstrip() for line in lines)
+
+
+def _positive(bins: Any) -> int:
+    if not isinstance(bins, (int, np.integer)) or bins < 1:
+        raise ValueError(f"bins must be a positive whole number, got {bins!r}.")
+    return int(bins)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, Self, TypeAlias
 
-import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.captions import Captions
 from jaxlsq.problem.resampling import Plan
@@ -11,7 +11,7 @@ from jaxlsq.problem.resampling import Plan
 __all__ = ["Errors", "Evaluator"]
 
 # Standard deviations of x and y, each None where there are none.
-Errors: TypeAlias = tuple[np.ndarray | None, np.ndarray | None]
+Errors: TypeAlias = tuple[NDArray[Any] | None, NDArray[Any] | None]
 
 
 class Evaluator(Protocol):
@@ -40,36 +40,38 @@ class Evaluator(Protocol):
         """Raise RuntimeError where what was fitted has changed."""
         ...
 
-    def take(self, index: np.ndarray, batch: tuple[int, ...]) -> "Evaluator":
+    def take(self, index: NDArray[Any], batch: tuple[int, ...]) -> "Evaluator":
         """That of some of the fits, by their flat places, with a batch shape of their own."""
         ...
 
-    def residuals(self, x: np.ndarray) -> np.ndarray | list[np.ndarray]:
+    def residuals(self, x: NDArray[Any]) -> NDArray[Any] | list[NDArray[Any]]:
         """(..., m) residuals; a list where the data sets' lengths differ."""
         ...
 
-    def gram(self, x: np.ndarray) -> np.ndarray:
+    def gram(self, x: NDArray[Any]) -> NDArray[Any]:
         """(..., n, n) Gauss-Newton matrices, in float64."""
         ...
 
-    def variation(self, x: np.ndarray) -> np.ndarray:
+    def variation(self, x: NDArray[Any]) -> NDArray[Any]:
         """(..., 2) variation of the data about the model, and about their mean."""
         ...
 
-    def predict(self, x: np.ndarray, at: Any) -> np.ndarray | list[np.ndarray]:
+    def predict(self, x: NDArray[Any], at: Any) -> NDArray[Any] | list[NDArray[Any]]:
         """(..., k) values of the model, at the data's places or others."""
         ...
 
-    def band(self, x: np.ndarray, cov: np.ndarray, at: Any) -> np.ndarray | list[np.ndarray]:
+    def band(
+        self, x: NDArray[Any], cov: NDArray[Any], at: Any
+    ) -> NDArray[Any] | list[NDArray[Any]]:
         """Their standard errors."""
         ...
 
-    def x_shifts(self, x: np.ndarray) -> Any:
+    def x_shifts(self, x: NDArray[Any]) -> Any:
         """Shifts to the nearest places on the curve, in the form of x, where x is uncertain."""
         ...
 
     def derived(
-        self, x: np.ndarray, cov: np.ndarray, function: Callable[..., Any] | None
+        self, x: NDArray[Any], cov: NDArray[Any], function: Callable[..., Any] | None
     ) -> tuple[Any, Any]:
         """Values of a function of the parameters, or the model's own, and their errors."""
         ...
@@ -78,7 +80,7 @@ class Evaluator(Protocol):
         """What the model has of its own, by that name, or None."""
         ...
 
-    def data_of_one(self) -> tuple[Any, np.ndarray, Errors, np.ndarray]:
+    def data_of_one(self) -> tuple[Any, NDArray[Any], Errors, NDArray[Any]]:
         """x, y, their errors and which points count, of a result that is one fit."""
         ...
 
@@ -90,7 +92,7 @@ class Evaluator(Protocol):
         """That of the same data with other bounds, another loss or mask."""
         ...
 
-    def merged_into(self, old: Any, index: np.ndarray) -> Self:
+    def merged_into(self, old: Any, index: NDArray[Any]) -> Self:
         """Another one of the same data, with this one's fits at some flat places."""
         ...
 
@@ -99,7 +101,7 @@ class Evaluator(Protocol):
         """Whether the loss is a deviance of counts."""
         ...
 
-    def again(self, index: np.ndarray, x: np.ndarray, p0: Any, settings: Any) -> Any:
+    def again(self, index: NDArray[Any], x: NDArray[Any], p0: Any, settings: Any) -> Any:
         """The result of fitting some of them again, from x or p0."""
         ...
 
@@ -107,28 +109,30 @@ class Evaluator(Protocol):
         """What another problem has of other data or another loss, or None."""
         ...
 
-    def held(self, index: np.ndarray, x: np.ndarray, hold: np.ndarray) -> dict[str, np.ndarray]:
+    def held(
+        self, index: NDArray[Any], x: NDArray[Any], hold: NDArray[Any]
+    ) -> dict[str, NDArray[Any]]:
         """``x cost status nfev`` of fits in float64, (k, ...), with some parameters held.
 
         Of the data sets at flat places (k,), which may be repeated, from x (k, n).
         """
         ...
 
-    def box(self, index: np.ndarray) -> np.ndarray:
+    def box(self, index: NDArray[Any]) -> NDArray[Any]:
         """(k, n, 2) lower and upper bounds of some fits, infinite where there are none."""
         ...
 
-    def costs(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def costs(self, places: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         """(k,) costs of the fits at flat places with other parameters; inf where not finite."""
         ...
 
-    def left(self, places: np.ndarray, x: np.ndarray, free: np.ndarray) -> np.ndarray:
+    def left(self, places: NDArray[Any], x: NDArray[Any], free: NDArray[Any]) -> NDArray[Any]:
         """(k, 2): by what a Gauss-Newton step of the free parameters (k, n) of fits at flat places
         would lower chi-squared, and the data's variation about their mean.
         """
         ...
 
-    def contributions(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def contributions(self, places: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         """(k,) norms of what their parameters contribute to the residuals."""
         ...
 
@@ -141,11 +145,11 @@ class Evaluator(Protocol):
         ...
 
     def replicates(
-        self, places: np.ndarray, x: np.ndarray, spread: np.ndarray, plan: Plan
-    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        self, places: NDArray[Any], x: NDArray[Any], spread: NDArray[Any], plan: Plan
+    ) -> Iterator[tuple[slice, NDArray[Any], NDArray[Any]]]:
         """Parameters of fits of data sets made of some fits, and which of them converged."""
         ...
 
-    def acceleration(self, x: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    def acceleration(self, x: NDArray[Any], inverse: NDArray[Any]) -> NDArray[Any]:
         """(..., n) a sixth of the skewness of the parameters' distributions."""
         ...

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.results.contour import SIGMAS, Contour, region
 from jaxlsq.results.plot_style import DATA, FIT, LEFT_OUT, pyplot, without_box
@@ -22,7 +23,7 @@ class IntervalPlots:
     """The plots of a `FitResult`'s intervals; each takes axes and returns them."""
 
     names: tuple[str, ...]
-    fixed: np.ndarray
+    fixed: NDArray[Any]
 
     if TYPE_CHECKING:  # what the rest of a `FitResult` has
 
@@ -75,7 +76,7 @@ class IntervalPlots:
 
     def plot_profile(
         self, params: Any = None, levels: Sequence[float] = SIGMAS, axes: Any = None
-    ) -> np.ndarray:
+    ) -> NDArray[Any]:
         r"""Profiles of parameters of one fit, and the parabolas that standard errors stand for.
 
         :math:`\sqrt{(\chi^2(\theta) - \chi^2_{min}) / s^2}`, which is a straight line on both sides
@@ -115,7 +116,7 @@ class IntervalPlots:
         return axes
 
 
-def _draw_profile(one, j, goal, ax):
+def _draw_profile(one: Any, j: int, goal: float, ax: Any):
     """The profile of a parameter, and that of a linear one, to beyond a goal."""
     problem = one._with_data("plot_profile")
     [values], minima = region(one, problem, [j], one.x.astype(float), goal, [POINTS])

@@ -5,7 +5,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from jaxlsq.problem.checks import check_known
 from jaxlsq.problem.names import unknown_name
 from jaxlsq.results.contour import SIGMAS, Contour, contour_of
 from jaxlsq.results.profile import Profile, profiled, times
@@ -19,14 +21,14 @@ METHODS = ("wald", "profile")
 class Intervals:
     """The intervals of a `FitResult`."""
 
-    x: np.ndarray
-    status: np.ndarray
+    x: NDArray[Any]
+    status: NDArray[Any]
     names: tuple[str, ...]
 
     if TYPE_CHECKING:  # what the rest of a `FitResult` has
 
         @cached_property
-        def cov(self) -> np.ndarray: ...
+        def cov(self) -> NDArray[Any]: ...
         def _one(self, index: Any, what: str) -> Any: ...
 
     def interval(
@@ -34,7 +36,7 @@ class Intervals:
         level: float = 0.95,
         params: str | int | Sequence[str | int] | None = None,
         method: str = "wald",
-    ) -> np.ndarray:
+    ) -> NDArray[Any]:
         r"""Intervals that hold the true parameters with a probability.
 
         .. math:: \theta \pm t\, \sigma_\theta \quad \text{or} \quad
@@ -85,8 +87,7 @@ class Intervals:
         """
         numbers = self._numbers(params)
         check_level(level)
-        if not isinstance(method, str) or method not in METHODS:
-            raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
+        check_known("method", method, METHODS)
         if method == "profile":
             return self.profile(level, params).interval
         t = times(self, level)[..., None]
@@ -189,7 +190,7 @@ class Intervals:
             check_level(level)
         return contour_of(one, numbers, levels, (int(sizes[0]), int(sizes[1])), ridge)
 
-    def _numbers(self, params):
+    def _numbers(self, params: Any) -> list[int]:
         return numbers_of(params, self.names)
 
 
@@ -204,7 +205,7 @@ def numbers_of(params: Any, names: tuple[str, ...]) -> list[int]:
     if params is None:
         return list(range(len(names)))
     alone = isinstance(params, (str, int, np.integer))
-    numbers = []
+    numbers: list[int] = []
     for one in [params] if alone else list(params):
         if isinstance(one, str):
             if one not in names:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Self
 
-import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.results import storage, tables
 
@@ -13,7 +13,7 @@ __all__ = ["Kept"]
 class Kept:
     """How a `FitResult` is kept, and joined with others."""
 
-    def to_dict(self, stderr: bool = False) -> dict[str, np.ndarray]:
+    def to_dict(self, stderr: bool = False) -> dict[str, NDArray[Any]]:
         """Parameters by name (with ``_param`` where that is taken), and the other arrays.
 
         Parameters

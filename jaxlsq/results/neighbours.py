@@ -1,9 +1,11 @@
 """Fits that lie beside each other in a batch, and what one's parameters are as another's."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.types import Batch
 
@@ -16,8 +18,8 @@ NEAR_EPS = 16.0
 
 
 def pairs(
-    batch: Batch, stride: int = 1, of: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+    batch: Batch, stride: int = 1, of: NDArray[Any] | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Fits, and their neighbours along each axis at a distance, on a grid of that distance.
 
     Parameters
@@ -37,9 +39,10 @@ def pairs(
     >>> pairs((5,), 2)
     (array([0, 2, 2, 4]), array([2, 0, 4, 2]))
     """
-    places = np.arange(np.prod(batch, dtype=int)).reshape(batch)
+    places: NDArray[Any] = np.arange(math.prod(batch)).reshape(batch)
     places = places[(slice(None, None, stride),) * len(batch)]
-    first, second = [], []
+    first: list[NDArray[Any]] = []
+    second: list[NDArray[Any]] = []
     for axis in range(len(batch)):
         here = np.moveaxis(places, axis, 0)
         for low, high in ((here[:-1], here[1:]), (here[1:], here[:-1])):
@@ -53,7 +56,7 @@ def pairs(
     return p[order], q[order]
 
 
-def candidate(result: Any, p: np.ndarray, q: np.ndarray) -> np.ndarray:
+def candidate(result: Any, p: NDArray[Any], q: NDArray[Any]) -> NDArray[Any]:
     """Parameters of the fits q as those of the fits p: in their bounds, with what is fixed there.
 
     What fits share with others is not one's to change, as what is fixed.  All are (k,) flat
@@ -68,14 +71,14 @@ def candidate(result: Any, p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def in_parts(
-    function: Callable[[np.ndarray, np.ndarray], np.ndarray], p: np.ndarray, q: np.ndarray
-) -> np.ndarray:
+    function: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]], p: NDArray[Any], q: NDArray[Any]
+) -> NDArray[Any]:
     """``function(p, q)``, an array (k,), of some pairs at a time."""
     parts = [slice(first, first + MOST_PAIRS) for first in range(0, len(p), MOST_PAIRS)]
     return np.concatenate([np.empty(0), *(function(p[part], q[part]) for part in parts)])
 
 
-def costs_of_rounding(result: Any, p: np.ndarray) -> np.ndarray:
+def costs_of_rounding(result: Any, p: NDArray[Any]) -> NDArray[Any]:
     """(k,) costs of the fits p below which there is only rounding."""
     x = result.x.reshape(-1, len(result.names))[p].astype(np.float64)
     size = result.problem.contributions(p, x)

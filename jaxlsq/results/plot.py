@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.types import Batch
@@ -24,9 +25,9 @@ MOST_DOTS = 2000
 class Plots:
     """The plots of a `FitResult`; each takes axes and returns them."""
 
-    x: np.ndarray
-    status: np.ndarray
-    fixed: np.ndarray
+    x: NDArray[Any]
+    status: NDArray[Any]
+    fixed: NDArray[Any]
     problem: Evaluator | None
     names: tuple[str, ...]
     labels: Labels | None
@@ -36,13 +37,13 @@ class Plots:
         @property
         def shape(self) -> Batch: ...
         @property
-        def success(self) -> np.ndarray: ...
+        def success(self) -> NDArray[Any]: ...
         @property
-        def failed(self) -> np.ndarray: ...
+        def failed(self) -> NDArray[Any]: ...
         @property
-        def redchi(self) -> np.ndarray: ...
+        def redchi(self) -> NDArray[Any]: ...
         @cached_property
-        def cov(self) -> np.ndarray: ...
+        def cov(self) -> NDArray[Any]: ...
         def __getitem__(self, index: Any) -> Any: ...
         def _one(self, index: Any, what: str) -> Any: ...
 
@@ -89,7 +90,7 @@ class Plots:
 
     def plot_grid(
         self, which: str = "worst", count: int = 9, axes: Any = None, log: str | None = None
-    ) -> np.ndarray:
+    ) -> NDArray[Any]:
         """Small plots of some fits, with the labels of their data, or their places, above.
 
         Parameters
@@ -134,11 +135,11 @@ class Plots:
         legend_of_all(axes[0], ours)
         return axes
 
-    def plot_failed(self, count: int = 9, axes: Any = None) -> np.ndarray:
+    def plot_failed(self, count: int = 9, axes: Any = None) -> NDArray[Any]:
         """Small plots of fits that failed, with why; as `plot_grid`."""
         return self.plot_grid("failed", count, axes)
 
-    def plot_params(self, axes: Any = None) -> np.ndarray:
+    def plot_params(self, axes: Any = None) -> NDArray[Any]:
         """Histograms of the parameters of the fits that converged, and each pair of them.
 
         Parameters that are fixed in all fits are left out.  Where outliers are outside of a
@@ -176,7 +177,7 @@ class Plots:
         return axes
 
     @property
-    def varied(self) -> np.ndarray:
+    def varied(self) -> NDArray[Any]:
         """Numbers of the parameters that are not fixed in every fit."""
         fixed = self.fixed.reshape(-1, self.fixed.shape[-1])
         return np.flatnonzero(~fixed.all(axis=0)) if len(fixed) else np.arange(fixed.shape[1])
@@ -213,17 +214,17 @@ class Plots:
         draw_map(self, values, f"standard error of {label}" if error else label, ax, log)
         return ax
 
-    def _caption(self, name):
+    def _caption(self, name: str):
         """A parameter's name, with its units where they are known."""
         units = self.problem.captions.units.get(name) if self.problem is not None else None
         return f"{name} [{units}]" if units else name
 
-    def _label(self, flat):
+    def _label(self, flat: int):
         """What a fit is called in the data, or its place in the batch."""
         index, _ = (self.labels or Labels.numbered(self.shape)).of_each()
         return ", ".join(str(values[flat]) for values in index.values())
 
-    def _named(self, name, error):
+    def _named(self, name: str, error: bool):
         if name in self.names:
             j = self.names.index(name)
             return np.sqrt(self.cov[..., j, j]) if error else self.x[..., j]
@@ -233,7 +234,7 @@ class Plots:
             raise ValueError(f"name must be one of {list(known)}, got {name!r}.")
         return getattr(self, name)
 
-    def _chosen(self, which, count):
+    def _chosen(self, which: str, count: int):
         """Flat numbers of fits."""
         if which not in ("worst", "best", "random", "failed"):
             raise ValueError(f"which must be 'worst', 'best', 'random' or 'failed', got {which!r}.")
@@ -247,12 +248,12 @@ class Plots:
         return order[:count] if which == "best" else order[::-1][:count]
 
 
-def _check_log(log):
+def _check_log(log: str | None):
     if log not in (None, "", "x", "y", "xy"):
         raise ValueError(f"log must be 'x', 'y', 'xy' or '', got {log!r}.")
 
 
-def _pair_of_axes(beside):
+def _pair_of_axes(beside: bool):
     """Axes for a fit and its residuals: beside each other for images."""
     if beside:
         return pyplot().subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")[1]
@@ -260,7 +261,7 @@ def _pair_of_axes(beside):
     return pyplot().subplots(2, 1, figsize=(6, 4.5), **options)[1]
 
 
-def _draw_pair(ax, good, places, limits):
+def _draw_pair(ax: Any, good: NDArray[Any], places: tuple[int, int], limits: Any):
     i, j = places
     without_box(ax)
     if j > i:
@@ -284,7 +285,7 @@ def _draw_pair(ax, good, places, limits):
         ax.set(xlim=limits[j], ylim=limits[i])
 
 
-def _title(one):
+def _title(one: Any):
     code = Status(int(one.status))
     if not one.success:
         return code.name

@@ -1,10 +1,11 @@
 """One fit, drawn: along a line, or as an image where points have two coordinates."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.results.plot_style import (
     DATA,
@@ -24,6 +25,10 @@ POINTS = 400
 CONTOURS = 6
 # Least values along each side of an image, and the most places of it without a point, per point.
 LEAST_SIDE, EMPTY = 3, 0.5
+
+
+# The coordinates along each side, and each point's row and column.
+Image: TypeAlias = tuple[NDArray[Any], NDArray[Any], tuple[NDArray[Any], NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,13 @@ class Drawing:
     """
 
     one: Any
-    y: np.ndarray
-    live: np.ndarray
-    error: np.ndarray | None
-    across: np.ndarray | None
-    fit: np.ndarray
-    line: np.ndarray | None
-    image: tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]] | None
+    y: NDArray[Any]
+    live: NDArray[Any]
+    error: NDArray[Any] | None
+    across: NDArray[Any] | None
+    fit: NDArray[Any]
+    line: NDArray[Any] | None
+    image: Image | None
 
     @classmethod
     def of(cls, one: Any) -> "Drawing":
@@ -124,14 +129,14 @@ class Drawing:
         self._draw_points(ax, residuals, limits)
 
     @property
-    def _places(self):
+    def _places(self) -> NDArray[Any]:
         return self.line if self.line is not None else np.arange(self.y.size)
 
     @property
-    def _bars(self):
+    def _bars(self) -> NDArray[Any] | None:
         return None if self.error is None else self.error[self.live]
 
-    def _draw_curve(self, ax):
+    def _draw_curve(self, ax: Any) -> list[NDArray[Any]]:
         """The model, its band and its parts, whose values are returned."""
         one, at, places, curve = self.one, None, self._places, self.fit
         if not np.any(np.isfinite(curve)):
@@ -144,7 +149,7 @@ class Drawing:
             ax.fill_between(places, curve - band, curve + band, color=FIT, alpha=0.25, linewidth=0)
         # Above the points, which would hide it where there are many.
         ax.plot(places, curve, color=FIT, linewidth=1.5, zorder=3.5)
-        parts = one.components(places) if self.line is not None else {}
+        parts: dict[str, NDArray[Any]] = one.components(places) if self.line is not None else {}
         if len(parts) < 2:
             return []
         drawn = [np.broadcast_to(values, places.shape) for values in parts.values()]
@@ -153,7 +158,7 @@ class Drawing:
             ax.plot(places, values, color=color, linewidth=1.2, linestyle=style, label=name)
         return drawn
 
-    def _draw_points(self, ax, y, limits):
+    def _draw_points(self, ax: Any, y: NDArray[Any], limits: tuple[float, float] | None) -> None:
         """Data with their bars; crosses for what does not count, arrows to what is outside."""
         x, live = self._places, self.live
         size = 4 if y.size < 100 else 2
@@ -173,13 +178,13 @@ class Drawing:
         ax.plot(x[~live], y[~live], "x", color=LEFT_OUT, markersize=size + 1)
         without_box(ax)
 
-    def _draw_image(self, ax, values, fit):
+    def _draw_image(self, ax: Any, values: NDArray[Any], fit: bool) -> None:
         """An image of the data with contours of the fit, or of the residuals."""
         assert self.image is not None
         u, v, places = self.image
         shown = np.full((v.size, u.size), np.nan)
         shown[places] = np.where(self.live, values, np.nan)
-        style = {"cmap": "viridis"}
+        style: dict[str, Any] = {"cmap": "viridis"}
         if not fit:
             far = float(np.nanmax(np.abs(shown), initial=0.0)) or 1.0
             style = {"cmap": "RdBu_r", "vmin": -far, "vmax": far}
@@ -198,7 +203,7 @@ class Drawing:
         color_bar(ax, mesh, self.captions[1] if fit else "fit - data")
 
 
-def _smooth(x):
+def _smooth(x: NDArray[Any]) -> NDArray[Any]:
     """Places along a line for a curve."""
     low, high = float(x.min()), float(x.max())
     places = np.linspace(low, high, POINTS)
@@ -207,7 +212,7 @@ def _smooth(x):
     return places.astype(np.result_type(x, np.float32))
 
 
-def _grid(leaves):
+def _grid(leaves: list[Any]) -> Image | None:
     """The sides of an image and the points' places in it, if two coordinates form one."""
     both = leaves[0] if len(leaves) == 1 else leaves
     if len(both) != 2 or any(np.ndim(c) != 1 or not np.all(np.isfinite(c)) for c in both):

@@ -1,9 +1,10 @@
 """A batch with two axes as an image."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.captions import caption
 from jaxlsq.problem.labels import Labels
@@ -15,8 +16,11 @@ __all__ = ["draw_map", "draw_statuses"]
 # Steps along an axis may differ by so much of them and still be even.
 EVEN = 1e-3
 
+# Left, right, bottom and top of an image.
+Extent: TypeAlias = tuple[float, float, float, float]
 
-def draw_map(result: Any, values: np.ndarray, label: str, ax: Any, log: bool) -> None:
+
+def draw_map(result: Any, values: NDArray[Any], label: str, ax: Any, log: bool) -> None:
     """Values of the fits that converged; others have colours of their own, and a legend.
 
     Parameters
@@ -61,13 +65,17 @@ def draw_statuses(result: Any, ax: Any) -> None:
     _set_aspect(ax, extent)
 
 
-def _log_norm(low, high):
+def _log_norm(low: float, high: float) -> Any:
     from matplotlib.colors import LogNorm
 
     return LogNorm(low, high)
 
 
-def _draw_kinds(ax, kinds: Sequence[tuple[np.ndarray, str, str]], extent):
+def _draw_kinds(
+    ax: Any,
+    kinds: Sequence[tuple[NDArray[Any], str, str]],
+    extent: Extent,
+):
     """Pixels of one colour for each kind that there is, and a legend below."""
     from matplotlib.colors import to_rgba
     from matplotlib.patches import Patch
@@ -87,10 +95,10 @@ def _draw_kinds(ax, kinds: Sequence[tuple[np.ndarray, str, str]], extent):
     ax.legend(handles=handles, fontsize="small", frameon=False, **below)
 
 
-def _axes(result, ax):
+def _axes(result: Any, ax: Any) -> Extent:
     """Labels and ticks of both axes; returns the image's extent, the first row on top."""
     labels = (result.labels or Labels.numbered(result.shape)).grid()
-    ends = []
+    ends: list[tuple[float, float]] = []
     for axis, name, size in zip((ax.yaxis, ax.xaxis), labels.dims, result.shape, strict=True):
         coord = labels.coords.get(name)
         low, high = -0.5, size - 0.5
@@ -109,7 +117,7 @@ def _axes(result, ax):
     return left, right, bottom, top
 
 
-def _step(values):
+def _step(values: NDArray[Any]) -> float:
     """The step of a coordinate whose steps are even; 0 of any other."""
     if values.dtype.kind not in "fiu" or values.size < 2:
         return 0.0
@@ -118,17 +126,17 @@ def _step(values):
     return float(steps.mean()) if even else 0.0
 
 
-def _values_at(values):
+def _values_at(values: NDArray[Any]) -> Callable[..., str]:
     """What an axis shows at the places of a coordinate's values."""
 
-    def shown(place, _=None):
+    def shown(place: float, _: Any = None) -> str:
         k = round(place)
         return str(values[k]) if 0 <= k < len(values) and k == place else ""
 
     return shown
 
 
-def _set_aspect(ax, extent):
+def _set_aspect(ax: Any, extent: Extent) -> None:
     """Square pixels' units, but for images that would be a stripe."""
     left, right, bottom, top = extent
     ax.set_aspect("equal" if 0.2 < abs((right - left) / (top - bottom)) < 5.0 else "auto")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.status import Status
 
@@ -110,7 +111,7 @@ def say(ax: Any, words: str) -> None:
     ax.text(0.5, 0.5, words, ha="center", va="center", transform=ax.transAxes)
 
 
-def is_log_spaced(x: np.ndarray) -> bool:
+def is_log_spaced(x: NDArray[Any]) -> bool:
     """Whether places are spaced so that an axis of logarithms shows them better."""
     low, high = (float(np.min(x)), float(np.max(x))) if x.size > 2 else (0.0, 0.0)
     if not (low > 0 and high >= DECADES * low):
@@ -118,7 +119,7 @@ def is_log_spaced(x: np.ndarray) -> bool:
     return bool(np.mean(x <= low + 0.1 * (high - low)) >= CROWDED)
 
 
-def central(values: np.ndarray) -> tuple[float, float]:
+def central(values: NDArray[Any]) -> tuple[float, float]:
     """Limits that leave outliers out, if there are many values, and are not equal."""
     ends = [0.005, 0.995] if values.size >= MANY else [0.0, 1.0]
     low, high = np.quantile(values, ends)
@@ -127,11 +128,11 @@ def central(values: np.ndarray) -> tuple[float, float]:
 
 
 def range_of(
-    y: np.ndarray,
-    fit: np.ndarray,
-    error: np.ndarray | None,
+    y: NDArray[Any],
+    fit: NDArray[Any],
+    error: NDArray[Any] | None,
     cut: bool,
-    parts: Sequence[np.ndarray] = (),
+    parts: Sequence[NDArray[Any]] = (),
 ) -> tuple[float, float] | None:
     """Limits that show data and fit, and not every end of a wide error bar; None without data.
 

@@ -1,10 +1,12 @@
 """Intervals of the profile likelihood of a result's fits."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.results.covariance import scaled_inverses
 from jaxlsq.results.evaluator import Evaluator
@@ -53,13 +55,13 @@ class Profile:
         Evaluations of the residual that it took.
     """
 
-    interval: np.ndarray
-    ends: np.ndarray
+    interval: NDArray[Any]
+    ends: NDArray[Any]
     names: tuple[str, ...]
     level: float
-    better: np.ndarray
+    better: NDArray[Any]
     result: Any
-    nfev: np.ndarray
+    nfev: NDArray[Any]
 
     def __repr__(self) -> str:
         lines = [f"Profile: intervals of {100 * self.level:g} % for {', '.join(self.names)}"]
@@ -74,7 +76,7 @@ class Profile:
         return "\n".join(lines)
 
 
-def times(result: Any, level: float) -> np.ndarray:
+def times(result: Any, level: float) -> NDArray[Any]:
     """Standard errors from a fit's value to the ends of an interval, (...)."""
     if result.absolute_sigma:
         return np.full(result.shape, normal(level))
@@ -130,11 +132,13 @@ def profiled(result: Any, numbers: list[int], level: float) -> Profile:
     )
 
 
-def _searched(result, problem, numbers, level, number):
+def _searched(
+    result: Any, problem: Any, numbers: Sequence[int], level: float, number: NDArray[Any]
+):
     """The `Search` of the ends of some fits, after it."""
     total, n = result.status.size, len(result.names)
 
-    def from_there(number, x):
+    def from_there(number: NDArray[Any], x: NDArray[Any]):
         return minima_of(result, problem, number, x)
 
     goal = times(result, level).ravel()[number]
@@ -148,8 +152,8 @@ def _searched(result, problem, numbers, level, number):
 
 
 def minima_of(
-    result: Any, problem: Evaluator, number: np.ndarray, x: np.ndarray
-) -> tuple[Minima, np.ndarray, np.ndarray]:
+    result: Any, problem: Evaluator, number: NDArray[Any], x: NDArray[Any]
+) -> tuple[Minima, NDArray[Any], NDArray[Any]]:
     """Minima of some fits in float64, from x on; which of them are; and the evaluations it took."""
     total, n = result.status.size, len(result.names)
     fitted = problem.held(number, x, np.zeros(x.shape, bool))
@@ -174,14 +178,14 @@ def minima_of(
     return Minima(number, x, chi2, variance, tangent, unit, slope), good, fitted["nfev"]
 
 
-def _inverse(gram, free):
+def _inverse(gram: NDArray[Any], free: NDArray[Any]):
     """Inverses of normal matrices of the parameters that are free, with zeros for the others."""
     both = free[:, :, None] & free[:, None, :]
     matrices = np.where(both, gram, np.eye(gram.shape[-1]))
     return np.where(both, scaled_inverses(matrices, np.float64), 0.0)
 
 
-def _better(result, minima):
+def _better(result: Any, minima: Minima):
     """Whose minimum is lower than that of the fit."""
     chi2 = result.chi2.ravel()[minima.number].astype(float)
     slack = BETTER * minima.variance
@@ -190,7 +194,7 @@ def _better(result, minima):
     return minima.chi2 < chi2 - slack
 
 
-def _with_better(result, problem, x, index):
+def _with_better(result: Any, problem: Any, x: NDArray[Any], index: NDArray[Any]):
     """The result with the fits of which there is a lower minimum, at x (total, n)."""
     if not index.size:
         return result
@@ -199,9 +203,9 @@ def _with_better(result, problem, x, index):
     return result._improved(index, again)
 
 
-def _warn(better, ends):
+def _warn(better: NDArray[Any], ends: NDArray[Any]) -> None:
     """Say what is not as the fit had it, and what was not found."""
-    texts = []
+    texts: list[str] = []
     if better.any():
         texts.append(
             f"{better.sum():,} of {better.size:,} fits have a lower minimum than theirs, which "

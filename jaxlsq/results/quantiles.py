@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import betainc, gammaincc
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["beyond_chi2", "beyond_f", "joint", "normal", "student"]
 
@@ -31,7 +31,7 @@ def normal(level: float) -> float:
     return -NormalDist().inv_cdf(0.5 * (1.0 - level))
 
 
-def student(level: float, dof: ArrayLike) -> np.ndarray:
+def student(level: float, dof: ArrayLike) -> NDArray[Any]:
     """t for which Student's variable is between -t and t with a probability.
 
     Its square is the quantile of F with 1 and `dof` degrees of freedom.
@@ -57,7 +57,7 @@ def student(level: float, dof: ArrayLike) -> np.ndarray:
     return values[inverse].reshape(np.shape(dof))
 
 
-def _student(level, dof):
+def _student(level: float, dof: int) -> float:
     if dof <= 0:
         return np.inf
     if dof >= MANY:
@@ -69,7 +69,7 @@ def _student(level, dof):
     return np.sqrt(dof) * np.tan(0.5 * (low + high))
 
 
-def _inside(angle, dof):
+def _inside(angle: float, dof: int) -> float:
     r"""The probability of :math:`|t| < \sqrt{\nu} \tan \theta`, formulas 26.7.3 and 26.7.4."""
     cosine, sine = np.cos(angle), np.sin(angle)
     odd = dof % 2
@@ -81,7 +81,7 @@ def _inside(angle, dof):
     return (angle + (sine * cosine * total if dof > 1 else 0.0)) * 2.0 / np.pi
 
 
-def _expanded(z, dof):
+def _expanded(z: float, dof: int) -> float:
     """Formula 26.7.5, in powers of 1 / dof."""
     terms = (
         z,
@@ -93,7 +93,7 @@ def _expanded(z, dof):
     return sum(term / dof**k for k, term in enumerate(terms))
 
 
-def joint(level: ArrayLike, dof: float | None) -> np.ndarray:
+def joint(level: ArrayLike, dof: float | None) -> NDArray[Any]:
     r"""What two parameters may raise chi-squared by, in units of the variance.
 
     Twice the quantile of F with 2 and :math:`\nu` degrees of freedom,
@@ -116,7 +116,7 @@ def joint(level: ArrayLike, dof: float | None) -> np.ndarray:
     return -2.0 * tail if dof is None else dof * np.expm1(-2.0 / dof * tail)
 
 
-def beyond_f(value: ArrayLike, over: ArrayLike, dof: ArrayLike) -> np.ndarray:
+def beyond_f(value: ArrayLike, over: ArrayLike, dof: ArrayLike) -> NDArray[Any]:
     """The probability of a larger F, with `over` and `dof` degrees of freedom.
 
     Examples
@@ -129,7 +129,7 @@ def beyond_f(value: ArrayLike, over: ArrayLike, dof: ArrayLike) -> np.ndarray:
     return _in_float64(betainc, 0.5 * dof, 0.5 * over, part)
 
 
-def beyond_chi2(value: ArrayLike, dof: ArrayLike) -> np.ndarray:
+def beyond_chi2(value: ArrayLike, dof: ArrayLike) -> NDArray[Any]:
     """The probability of a larger chi-squared.
 
     Examples
@@ -141,6 +141,6 @@ def beyond_chi2(value: ArrayLike, dof: ArrayLike) -> np.ndarray:
     return _in_float64(gammaincc, 0.5 * dof, 0.5 * value)
 
 
-def _in_float64(function: Any, *arguments: np.ndarray) -> np.ndarray:
+def _in_float64(function: Any, *arguments: NDArray[Any]) -> NDArray[Any]:
     with jax.enable_x64(True):
         return np.asarray(function(*(jnp.asarray(value, jnp.float64) for value in arguments)))

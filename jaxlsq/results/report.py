@@ -5,6 +5,7 @@ from html import escape
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.results.statistics import correlation
 from jaxlsq.status import Status, describe
@@ -92,7 +93,7 @@ def html(result: Any, notes: str = "") -> str:
     )
 
 
-def _only(result):
+def _only(result: Any) -> Words:
     """The report of a batch of one fit, as far as it can be had."""
     place = (0,) * len(result.shape)
     try:
@@ -102,7 +103,7 @@ def _only(result):
         return one_fit(replace(one, problem=None, inverse=None, derivations=None))
 
 
-def _head(*names):
+def _head(*names: str) -> str:
     """A table's head; a name with a minus sign is over numbers, which are aligned right."""
     cells = "".join(
         f"<th style='text-align:{'right' if name[0] == '-' else 'left'}'>{name.lstrip('-')}</th>"
@@ -111,7 +112,7 @@ def _head(*names):
     return f"<tr>{cells}</tr>"
 
 
-def _headline(result):
+def _headline(result: Any) -> str:
     size, begun = result.status.size, ~result.masked_out
     good, bad = (int(np.count_nonzero(which)) for which in (result.success, result.failed))
     shape = " x ".join(f"{k:,}" for k in result.shape) or "1"
@@ -123,7 +124,7 @@ def _headline(result):
     return f"{shape} fits, {good:,} converged, {bad:,} did not{left_out}{mean}"
 
 
-def quantiles(result: Any) -> list[tuple[str, np.ndarray]]:
+def quantiles(result: Any) -> list[tuple[str, NDArray[Any]]]:
     """Each parameter's name and its quantiles over the fits that converged."""
     good = result.x.reshape(-1, result.x.shape[-1])[result.success.ravel()]
     if not len(good):
@@ -131,7 +132,7 @@ def quantiles(result: Any) -> list[tuple[str, np.ndarray]]:
     return list(zip(result.names, np.quantile(good, QUANTILES, 0).T, strict=True))
 
 
-def _at_bounds(result):
+def _at_bounds(result: Any) -> list[str]:
     """For each parameter, in how many of the fits that converged it was fixed, or at a bound."""
     lanes = {
         "fixed": result.fixed,
@@ -151,12 +152,12 @@ def _at_bounds(result):
     ]
 
 
-def _groups(result):
+def _groups(result: Any) -> dict[str, str]:
     """Of each parameter that fits share, by how many groups."""
     if result.sharing is None:
         return {}
     index = result.sharing.index.reshape(-1, len(result.sharing.names))
-    counts = [len(np.unique(column)) for column in index.T]
+    counts = [np.unique(column).size for column in index.T]
     return {
         name: "shared by all" if count == 1 else f"shared in {count:,} groups"
         for name, count in zip(result.sharing.names, counts, strict=True)
@@ -193,7 +194,7 @@ def one_fit(result: Any, doubts: tuple[str, ...] = ()) -> Words:
     return Words(plain, f"<b>{escape(end)}</b><table>{head}{cells}</table>{below}")
 
 
-def _statistics(result):
+def _statistics(result: Any) -> list[str]:
     n = int(result.varying)
     what = "deviance" if result.of_counts else "chi2"
     return [
@@ -205,12 +206,12 @@ def _statistics(result):
     ]
 
 
-def _bare_values(result):
+def _bare_values(result: Any) -> list[tuple[str, ...]]:
     """Without what is not known when the data were gone before it was asked for."""
     return [(name, f"{value:.6g}") for name, value in zip(result.names, result.x, strict=True)]
 
 
-def _values(result):
+def _values(result: Any) -> tuple[list[tuple[str, ...]], list[str]]:
     """Rows of a name, a value and what is said of it; and notes."""
     blamed = result.undetermined() if np.isfinite(result.cost) else ()
     missing = [f"the data do not determine {' and '.join(blamed)}"] if blamed else []
@@ -218,7 +219,7 @@ def _values(result):
     return rows, [*missing, *_strong_correlations(result)]
 
 
-def _derived(result):
+def _derived(result: Any) -> list[tuple[str, ...]]:
     """Rows of what the model derives from its parameters."""
     return [
         (name, f"{value:.6g}", f"+- {error:<9.2g} (derived)")
@@ -226,8 +227,9 @@ def _derived(result):
     ]
 
 
-def _with_errors(result):
-    errors, rows = np.sqrt(np.diagonal(result.cov)), []
+def _with_errors(result: Any) -> list[tuple[str, ...]]:
+    errors = np.sqrt(np.diagonal(result.cov))
+    rows: list[tuple[str, ...]] = []
     ends = {-1: "at its lower bound", 1: "at its upper bound"}
     for j, (name, value, error) in enumerate(zip(result.names, result.x, errors, strict=True)):
         held = "fixed" if result.fixed[j] else ends.get(int(result.active_mask[j]))
@@ -239,7 +241,7 @@ def _with_errors(result):
     return rows
 
 
-def _strong_correlations(result):
+def _strong_correlations(result: Any) -> list[str]:
     matrix, n = correlation(result.cov), len(result.names)
     pairs = [(i, j) for i in range(n) for j in range(i) if abs(matrix[i, j]) >= STRONG]
     pairs.sort(key=lambda ij: -abs(matrix[ij]))

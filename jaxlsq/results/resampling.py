@@ -1,9 +1,11 @@
 """Bootstraps of a result's fits."""
 
 import warnings
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.resampling import Plan
@@ -21,11 +23,11 @@ MANY_FAILED = 0.05
 class Resampling:
     """What a `FitResult` says of its errors by bootstraps."""
 
-    x: np.ndarray
-    cost: np.ndarray
-    status: np.ndarray
-    dof: np.ndarray
-    fixed: np.ndarray
+    x: NDArray[Any]
+    cost: NDArray[Any]
+    status: NDArray[Any]
+    dof: NDArray[Any]
+    fixed: NDArray[Any]
     layout: Layout
     names: tuple[str, ...]
     absolute_sigma: bool
@@ -33,11 +35,11 @@ class Resampling:
     if TYPE_CHECKING:  # what the rest of a `FitResult` has
 
         @property
-        def success(self) -> np.ndarray: ...
+        def success(self) -> NDArray[Any]: ...
         @property
-        def redchi(self) -> np.ndarray: ...
-        @property
-        def inverse_gram(self) -> np.ndarray: ...
+        def redchi(self) -> NDArray[Any]: ...
+        @cached_property
+        def inverse_gram(self) -> NDArray[Any]: ...
         def _with_data(self, what: str) -> Evaluator: ...
 
     def bootstrap(
@@ -126,8 +128,8 @@ class Resampling:
         _warn(out.failed[places], plan.k)
         return result
 
-    def _bootstrap(self, plan, x, out, skew):
-        def shaped(array):
+    def _bootstrap(self, plan: Plan, x: NDArray[Any], out: Any, skew: Any):
+        def shaped(array: NDArray[Any]):
             return array.reshape((*self.status.shape, *array.shape[1:]))
 
         arrays = {
@@ -146,7 +148,7 @@ class Resampling:
         )
 
 
-def _warn(failed: np.ndarray, k: int) -> None:
+def _warn(failed: NDArray[Any], k: int) -> None:
     """Warn where many of the replicates of fits that were usable failed."""
     many = np.count_nonzero(failed > MANY_FAILED * k)
     if many:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.parameters import Layout
@@ -72,25 +73,25 @@ class FitResult(
         Which parameters the fits share; `shared` has their values.
     """
 
-    x: np.ndarray
-    cost: np.ndarray
-    status: np.ndarray
-    nfev: np.ndarray
-    njev: np.ndarray
-    nit: np.ndarray
-    optimality: np.ndarray
-    dof: np.ndarray
-    agreed: np.ndarray
-    active_mask: np.ndarray
-    fixed: np.ndarray
+    x: NDArray[Any]
+    cost: NDArray[Any]
+    status: NDArray[Any]
+    nfev: NDArray[Any]
+    njev: NDArray[Any]
+    nit: NDArray[Any]
+    optimality: NDArray[Any]
+    dof: NDArray[Any]
+    agreed: NDArray[Any]
+    active_mask: NDArray[Any]
+    fixed: NDArray[Any]
     layout: Layout
     names: tuple[str, ...]
     problem: Evaluator | None = None
     of_counts: bool = False
     absolute_sigma: bool = False
     engine: str = ""
-    inverse: np.ndarray | None = None  # `inverse_gram`, where it is known
-    derivations: dict[str, np.ndarray] | None = None  # `derived_by_name` of what was loaded
+    inverse: NDArray[Any] | None = None  # `inverse_gram`, where it is known
+    derivations: dict[str, NDArray[Any]] | None = None  # `derived_by_name` of what was loaded
     labels: Labels | None = None
     sharing: Shares | None = None
 
@@ -107,18 +108,18 @@ class FitResult(
         return SharedParameters.of(self) if self.sharing else None
 
     @property
-    def success(self) -> np.ndarray:
+    def success(self) -> NDArray[Any]:
         """Which fits converged, to parameters and a cost that are finite."""
         finite = np.isfinite(self.cost) & np.all(np.isfinite(self.x), axis=-1)
         return converged(self.status) & finite
 
     @property
-    def failed(self) -> np.ndarray:
+    def failed(self) -> NDArray[Any]:
         """Which fits did not, of those that had a point to fit."""
         return ~self.success & ~self.masked_out
 
     @property
-    def masked_out(self) -> np.ndarray:
+    def masked_out(self) -> NDArray[Any]:
         """Which data sets have no point that counts; they are neither a success nor a failure."""
         return self.status == Status.MASKED_OUT
 
@@ -183,12 +184,12 @@ class FitResult(
     def _keys(self):
         return self.labels and self.labels.keys()
 
-    def _flat(self, name):
+    def _flat(self, name: str) -> NDArray[Any]:
         """An array with one axis for the batch."""
         array = getattr(self, name)
         return array.reshape(self.status.size, *array.shape[len(self.shape) :])
 
-    def _one(self, index, what):
+    def _one(self, index: Any, what: str) -> "FitResult":
         """One fit of the batch, for what is of one fit."""
         one = self[index] if self.shape else self
         if one.shape:
@@ -232,7 +233,7 @@ class FitResult(
         return report.one_fit(one, self._suspicions(one, index))
 
     @property
-    def residuals(self) -> np.ndarray | list[np.ndarray]:
+    def residuals(self) -> NDArray[Any] | list[NDArray[Any]]:
         """Residuals as they were minimized, (..., m): model - data over sigma, zero where masked.
 
         A list of arrays where the data are ragged.  Of counts Pearson's, ``(model - y) /
@@ -241,7 +242,7 @@ class FitResult(
         """
         return self._with_data("residuals").residuals(self.x)
 
-    def _with_data(self, what):
+    def _with_data(self, what: str) -> Evaluator:
         if self.problem is None:
             raise ValueError(
                 f"{what} needs the data and the model, which a loaded, concatenated or pickled "

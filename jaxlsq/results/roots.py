@@ -6,9 +6,10 @@ goal, is found by interpolation of the inverse, inside a bracket where there is 
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["End", "Roots"]
 
@@ -72,25 +73,25 @@ class Roots:
         Whether the last value was forgotten, or there was none.
     """
 
-    goal: np.ndarray
-    reach: np.ndarray
-    slope: np.ndarray
-    first: np.ndarray
-    trial: np.ndarray
-    d: np.ndarray
-    z: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    broken: np.ndarray
-    z_low: np.ndarray
-    z_high: np.ndarray
-    count: np.ndarray
-    jumps: np.ndarray
-    doubted: np.ndarray
+    goal: NDArray[Any]
+    reach: NDArray[Any]
+    slope: NDArray[Any]
+    first: NDArray[Any]
+    trial: NDArray[Any]
+    d: NDArray[Any]
+    z: NDArray[Any]
+    low: NDArray[Any]
+    high: NDArray[Any]
+    broken: NDArray[Any]
+    z_low: NDArray[Any]
+    z_high: NDArray[Any]
+    count: NDArray[Any]
+    jumps: NDArray[Any]
+    doubted: NDArray[Any]
 
     @classmethod
     def begin(
-        cls, goal: np.ndarray, reach: np.ndarray, slope: np.ndarray, first: np.ndarray
+        cls, goal: NDArray[Any], reach: NDArray[Any], slope: NDArray[Any], first: NDArray[Any]
     ) -> Self:
         """Before the first point, which is at `first` or, if that is nearer, at `reach`."""
         none = np.where(np.arange(3) < 2, np.nan, np.zeros((goal.size, 3)))
@@ -99,7 +100,7 @@ class Roots:
         known = goal, reach, slope, first, np.minimum(first, reach)
         return cls(*known, none, none, zero, far, far, zero, far, count, count, no)
 
-    def take(self, rows: np.ndarray) -> Self:
+    def take(self, rows: NDArray[Any]) -> Self:
         """Some of them, by their indices."""
         return type(self)(**{k: values.take(rows, axis=0) for k, values in vars(self).items()})
 
@@ -108,7 +109,7 @@ class Roots:
         mine, theirs = vars(self), vars(others)
         return type(self)(**{name: np.concatenate([mine[name], theirs[name]]) for name in mine})
 
-    def moved(self, z: np.ndarray, good: np.ndarray) -> tuple[Self, np.ndarray, np.ndarray]:
+    def moved(self, z: NDArray[Any], good: NDArray[Any]) -> tuple[Self, NDArray[Any], NDArray[Any]]:
         """After the values at the trial distances.
 
         Parameters
@@ -131,7 +132,7 @@ class Roots:
         ends, distances = seen._ended(estimate, simpler, good)
         return replace(seen, trial=seen._next(estimate)), ends, distances
 
-    def _seen(self, z, good):
+    def _seen(self, z: NDArray[Any], good: NDArray[Any]):
         """With the values at the trial distances."""
         d, shift = self.trial, good[:, None]
         lower = good & (z < self.goal) & (d > self.low)
@@ -149,7 +150,7 @@ class Roots:
         )
         return seen._without_jumps(good)
 
-    def _without_jumps(self, good):
+    def _without_jumps(self, good: NDArray[Any]):
         """Without values above that are out of line with one just below, and gaps beside one."""
         with np.errstate(invalid="ignore"):
             steep = self.high - self.low <= WIDTH * np.where(np.isinf(self.high), 0.0, self.high)
@@ -166,7 +167,7 @@ class Roots:
             doubted=jump | gap | ~good,
         )
 
-    def _estimates(self):
+    def _estimates(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Distances of the root: on a parabola through the last three points, and of an order less.
 
         After one point, through the minimum with the slope there; NaN where a value repeats itself.
@@ -179,7 +180,7 @@ class Roots:
             line = d2 + secant * (q - z2)
             return line + bend * (q - z2) * (q - z1), line
 
-    def _ended(self, estimate, simpler, good):
+    def _ended(self, estimate: NDArray[Any], simpler: NDArray[Any], good: NDArray[Any]):
         """Codes of `End`, and distances."""
         (_, d1, d2), (_, z1, z2), d = self.d.T, self.z.T, self.trial
         top = np.minimum(self.high, self.broken)
@@ -207,7 +208,7 @@ class Roots:
         ends = np.select(conditions, [case[1] for case in cases], End.SEARCHED)
         return ends.astype(np.int8), np.select(conditions, [case[2] for case in cases], np.nan)
 
-    def _next(self, estimate):
+    def _next(self, estimate: NDArray[Any]):
         """The next trial distance."""
         top = np.minimum(self.high, self.broken)
         bracketed = np.isfinite(top)

@@ -1,8 +1,10 @@
 """What is kept of many samples of parameters: moments and quantiles."""
 
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["GRID", "Reduced", "quantiles"]
 
@@ -16,7 +18,7 @@ GRID = np.unique([*np.round(np.arange(-40, 41) / 10, 1), *_TAILS, *(-z for z in 
 _PROBABILITIES = np.array([_NORMAL.cdf(z) for z in GRID])
 
 
-def quantiles(table: np.ndarray, z: np.ndarray) -> np.ndarray:
+def quantiles(table: NDArray[Any], z: NDArray[Any]) -> NDArray[Any]:
     """Quantiles at probabilities that are those of the normal distribution's `z`.
 
     Parameters
@@ -53,13 +55,17 @@ class Reduced:
     """
 
     def __init__(self, total: int, n: int, k: int, keep: bool) -> None:
-        self.mean, self.below = np.full((2, total, n), np.nan)
-        self.cov = np.full((total, n, n), np.nan)
-        self.table = np.full((total, n, GRID.size), np.nan, np.float32)
-        self.failed = np.full(total, k)
-        self.samples = np.full((total, k, n), np.nan) if keep else None
+        self.mean: NDArray[Any] = np.full((total, n), np.nan)
+        self.below: NDArray[Any] = np.full((total, n), np.nan)
+        self.cov: NDArray[Any] = np.full((total, n, n), np.nan)
+        self.table: NDArray[Any] = np.full((total, n, GRID.size), np.nan, np.float32)
+        self.failed: NDArray[Any] = np.full(total, k)
+        whole = np.full((total, k, n), np.nan) if keep else None
+        self.samples: NDArray[Any] | None = whole
 
-    def take(self, some: np.ndarray, samples: np.ndarray, good: np.ndarray, x: np.ndarray) -> None:
+    def take(
+        self, some: NDArray[Any], samples: NDArray[Any], good: NDArray[Any], x: NDArray[Any]
+    ) -> None:
         """Take in the samples (c, k, n) of some fits with parameters x (c, n).
 
         `good` (c, k) says which of them count.
@@ -79,7 +85,7 @@ class Reduced:
         self.table[some] = np.swapaxes(_table(apart, good, count), 1, 2)
 
 
-def _table(apart, good, count):
+def _table(apart: NDArray[Any], good: NDArray[Any], count: NDArray[Any]) -> NDArray[Any]:
     """Quantiles (c, q, n) of the samples that are good, as `numpy.quantile` has them."""
     ordered = np.sort(np.where(good[..., None], apart, np.inf), axis=1)
     last = np.maximum(count - 1, 0)[:, None]

@@ -11,9 +11,10 @@ from one another, find where it is at its limit.
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.results.roots import End, Roots
 from jaxlsq.status import Status, converged
@@ -33,7 +34,7 @@ SPACINGS = 4.0 * np.finfo(float).eps
 _AT_THE_LIMIT = (Status.FTOL_TOO_SMALL, Status.XTOL_TOO_SMALL, Status.GTOL_TOO_SMALL)
 
 
-def usable(status: np.ndarray) -> np.ndarray:
+def usable(status: NDArray[Any]) -> NDArray[Any]:
     """Which fits ended at a minimum, be it flat or at the limit of the arithmetic."""
     return converged(status) | np.isin(status, (*_AT_THE_LIMIT, Status.SINGULAR_JACOBIAN))
 
@@ -54,23 +55,28 @@ class Minima:
         Standard errors, of a parameter at a bound as if it were free; and of the free ones alone.
     """
 
-    number: np.ndarray
-    x: np.ndarray
-    chi2: np.ndarray
-    variance: np.ndarray
-    tangent: np.ndarray
-    unit: np.ndarray
-    slope: np.ndarray
+    number: NDArray[Any]
+    x: NDArray[Any]
+    chi2: NDArray[Any]
+    variance: NDArray[Any]
+    tangent: NDArray[Any]
+    unit: NDArray[Any]
+    slope: NDArray[Any]
 
-    def take(self, rows: np.ndarray) -> Self:
+    def take(self, rows: NDArray[Any]) -> Self:
         """Some of them."""
         return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
-    def put(self, rows: np.ndarray, others: Self) -> None:
+    def put(self, rows: NDArray[Any], others: Self) -> None:
         """Take other minima for those of some fits."""
         for field in fields(self):
             getattr(self, field.name)[rows] = getattr(others, field.name)
 
+
+# The lowest minima of fits by their numbers, from x: with which are good, and evaluations.
+MinimaFrom: TypeAlias = Callable[
+    [NDArray[Any], NDArray[Any]], tuple[Minima, NDArray[Any], NDArray[Any]]
+]
 
 _ARRAYS = ("fit", "which", "side", "x", "x_low")
 
@@ -91,19 +97,19 @@ class _Lanes:
         Whose distances are from the minimum.
     """
 
-    fit: np.ndarray
-    which: np.ndarray
-    side: np.ndarray
-    x: np.ndarray
-    x_low: np.ndarray
+    fit: NDArray[Any]
+    which: NDArray[Any]
+    side: NDArray[Any]
+    x: NDArray[Any]
+    x_low: NDArray[Any]
     roots: Roots
 
     @property
-    def places(self) -> tuple[np.ndarray, ...]:
+    def places(self) -> tuple[NDArray[Any], ...]:
         """Indices in (N, n, 2) arrays of ends."""
         return self.fit, self.which, (self.side + 1) // 2
 
-    def take(self, rows: np.ndarray) -> Self:
+    def take(self, rows: NDArray[Any]) -> Self:
         """Some of them, by their indices."""
         arrays = {name: getattr(self, name).take(rows, axis=0) for name in _ARRAYS}
         return type(self)(**arrays, roots=self.roots.take(rows))
@@ -146,17 +152,21 @@ class Search:
     def __init__(
         self,
         minima: Minima,
-        goal: np.ndarray,
-        wanted: np.ndarray,
-        bounds: np.ndarray,
-        solve: Callable[..., dict[str, np.ndarray]],
-        minima_from: Callable[[np.ndarray, np.ndarray], tuple[Minima, np.ndarray, np.ndarray]],
+        goal: NDArray[Any],
+        wanted: NDArray[Any],
+        bounds: NDArray[Any],
+        solve: Callable[..., dict[str, NDArray[Any]]],
+        minima_from: MinimaFrom,
     ) -> None:
-        self.minima, self.goal, self.wanted, self.bounds = minima, goal, wanted, bounds
-        self.solve, self.minima_from = solve, minima_from
-        self.values = np.full(bounds.shape, np.nan)
-        self.ends = np.full(bounds.shape, End.NOT_FOUND, np.int8)
-        self.nfev = np.zeros(len(goal), int)
+        self.minima: Minima = minima
+        self.goal: NDArray[Any] = goal
+        self.wanted: NDArray[Any] = wanted
+        self.bounds: NDArray[Any] = bounds
+        self.solve: Callable[..., dict[str, NDArray[Any]]] = solve
+        self.minima_from: MinimaFrom = minima_from
+        self.values: NDArray[Any] = np.full(bounds.shape, np.nan)
+        self.ends: NDArray[Any] = np.full(bounds.shape, End.NOT_FOUND, np.int8)
+        self.nfev: NDArray[Any] = np.zeros(len(goal), int)
         self._found = np.ones(len(goal), int)
 
     def run(self) -> None:
@@ -165,7 +175,7 @@ class Search:
         while lanes.fit.size:
             lanes = self._wave(lanes)
 
-    def _begun(self, rows):
+    def _begun(self, rows: NDArray[Any]):
         """Lanes of some fits, but for those whose end is known."""
         m = self.minima
         k, which = np.nonzero(self.wanted[rows])
@@ -181,7 +191,7 @@ class Search:
         at_once = np.where(reach <= 0, End.BOUND, np.where(narrow, End.FOUND, End.SEARCHED))
         return self._without(lanes, at_once, np.minimum(first, reach))
 
-    def _without(self, lanes, ends, distances):
+    def _without(self, lanes: _Lanes, ends: NDArray[Any], distances: NDArray[Any]):
         """Lanes but for those that ended, whose values are put in their places."""
         searched = ends == End.SEARCHED
         done = np.flatnonzero(~searched)
@@ -193,7 +203,7 @@ class Search:
         self.ends[some.places] = codes
         return lanes.take(np.flatnonzero(searched))
 
-    def _wave(self, lanes):
+    def _wave(self, lanes: _Lanes):
         """All lanes one point further."""
         m, trial = self.minima, lanes.roots.trial
         hold = np.arange(m.x.shape[1]) == lanes.which[:, None]
@@ -219,7 +229,7 @@ class Search:
         lanes = self._without(lanes, ends, distances)
         return lanes if fresh is None else lanes.joined(fresh)
 
-    def _from_lower(self, fit, rise, x):
+    def _from_lower(self, fit: NDArray[Any], rise: NDArray[Any], x: NDArray[Any]):
         """Lanes of fits with a lower minimum than was known, from there."""
         order = np.lexsort((rise, fit))
         rows, first = np.unique(fit[order], return_index=True)
@@ -232,7 +242,7 @@ class Search:
         self.minima.put(rows[good], minima.take(good))
         return self._begun(rows[good])
 
-    def _others(self, lanes):
+    def _others(self, lanes: _Lanes):
         """Parameters at the trial distances: along the last two points, or from the tangent.
 
         A parabola through the minimum, with its tangent, and the last point, where that is alone.
@@ -252,7 +262,7 @@ class Search:
             near[:, 1] &= np.abs(t - t2)[:, 0] <= (EXTRAPOLATED - 1.0) * np.abs(t2)[:, 0]
         left = near[:, 1] & ~(roots.doubted & below)
 
-        def put(rows, values):
+        def put(rows: NDArray[Any], values: NDArray[Any]):
             finite = np.isfinite(values).all(axis=1)
             others[rows[finite]] = values[finite]
             left[rows[finite]] = False

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.results import statistics
 
@@ -30,12 +31,12 @@ class Shares:
     """
 
     names: tuple[str, ...]
-    labels: tuple[np.ndarray | None, ...]
-    index: np.ndarray
-    cost: np.ndarray
-    dof: np.ndarray
+    labels: tuple[NDArray[Any] | None, ...]
+    index: NDArray[Any]
+    cost: NDArray[Any]
+    dof: NDArray[Any]
 
-    def take(self, places: np.ndarray) -> Self:
+    def take(self, places: NDArray[Any]) -> Self:
         """Of some of the fits, by their flat places."""
         q = len(self.names)
         return replace(
@@ -54,7 +55,7 @@ class Shares:
         return {f"sharing.{name}": np.asarray(values) for name, values in arrays.items()}
 
     @classmethod
-    def read(cls, arrays: Mapping[str, np.ndarray], batch: tuple[int, ...]) -> Self | None:
+    def read(cls, arrays: Mapping[str, NDArray[Any]], batch: tuple[int, ...]) -> Self | None:
         """From what `written` gave, or None where there is none.
 
         Raises
@@ -93,11 +94,11 @@ class SharedParameters(Mapping[str, Any]):
 
     params: dict[str, Any]
     stderr: dict[str, Any]
-    labels: dict[str, np.ndarray | None]
-    cov: np.ndarray
-    groups: np.ndarray
-    cost: np.ndarray
-    dof: np.ndarray
+    labels: dict[str, NDArray[Any] | None]
+    cov: NDArray[Any]
+    groups: NDArray[Any]
+    cost: NDArray[Any]
+    dof: NDArray[Any]
 
     @classmethod
     def of(cls, result: Any) -> Self:
@@ -109,7 +110,9 @@ class SharedParameters(Mapping[str, Any]):
         x = result.x.reshape(len(index), -1)[:, places]
         cov = result.cov.reshape(len(index), *result.cov.shape[-2:])[:, places][:, :, places]
         errors = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
-        params, stderr, labels = {}, {}, {}
+        params: dict[str, Any] = {}
+        stderr: dict[str, Any] = {}
+        labels: dict[str, NDArray[Any] | None] = {}
         for j, name in enumerate(shares.names):
             found, first = _best_of_each(index[:, j], errors[:, j])
             params[name], stderr[name] = x[first, j], errors[first, j]
@@ -125,17 +128,17 @@ class SharedParameters(Mapping[str, Any]):
         return cls(params, stderr, labels, cov, groups, cost, dof)
 
     @property
-    def chi2(self) -> np.ndarray:
+    def chi2(self) -> NDArray[Any]:
         """Twice the cost."""
         return 2.0 * self.cost
 
     @property
-    def redchi(self) -> np.ndarray:
+    def redchi(self) -> NDArray[Any]:
         """`chi2` over the degrees of freedom."""
         return statistics.quotient(self.chi2, self.dof)
 
     @property
-    def correlation(self) -> np.ndarray:
+    def correlation(self) -> NDArray[Any]:
         """Correlation of the shared parameters."""
         return statistics.correlation(self.cov)
 
@@ -162,7 +165,7 @@ class SharedParameters(Mapping[str, Any]):
         return "\n".join(lines)
 
 
-def _best_of_each(numbers, errors):
+def _best_of_each(numbers: NDArray[Any], errors: NDArray[Any]):
     """Groups, and of each the fit that says most: one that failed may have no error."""
     rank = np.where(np.isfinite(errors), 0, 1)
     order = np.lexsort((np.arange(len(numbers)), rank, numbers))

@@ -1,8 +1,8 @@
 """Where the points of a fit with errors in x are nearest to its curve."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.types import PyTree
 from jaxlsq.results.evaluator import Evaluator
@@ -13,7 +13,7 @@ __all__ = ["Shifted"]
 class Shifted:
     """What a `FitResult` says of points whose x was uncertain."""
 
-    x: np.ndarray
+    x: NDArray[Any]
 
     if TYPE_CHECKING:  # what the rest of a `FitResult` has
 

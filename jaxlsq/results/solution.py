@@ -1,6 +1,7 @@
 """What `least_squares` returns."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +113,7 @@ class LeastSquaresResult:
 
 
 @jax.jit
-def _covariance(jac, free, cost, dof):
+def _covariance(jac: Any, free: Any, cost: Any, dof: Any) -> jax.Array:
     """`LeastSquaresResult.cov` of the parameters that are free."""
     gram = jnp.einsum("...mi,...mj->ij...", jac, jac, precision="highest")
     free = jnp.moveaxis(free, -1, 0)

@@ -31,13 +31,13 @@ def text(result: Any) -> str:
     return "\n".join([f"{name}: {lines[0]}", *(f"  {line}" for line in lines[1:])])
 
 
-def _has_numbers(leaf):
+def _has_numbers(leaf: Any):
     if isinstance(leaf, Tracer) or not isinstance(leaf, (jax.Array, np.ndarray)):
         return False
     return not (isinstance(leaf, jax.Array) and leaf.is_deleted())
 
 
-def _types(tree):
+def _types(tree: Any):
     return jax.tree.map(_type, tree)
 
 
@@ -46,7 +46,7 @@ class _Word(str):
     __repr__ = str.__str__
 
 
-def _type(leaf):
+def _type(leaf: Any):
     """The type of an array, as JAX writes it; anything else as it is."""
     if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
         return leaf
@@ -55,7 +55,7 @@ def _type(leaf):
     return _Word(f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]")
 
 
-def _one(result):
+def _one(result: Any):
     code = Status(int(result.status))
     lines = [f"{code.name}: {describe(code)}", *_parameters(result)]
     lines.append(
@@ -66,7 +66,7 @@ def _one(result):
     return [*lines, _others(result)]
 
 
-def _parameters(result):
+def _parameters(result: Any):
     """A line for each, with its standard error."""
     layout = Layout.of(result.x)
     x, names = layout.pack(result.x), layout.names
@@ -82,7 +82,7 @@ def _parameters(result):
     return lines + [f"... and {more} more parameters"] * (more > 0)
 
 
-def _errors(result):
+def _errors(result: Any):
     """Standard errors, as `LeastSquaresResult.cov` has them, without a compilation."""
     jac, free = np.asarray(result.jac, float), np.asarray(result.active_mask) == 0
     with np.errstate(all="ignore"):  # what is not finite is shown as such
@@ -91,14 +91,14 @@ def _errors(result):
         return np.sqrt(np.diagonal(scaled_inverses(gram, result.jac.dtype)) * variance)
 
 
-def _others(result):
+def _others(result: Any):
     """What arrays there are."""
     arrays = ", ".join(f"{name} {_type(getattr(result, name))}" for name in ARRAYS)
     history = result.history
     return arrays + (f", history of {len(history.nfev)} points" if history is not None else "")
 
 
-def _lanes(result):
+def _lanes(result: Any):
     status = np.asarray(result.status)
     good = int(np.count_nonzero(converged(status)))
     lines = [f"{status.size:,} fits, {good:,} converged, {status.size - good:,} did not"]

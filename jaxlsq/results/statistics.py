@@ -3,11 +3,12 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["Criteria", "correlation", "criteria", "quotient"]
 
 
-def correlation(cov: np.ndarray) -> np.ndarray:
+def correlation(cov: NDArray[Any]) -> NDArray[Any]:
     r""":math:`C_{ij} / \sqrt{C_{ii} C_{jj}}`, NaN where a variance is not finite or zero."""
     variance = np.diagonal(cov, axis1=-2, axis2=-1)
     known = np.isfinite(variance) & (variance > 0)
@@ -59,7 +60,7 @@ def criteria(chi2: Any, points: Any, number: Any, known: bool, of_counts: bool) 
     return Criteria(aic, aicc, misfit + number * np.log(np.maximum(points, 1)))
 
 
-def quotient(value: np.ndarray, divisor: np.ndarray) -> np.ndarray:
+def quotient(value: NDArray[Any], divisor: NDArray[Any]) -> NDArray[Any]:
     """``value / divisor``, and inf where that is not positive; NaN of what is NaN."""
     positive = np.asarray(divisor) > 0
     defined = positive | np.isnan(value)

@@ -5,16 +5,17 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.labels import Coord, Labels
 from jaxlsq.problem.parameters import Layout
-from jaxlsq.problem.types import Batch
+from jaxlsq.problem.types import Batch, PyTree
 from jaxlsq.results.replacing import put
 from jaxlsq.results.shared import Shares
 
@@ -65,7 +66,7 @@ def restored(values: dict[str, Any]) -> dict[str, Any]:
     return values | {"layout": _layout(values["layout"])}
 
 
-def _layout(places):
+def _layout(places: PyTree) -> Layout:
     """The layout of a pytree, whose leaves say where in the vector they are."""
     for make in (getattr(Layout, "as_given", Layout.of), Layout.of):
         layout = make(places)
@@ -108,7 +109,7 @@ def replaced(path: Any, arrays: dict[str, Any]) -> None:
     put(path, write)
 
 
-def _places(shapes, n):
+def _places(shapes: Any, n: int) -> PyTree:
     """A pytree of parameters' places in the vector, from what `_shapes` gave."""
     if shapes is None:
         return np.arange(n)
@@ -128,7 +129,7 @@ def described(result: Any) -> dict[str, Any]:
     return flags | {"names": list(result.names), "shapes": _shapes(places)}
 
 
-def from_arrays(arrays: dict[str, np.ndarray], description: dict[str, Any]) -> dict[str, Any]:
+def from_arrays(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> dict[str, Any]:
     """Fields by name, from arrays and what `described` gave."""
     names = tuple(description["names"])
     values = {name: arrays[name] for name in (*ARRAYS, "inverse")}
@@ -147,7 +148,7 @@ def labels_written(labels: Labels) -> dict[str, Any]:
     return out
 
 
-def _texts(attrs):
+def _texts(attrs: Mapping[Any, Any]) -> dict[str, str]:
     return {
         str(key): value if isinstance(value, str) else str(value) for key, value in attrs.items()
     }
@@ -165,7 +166,7 @@ def labels_read(arrays: Any, batch: Batch) -> Labels | None:
     return Labels(tuple(dims), batch, read)
 
 
-def _shapes(places):
+def _shapes(places: PyTree) -> list[Any] | None:
     """Keys and shapes of a dict of arrays in the order of the vector; None for all else."""
     if not isinstance(places, dict) or not all(isinstance(v, np.ndarray) for v in places.values()):
         return None
@@ -188,7 +189,7 @@ def read(source: Any) -> dict[str, Any]:
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("one array alone")
         with file:
-            arrays = {key: file[key] for key in file.files}
+            arrays: dict[str, NDArray[Any]] = {key: file[key] for key in file.files}
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
     except (ValueError, EOFError, OSError, TypeError, zipfile.BadZipFile, zlib.error) as error:
@@ -206,13 +207,13 @@ def read(source: Any) -> dict[str, Any]:
         raise _unreadable(name, str(error)) from error
 
 
-def _unreadable(name, why):
+def _unreadable(name: Any, why: object) -> ValueError:
     return ValueError(f"{name} is not a result that FitResult.save wrote: {why}.")
 
 
-def _fields(arrays):
+def _fields(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Of a result, with their shapes checked."""
-    values = {name: arrays[name] for name in ARRAYS}
+    values: dict[str, Any] = {name: arrays[name] for name in ARRAYS}
     names, batch = tuple(arrays["names"].tolist()), arrays["status"].shape
     n = len(names)
     expected = {name: (*batch, n) if name in _PER_PARAMETER else batch for name in ARRAYS}
@@ -229,7 +230,9 @@ def _fields(arrays):
     return values | flags | {"names": names, "layout": _layout(places)} | more
 
 
-def _derivations(arrays, batch):
+def _derivations(
+    arrays: Mapping[str, NDArray[Any]], batch: Batch
+) -> dict[str, NDArray[Any]] | None:
     """What the model derives, by name, or None."""
     found = {k.removeprefix(DERIVED): arrays[k] for k in arrays if k.startswith(DERIVED)}
     if any(pair.shape != (*batch, 2) for pair in found.values()):
@@ -237,10 +240,10 @@ def _derivations(arrays, batch):
     return found or None
 
 
-def _with_suffix(path):
+def _with_suffix(path: Any) -> str:
     """What NumPy makes of a path that it saves to."""
-    path = os.fspath(path)
-    return path if path.endswith(".npz") else path + ".npz"
+    place: str = os.fspath(path)
+    return place if place.endswith(".npz") else place + ".npz"
 
 
 # --- several ----------------------------------------------------------------------
@@ -275,14 +278,14 @@ def joined(results: Sequence[Any]) -> dict[str, Any]:
     known = all(inverse is not None for inverse in inverses)
     values["inverse"] = np.concatenate(inverses) if known else None
     same = {name: getattr(first, name) for name in ("names", "layout", *_FLAGS)}
-    derived = [part["derivations"] or {} for part in parts]
+    derived: list[dict[str, Any]] = [part["derivations"] or {} for part in parts]
     if all(set(one) == set(derived[0]) for one in derived):
         both = {name: np.concatenate([one[name] for one in derived]) for name in derived[0]}
         same["derivations"] = both or None
     return values | same | {"labels": Labels.joined([result.labels for result in results])}
 
 
-def _kind(result):
+def _kind(result: Any) -> tuple[Any, ...]:
     """What results that are joined have in common."""
     places = result.layout.unpack(np.arange(len(result.names)))
     leaves, tree = jax.tree.flatten(places)

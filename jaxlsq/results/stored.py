@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.types import Batch
 from jaxlsq.results import storage
 from jaxlsq.results.grid import Grid
@@ -96,7 +98,7 @@ class StoredResult:
         places = (slice(first, last), *(slice(0, size) for size in self.shape[1:]))
         return self._result(arrays or self._empty(last - first), places)
 
-    def _empty(self, size):
+    def _empty(self, size: int):
         """Arrays of fits that are not there."""
         n, batch = len(self.names), (size, *self.shape[1:])
         nan, whole = np.float64, np.int32
@@ -111,7 +113,7 @@ class StoredResult:
         arrays["status"][...] = Status.INTERRUPTED
         return arrays
 
-    def _result(self, arrays, slices):
+    def _result(self, arrays: dict[str, NDArray[Any]], slices: tuple[slice, ...]):
         labels = self._labels
         if labels is not None:
             places = np.arange(math.prod(self.shape)).reshape(self.shape)[slices]
@@ -119,7 +121,7 @@ class StoredResult:
         return FitResult(**storage.from_arrays(arrays, self.store.description), labels=labels)
 
     @cached_property
-    def _labels(self):
+    def _labels(self) -> Labels | None:
         return self.store.labels()
 
     def counts(self) -> dict[Status, int]:

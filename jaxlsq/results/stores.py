@@ -1,14 +1,17 @@
 """Results on disk, block by block: a zarr group, or a folder of ``.npz`` files."""
 
+import importlib.util
 import json
 import os
 import shutil
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.labels import Coord, Labels
 from jaxlsq.results import storage
@@ -51,11 +54,11 @@ class Store(Protocol):
         """Blocks that are written, and the checksums of the data that they were fitted to."""
         ...
 
-    def write(self, box: Box, arrays: dict[str, np.ndarray], checksum: int) -> None:
+    def write(self, box: Box, arrays: dict[str, NDArray[Any]], checksum: int) -> None:
         """Write a block; it counts as done after all of it is written."""
         ...
 
-    def read(self, box: Box) -> dict[str, np.ndarray]:
+    def read(self, box: Box) -> dict[str, NDArray[Any]]:
         """The arrays of a block."""
         ...
 
@@ -72,11 +75,8 @@ def check_target(path: Any) -> Path:
             f"out={str(path)!r} must be a folder, which may be there, or end with .zarr; for one "
             "file save what fit returns with result.save(path)."
         )
-    if path.suffix == ".zarr":
-        try:
-            import zarr  # noqa: F401
-        except ImportError:
-            raise ImportError("out='....zarr' needs zarr 3: pip install zarr.") from None
+    if path.suffix == ".zarr" and importlib.util.find_spec("zarr") is None:
+        raise ImportError("out='....zarr' needs zarr 3: pip install zarr.")
     return path
 
 
@@ -106,14 +106,14 @@ def open_store(path: Any, description: dict[str, Any] | None = None, labels: Any
     return kind.new(path, description, labels)
 
 
-def _not_ours(path, why):
+def _not_ours(path: Path, why: object):
     return ValueError(f"out={str(path)!r} holds no results of fit ({why}); give another folder.")
 
 
 class _Folder:
     """A folder of ``.npz`` files, one for each block."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path):
         self.path = path
         try:
             self.description = json.loads((path / DESCRIPTION).read_text())
@@ -121,7 +121,7 @@ class _Folder:
             raise _not_ours(path, f"{DESCRIPTION}: {error}") from None
 
     @classmethod
-    def new(cls, path, description, labels):
+    def new(cls, path: Path, description: dict[str, Any], labels: Labels | None):
         """An empty one."""
         path.mkdir(parents=True, exist_ok=True)
         if labels is not None:
@@ -131,12 +131,12 @@ class _Folder:
         os.replace(beside, path / DESCRIPTION)
         return cls(path)
 
-    def _file(self, number):
+    def _file(self, number: int):
         return self.path / f"block-{number:06d}.npz"
 
-    def done(self):
+    def done(self) -> dict[int, int]:
         """As a `Store`."""
-        found = {}
+        found: dict[int, int] = {}
         for file in self.path.glob("block-*.npz"):
             try:
                 with np.load(file) as arrays:
@@ -147,11 +147,11 @@ class _Folder:
                 ) from error
         return found
 
-    def write(self, box, arrays, checksum):
+    def write(self, box: Box, arrays: dict[str, NDArray[Any]], checksum: int):
         """As a `Store`."""
         storage.replaced(self._file(box.number), arrays | {"checksum": np.uint64(checksum)})
 
-    def read(self, box):
+    def read(self, box: Box):
         """As a `Store`."""
         with np.load(self._file(box.number)) as arrays:
             return {name: arrays[name] for name in arrays.files if name != "checksum"}
@@ -167,7 +167,7 @@ class _Folder:
 class _Zarr:
     """A zarr group, which xarray opens: an array for each parameter, in chunks of a block."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path):
         import zarr
 
         self.path = path
@@ -179,7 +179,7 @@ class _Zarr:
         self.marks = self.group["run/checksum"]
 
     @classmethod
-    def new(cls, path, description, labels):
+    def new(cls, path: Path, description: dict[str, Any], labels: Labels | None):
         """An empty one; it is in its place when its description is complete."""
         import zarr
 
@@ -198,7 +198,9 @@ class _Zarr:
         group: Any = zarr.create_group(beside, overwrite=True)
         grid = Grid(batch, tuple(description["block"]))
 
-        def create(name, dtype, fill, tail=(), dims=()):
+        def create(
+            name: str, dtype: Any, fill: Any, tail: tuple[int, ...] = (), dims: tuple[str, ...] = ()
+        ):
             group.create_array(
                 name,
                 shape=(*batch, *tail),
@@ -231,7 +233,7 @@ class _Zarr:
         marks = np.asarray(self.marks[:])
         return {int(number): int(marks[number]) for number in np.flatnonzero(marks)}
 
-    def write(self, box, arrays, checksum):
+    def write(self, box: Box, arrays: dict[str, NDArray[Any]], checksum: int):
         """As a `Store`."""
         rest = dict(arrays)
         x, stderr = rest.pop("x"), rest.pop("stderr")
@@ -242,7 +244,7 @@ class _Zarr:
             self.group[name][box.slices] = values
         self.marks[box.number] = np.uint64(checksum)
 
-    def read(self, box):
+    def read(self, box: Box):
         """As a `Store`."""
         variables = self.description["variables"]
         names = (*_PER_FIT, *_PER_PARAMETER, "inverse")
@@ -255,7 +257,7 @@ class _Zarr:
         if not self.description["labelled"]:
             return None
         dims = self.group["cost"].metadata.dimension_names
-        coords = {}
+        coords: dict[str, Coord] = {}
         for name in self.description["coords"]:
             array = self.group[name]
             attrs, values = dict(array.attrs), np.asarray(array[...])
@@ -267,7 +269,7 @@ class _Zarr:
         return Labels(tuple(dims), tuple(self.description["batch"]), coords)
 
 
-def _write_coords(group, labels, names):
+def _write_coords(group: Any, labels: Labels, names: Sequence[str]) -> None:
     """Coordinates of the batch, as xarray reads them; what zarr has no type for becomes text."""
     coords = {name: (one.dims, one.values, one.attrs) for name, one in labels.coords.items()}
     coords |= {name: ((name,), np.array(names), {}) for name in ("param", "param_j")}
@@ -290,7 +292,7 @@ def _write_coords(group, labels, names):
     group.attrs["coordinates"] = " ".join(coords)
 
 
-def _encoded(values, attrs):
+def _encoded(values: NDArray[Any], attrs: Mapping[Any, Any]):
     """Dates and spans of time as whole nanoseconds, as the CF conventions write them."""
     units = "nanoseconds since 1970-01-01" if values.dtype.kind == "M" else "nanoseconds"
     kind = "datetime64[ns]" if values.dtype.kind == "M" else "timedelta64[ns]"
@@ -298,5 +300,5 @@ def _encoded(values, attrs):
     return values.astype(kind).astype(np.int64), {**attrs, **more}
 
 
-def _is_plain(value):
+def _is_plain(value: Any):
     return isinstance(value, (str, int, float, bool))

@@ -1,8 +1,10 @@
 """The least chi-squared of one fit over a grid of some of its parameters."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.results.evaluator import Evaluator
 from jaxlsq.results.search import usable
@@ -24,13 +26,17 @@ class Surface:
         Evaluations of all.
     """
 
-    chi2: np.ndarray
-    x: np.ndarray
+    chi2: NDArray[Any]
+    x: NDArray[Any]
     nfev: int
 
 
 def surface(
-    problem: Evaluator, x: np.ndarray, numbers: list[int], values: np.ndarray, free: np.ndarray
+    problem: Evaluator,
+    x: NDArray[Any],
+    numbers: list[int],
+    values: NDArray[Any],
+    free: NDArray[Any],
 ) -> Surface:
     """The `Surface` around a minimum.
 
@@ -61,7 +67,7 @@ def surface(
     tangent = _tangent(problem.gram(x), numbers, free)
     hold = np.isin(np.arange(n), numbers)
     chi2, found, nfev = np.full(len(cells), np.nan), np.full((len(cells), n), np.nan), 0
-    for number in np.unique(ring):
+    for number in np.unique(ring).tolist():
         rows = np.flatnonzero(ring == number)
         before = found[inward[rows]]
         before = np.where(np.isfinite(before).all(axis=1, keepdims=True), before, x)
@@ -75,7 +81,7 @@ def surface(
     return Surface(chi2.reshape(shape), found.reshape(*shape, n), nfev)
 
 
-def _tangent(gram, numbers, free):
+def _tangent(gram: NDArray[Any], numbers: list[int], free: NDArray[Any]) -> NDArray[Any]:
     """(k, n) what the others change by, for one of each that is held, where chi-squared is least.
 
     Of a quadratic form G that is :math:`-G_{oo}^{-1} G_{oh}`, of others o and those that are held.
@@ -83,6 +89,6 @@ def _tangent(gram, numbers, free):
     out = np.zeros((len(numbers), len(gram)))
     others = np.flatnonzero(free & ~np.isin(np.arange(len(gram)), numbers))
     if np.isfinite(gram).all() and others.size:
-        inside, across = gram[np.ix_(others, others)], gram[np.ix_(others, numbers)]
+        inside, across = gram[np.ix_(others, others)], gram[np.ix_(others, np.asarray(numbers))]
         out[:, others] = -np.linalg.lstsq(inside, across, rcond=None)[0].T
     return out

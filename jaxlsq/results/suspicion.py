@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.types import Batch
 from jaxlsq.results.evaluator import Evaluator
@@ -62,53 +63,53 @@ class _Found:
         Flat places of the neighbours whose parameters fit best, and the cost with those.
     """
 
-    reasons: dict[str, np.ndarray] = field(default_factory=dict)
-    which: dict[str, np.ndarray] = field(default_factory=dict)
-    beside: np.ndarray | None = None
-    cost: np.ndarray | None = None
+    reasons: dict[str, NDArray[Any]] = field(default_factory=dict[str, NDArray[Any]])
+    which: dict[str, NDArray[Any]] = field(default_factory=dict[str, NDArray[Any]])
+    beside: NDArray[Any] | None = None
+    cost: NDArray[Any] | None = None
 
 
 class Suspicions:
     """What a `FitResult` says of fits whose status is a success, and that may be wrong."""
 
-    x: np.ndarray
-    cost: np.ndarray
-    dof: np.ndarray
-    status: np.ndarray
-    optimality: np.ndarray
-    active_mask: np.ndarray
-    fixed: np.ndarray
+    x: NDArray[Any]
+    cost: NDArray[Any]
+    dof: NDArray[Any]
+    status: NDArray[Any]
+    optimality: NDArray[Any]
+    active_mask: NDArray[Any]
+    fixed: NDArray[Any]
     names: tuple[str, ...]
     of_counts: bool
     absolute_sigma: bool
-    inverse: np.ndarray | None
+    inverse: NDArray[Any] | None
     problem: Evaluator | None
     sharing: Shares | None
 
     if TYPE_CHECKING:  # what the rest of a `FitResult` has
 
         @property
-        def success(self) -> np.ndarray: ...
+        def success(self) -> NDArray[Any]: ...
         @property
         def shape(self) -> Batch: ...
         @property
-        def free(self) -> np.ndarray: ...
+        def free(self) -> NDArray[Any]: ...
         @property
-        def redchi(self) -> np.ndarray: ...
+        def redchi(self) -> NDArray[Any]: ...
         @property
-        def chi2(self) -> np.ndarray: ...
-        @property
-        def inverse_gram(self) -> np.ndarray: ...
+        def chi2(self) -> NDArray[Any]: ...
+        @cached_property
+        def inverse_gram(self) -> NDArray[Any]: ...
         def _with_data(self, what: str) -> Evaluator: ...
         def _one(self, index: Any, what: str) -> Any: ...
 
     @property
-    def at_bound(self) -> np.ndarray:
+    def at_bound(self) -> NDArray[Any]:
         """Which fits ended with a parameter at a bound, (...); `active_mask` says which one."""
         return np.any(self.active_mask != 0, axis=-1)
 
     @cached_property
-    def suspect(self) -> np.ndarray:
+    def suspect(self) -> NDArray[Any]:
         r"""Which fits converged and yet are to be looked at, (...) bool.
 
         - No degrees of freedom are left: the model goes through all points.
@@ -147,7 +148,7 @@ class Suspicions:
         """
         return self._suspicions(self._one(index, "suspicions"), index)
 
-    def _suspicions(self, one, index):
+    def _suspicions(self, one: Any, index: Any):
         """`suspicions` of one fit of the batch, at an index."""
         place = np.arange(self.status.size).reshape(self.shape)[index].reshape(())
         found = self._found(np.array([place]), True, one)
@@ -160,7 +161,7 @@ class Suspicions:
         some = {REASONS[name]: int(counts[name]) for name in REASONS if counts.get(name)}
         return int(np.count_nonzero(_any(found))), some
 
-    def _sentence(self, name, found, place):
+    def _sentence(self, name: str, found: _Found, place: Any) -> str:
         params = " and ".join(
             one
             for one, blamed in zip(self.names, found.which.get(name, [[]])[0], strict=False)
@@ -190,6 +191,8 @@ class Suspicions:
                 "xtol ended it short of its minimum: give a smaller one (1e-15 leaves the end to "
                 "ftol), or subtract a constant from what is large (a date)"
             )
+        assert found.beside is not None
+        assert found.cost is not None
         beside = np.unravel_index(int(found.beside[0]), self.shape)
         beside = beside[0] if len(beside) == 1 else tuple(map(int, beside))
         return (
@@ -197,7 +200,7 @@ class Suspicions:
             f"{found.cost[0]:.5g} and not {cost:.5g}"
         )
 
-    def _found(self, places, thorough, part=None):
+    def _found(self, places: NDArray[Any], thorough: bool, part: Any = None):
         """What is suspicious at flat places; at once, or with what the data say too.
 
         `part` are the fits there, if not all.
@@ -225,7 +228,7 @@ class Suspicions:
             found.reasons[name] = np.asarray(which.any(axis=-1))
         return found
 
-    def _add_of_errors(self, found, places, part):
+    def _add_of_errors(self, found: _Found, places: NDArray[Any], part: Any):
         if self.problem is None and self.inverse is None:
             return
         good, n = part.success.reshape(-1), len(self.names)
@@ -265,7 +268,14 @@ class Suspicions:
             outside &= ~inside
         found.which["errors"][which, j] = outside | strange
 
-    def _short(self, places, part, usable, inverse, variance):
+    def _short(
+        self,
+        places: NDArray[Any],
+        part: Any,
+        usable: NDArray[Any],
+        inverse: NDArray[Any],
+        variance: NDArray[Any],
+    ):
         """Which fits XTOL ended where a step would lower chi-squared by more than is noise."""
         short = usable & (part.status.reshape(-1) == Status.XTOL)
         gradient = part.optimality.reshape(-1).astype(np.float64)  # the largest element's size
@@ -279,7 +289,7 @@ class Suspicions:
         short[some] = (fall > SHORT * variance[some]) & (fall > SEEN * variation)
         return short
 
-    def _add_of_neighbours(self, found, places):
+    def _add_of_neighbours(self, found: _Found, places: NDArray[Any]):
         good = self.success.reshape(-1)
         p, q = pairs(self.shape, of=None if len(places) == good.size else places)
         some = good[p] & good[q]
@@ -290,7 +300,7 @@ class Suspicions:
             return
         problem = self._with_data("suspect")
 
-        def costs(p, q):
+        def costs(p: NDArray[Any], q: NDArray[Any]):
             return problem.costs(p, candidate(self, p, q).astype(np.float64))
 
         cost = in_parts(costs, p, q)
@@ -307,9 +317,9 @@ class Suspicions:
         better[at], found.beside[at], found.cost[at] = True, q, cost
 
 
-def _any(found):
+def _any(found: _Found):
     return np.any([*found.reasons.values()], axis=0)
 
 
-def _has(found, name):
+def _has(found: _Found, name: str):
     return name in found.reasons and bool(found.reasons[name][0])

@@ -2,10 +2,11 @@
 
 import importlib.util
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.labels import Labels
 from jaxlsq.results import storage
@@ -18,20 +19,20 @@ LIBRARIES = ("pandas", "polars")
 PER_FIT = ("success", "status", "message", "cost", "redchi", "nfev", "dof", "at_bound")
 
 
-def columns(result: Any, stderr: bool) -> dict[str, np.ndarray]:
+def columns(result: Any, stderr: bool) -> dict[str, NDArray[Any]]:
     """Arrays of the batch's shape by name, as `FitResult.to_dict` has them."""
     per_fit = [n for n in storage.ARRAYS[1:] if getattr(result, n).shape == result.shape]
     rest = {name: getattr(result, name) for name in (*per_fit, "success", "at_bound")}
     return _of_parameters(result, stderr, rest) | rest
 
 
-def _of_parameters(result, stderr, taken):
+def _of_parameters(result: Any, stderr: bool, taken: Iterable[str]) -> dict[str, NDArray[Any]]:
     """Parameters by name, and their standard errors beside them; ``_param`` where one is taken."""
     values = list(np.moveaxis(result.x, -1, 0))
     errors = [None] * len(values)
     if stderr:
         errors = np.moveaxis(np.sqrt(np.diagonal(result.cov, axis1=-2, axis2=-1)), -1, 0)
-    out = {}
+    out: dict[str, NDArray[Any]] = {}
     for name, value, error in zip(result.names, values, errors, strict=True):
         own = free_name(name, {*taken, *out})
         out[own] = value
@@ -40,7 +41,7 @@ def _of_parameters(result, stderr, taken):
     return out
 
 
-def free_name(name: str, taken: Iterable[str]) -> str:
+def free_name(name: str, taken: Iterable[Hashable]) -> str:
     """A parameter's name for a column: with ``_param`` where that is taken."""
     while name in taken:
         name = f"{name}_param"
@@ -53,22 +54,24 @@ def frame(result: Any, library: str | None, stderr: bool) -> Any:
     labels = result.labels or Labels.numbered(result.shape)
     index, others = labels.of_each()
     codes = result.status.reshape(-1)
-    known = np.unique(codes)
+    known: NDArray[Any] = np.unique(codes)
     words = [Status(code).name for code in known], [describe(code) for code in known]
-    places = np.searchsorted(known, codes)
+    places: NDArray[Any] = np.searchsorted(known, codes)
     data = {name: getattr(result, name) for name in PER_FIT if name not in ("status", "message")}
     taken = {*PER_FIT, *index, *others}
-    rows = others | {k: v.reshape(-1) for k, v in _of_parameters(result, stderr, taken).items()}
+    rows: dict[str, Any] = others | {
+        k: v.reshape(-1) for k, v in _of_parameters(result, stderr, taken).items()
+    }
     for name in PER_FIT:
         rows[name] = data[name].reshape(-1) if name in data else None
-    texts = dict(zip(("status", "message"), words, strict=True))
+    texts: dict[str, list[str]] = dict(zip(("status", "message"), words, strict=True))
     if library == "pandas":
         return _pandas(rows, index, texts, places)
     return _polars(rows, index, texts, places)
 
 
 def frame_of(
-    labels: Labels | None, shape: tuple[int, ...], columns: dict[str, np.ndarray], library: Any
+    labels: Labels | None, shape: tuple[int, ...], columns: dict[str, NDArray[Any]], library: Any
 ) -> Any:
     """One row for each fit of a batch, with other columns than those of a result."""
     library = _library(library)
@@ -78,7 +81,7 @@ def frame_of(
     return make(others | flat, index, {}, np.arange(math.prod(shape)))
 
 
-def _library(name):
+def _library(name: str | None) -> str:
     """The library of that name, or the first that is installed."""
     if name is not None and name not in LIBRARIES:
         raise ValueError(f"library must be one of {LIBRARIES} or None, got {name!r}.")
@@ -89,7 +92,12 @@ def _library(name):
     raise ImportError(f"to_frame needs {wanted}: pip install {name or LIBRARIES[0]}.")
 
 
-def _pandas(rows, index, texts, places):
+def _pandas(
+    rows: dict[str, Any],
+    index: Mapping[str, NDArray[Any]],
+    texts: Mapping[str, list[str]],
+    places: NDArray[Any],
+) -> Any:
     import pandas as pd
 
     for name, words in texts.items():
@@ -104,7 +112,12 @@ def _pandas(rows, index, texts, places):
     return pd.DataFrame(rows, index=keys)
 
 
-def _polars(rows, index, texts, places):
+def _polars(
+    rows: dict[str, Any],
+    index: Mapping[str, NDArray[Any]],
+    texts: Mapping[str, list[str]],
+    places: NDArray[Any],
+) -> Any:
     import polars as pl
 
     for name, words in texts.items():
@@ -113,7 +126,7 @@ def _polars(rows, index, texts, places):
     return pl.DataFrame({name: _plain(v) for name, v in index.items()} | rows)
 
 
-def _plain(values):
+def _plain(values: NDArray[Any]) -> Any:
     """An array of a type that polars takes."""
     return values.tolist() if values.dtype == object else values
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.containers import plain
 from jaxlsq.problem.parameters import Layout
@@ -21,18 +22,18 @@ __all__ = ["Uncertainty"]
 class Uncertainty:
     """What a `FitResult` says of its fits' quality."""
 
-    x: np.ndarray
-    cost: np.ndarray
-    dof: np.ndarray
-    active_mask: np.ndarray
-    fixed: np.ndarray
+    x: NDArray[Any]
+    cost: NDArray[Any]
+    dof: NDArray[Any]
+    active_mask: NDArray[Any]
+    fixed: NDArray[Any]
     layout: Layout
     names: tuple[str, ...]
     of_counts: bool
     absolute_sigma: bool
-    inverse: np.ndarray | None
+    inverse: NDArray[Any] | None
     problem: Evaluator | None
-    derivations: dict[str, np.ndarray] | None
+    derivations: dict[str, NDArray[Any]] | None
     sharing: Shares | None
 
     if TYPE_CHECKING:  # what the rest of a `FitResult` has
@@ -41,7 +42,7 @@ class Uncertainty:
         def _with_data(self, what: str) -> Evaluator: ...
 
     @property
-    def free(self) -> np.ndarray:
+    def free(self) -> NDArray[Any]:
         """Which parameters neither are fixed nor ended at a bound, (..., n)."""
         return ~self.fixed & (self.active_mask == 0)
 
@@ -58,17 +59,17 @@ class Uncertainty:
         return self.dof + np.count_nonzero(~self.fixed[..., own], axis=-1)
 
     @property
-    def chi2(self) -> np.ndarray:
+    def chi2(self) -> NDArray[Any]:
         """The (weighted) sum of squares, or of the loss, twice the cost; of counts the deviance."""
         return 2.0 * self.cost
 
     @property
-    def redchi(self) -> np.ndarray:
+    def redchi(self) -> NDArray[Any]:
         """`chi2` over the degrees of freedom; inf without any, NaN without points."""
         return statistics.quotient(self.chi2, self.dof)
 
     @property
-    def aic(self) -> np.ndarray:
+    def aic(self) -> NDArray[Any]:
         r"""Akaike's criterion, :math:`N \ln(\chi^2 / N) + 2 n`, to compare models by.
 
         With ``absolute_sigma``, and of counts, it is :math:`\chi^2 + 2 n`: the size of the errors
@@ -77,7 +78,7 @@ class Uncertainty:
         return self._criteria.aic
 
     @property
-    def aicc(self) -> np.ndarray:
+    def aicc(self) -> NDArray[Any]:
         r"""Akaike's criterion corrected for few points, :math:`\mathrm{AIC} + 2 K (K + 1) /
         (N - K - 1)`.
 
@@ -101,7 +102,7 @@ class Uncertainty:
         return statistics.criteria(self.chi2, self.points, self.varying, known, self.of_counts)
 
     @property
-    def r2(self) -> np.ndarray:
+    def r2(self) -> NDArray[Any]:
         r"""The part of the data's (weighted) variance that the model explains, :math:`R^2`.
 
         .. math:: 1 - \sum_i r_i^2 / \sum_i (y_i - \bar y)^2 / \sigma_i^2
@@ -113,7 +114,7 @@ class Uncertainty:
             return 1.0 - variation[..., 0] / variation[..., 1]
 
     @cached_property
-    def cov(self) -> np.ndarray:
+    def cov(self) -> NDArray[Any]:
         r"""Covariance of the parameters, (..., n, n).
 
         .. math:: \sigma^2 (J^T J)^{-1}, \quad \sigma^2 = 2\,\mathrm{cost} / \mathrm{dof}
@@ -141,7 +142,7 @@ class Uncertainty:
         return self.free[..., :, None] & self.free[..., None, :]
 
     @cached_property
-    def inverse_gram(self) -> np.ndarray:
+    def inverse_gram(self) -> NDArray[Any]:
         r""":math:`(J^T J)^{-1}` of the parameters that are `free`, (..., n, n) in float64.
 
         inf for those that the data do not determine, zeros for those that are not free.
@@ -161,7 +162,7 @@ class Uncertainty:
         return self.layout.unpack(np.sqrt(np.diagonal(self.cov, axis1=-2, axis2=-1)))
 
     @property
-    def correlation(self) -> np.ndarray:
+    def correlation(self) -> NDArray[Any]:
         """Correlation of the parameters, (..., n, n); NaN where `cov` is not finite."""
         return statistics.correlation(self.cov)
 
@@ -182,7 +183,7 @@ class Uncertainty:
         lost = np.isinf(np.diagonal(one.inverse_gram))
         return tuple(name for name, is_lost in zip(self.names, lost, strict=True) if is_lost)
 
-    def predict(self, x: PyTree = None) -> np.ndarray | list[np.ndarray]:
+    def predict(self, x: PyTree = None) -> NDArray[Any] | list[NDArray[Any]]:
         """The model at the fitted parameters.
 
         Parameters
@@ -196,7 +197,7 @@ class Uncertainty:
         """
         return self._with_data("predict").predict(self.x, x)
 
-    def band(self, x: PyTree = None) -> np.ndarray | list[np.ndarray]:
+    def band(self, x: PyTree = None) -> NDArray[Any] | list[NDArray[Any]]:
         r"""Standard errors of `predict`, by the delta method.
 
         .. math:: \sqrt{g^T C g}, \quad g = \partial f(x, p) / \partial p
@@ -214,7 +215,7 @@ class Uncertainty:
         """
         return self._with_data("band").band(self.x, self.cov, x)
 
-    def components(self, x: PyTree) -> dict[str, np.ndarray]:
+    def components(self, x: PyTree) -> dict[str, NDArray[Any]]:
         """The parts that the model is a sum of, at the parameters of one fit.
 
         Parameters
@@ -255,7 +256,7 @@ class Uncertainty:
         """
         return self._with_data("derived").derived(self.x, self.cov, function)
 
-    def derived_by_name(self) -> dict[str, np.ndarray] | None:
+    def derived_by_name(self) -> dict[str, NDArray[Any]] | None:
         """What the model itself derives, with errors, as (..., 2) arrays; None where it does not.
 
         Also of a result that was loaded.
@@ -274,7 +275,7 @@ class Uncertainty:
         return pairs or None
 
 
-def _read_only(array):
+def _read_only(array: NDArray[Any]):
     """An array that is kept, and so is not the caller's to change."""
     array.flags.writeable = False
     return array

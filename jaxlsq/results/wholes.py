@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.sharing import Sharing
 from jaxlsq.status import Status
@@ -14,10 +15,10 @@ __all__ = ["Whole", "wholes"]
 class Whole(NamedTuple):
     """Of the fits of one result, or of each sum of fits: (...) arrays."""
 
-    success: np.ndarray
-    chi2: np.ndarray
-    dof: np.ndarray
-    varying: np.ndarray
+    success: NDArray[Any]
+    chi2: NDArray[Any]
+    dof: NDArray[Any]
+    varying: NDArray[Any]
 
 
 def wholes(results: Sequence[Any]) -> list[Whole]:
@@ -53,19 +54,19 @@ def wholes(results: Sequence[Any]) -> list[Whole]:
     return [Whole(*(values[0] for values in part)) for part in parts]
 
 
-def _problems(index):
+def _problems(index: NDArray[Any]) -> NDArray[Any]:
     """The number of the problem that each data set is part of, by its groups (total, q)."""
     q = index.shape[1]
     return Sharing(("",) * q, index, (None,) * q).problems
 
 
-def _summed(result, unit, number):
+def _summed(result: Any, unit: NDArray[Any], number: int) -> Whole:
     """The `Whole` of sums of a result's data sets, by the number of each one's sum."""
     status, n = result.status.ravel(), len(result.names)
     fitted = status != Status.MASKED_OUT
     count = int(unit.max(initial=0)) + 1
 
-    def summed(values):
+    def summed(values: NDArray[Any]) -> NDArray[Any]:
         return np.bincount(unit, np.where(fitted, np.ravel(values), 0), count)
 
     points = summed(result.points)
@@ -84,7 +85,7 @@ def _summed(result, unit, number):
     )
 
 
-def _shared(result, unit, fitted, free, count):
+def _shared(result: Any, unit: NDArray[Any], fitted: NDArray[Any], free: NDArray[Any], count: int):
     """How many shared parameters were fitted in each sum, each counted once."""
     index = result.sharing.index.reshape(len(unit), -1)
     out = np.zeros(count)
@@ -95,7 +96,7 @@ def _shared(result, unit, fitted, free, count):
     return out
 
 
-def _check_whole(result, fitted, free, number):
+def _check_whole(result: Any, fitted: NDArray[Any], free: NDArray[Any], number: int):
     """Raise ValueError where data sets of a common fit are missing."""
     own = _problems(result.sharing.index.reshape(len(fitted), -1))
     count = int(own.max(initial=0)) + 1

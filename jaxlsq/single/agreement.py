@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.jacobian import inside
@@ -20,7 +21,7 @@ __all__ = ["agrees", "moved_start"]
 _MOVES = (0.02, 0.025, 0.015)
 
 
-def moved_start(problem: Any) -> np.ndarray:
+def moved_start(problem: Any) -> NDArray[Any]:
     """Another point near the start, inside the bounds, with every parameter moved."""
     x, bounds = problem.x0, problem.terms and problem.terms.bounds
     h = np.resize(_MOVES, x.size) * np.where(x == 0, 1.0, np.abs(x))
@@ -30,7 +31,7 @@ def moved_start(problem: Any) -> np.ndarray:
 
 
 def agrees(
-    solution: Any, residual: Callable[..., Any], dtype: np.dtype, scale: float = 0.0
+    solution: Any, residual: Callable[..., Any], dtype: np.dtype[Any], scale: float = 0.0
 ) -> bool:
     """Whether a function in Python gives what its program gave, but for rounding.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.loss import POISSON, Loss, first_factor
@@ -97,7 +97,7 @@ class Bounded:
         }
 
 
-def feasible_start(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+def feasible_start(lower: NDArray[Any], upper: NDArray[Any]) -> NDArray[Any]:
     """SciPy's start between bounds: the middle, one from the only end, or one."""
     low, high = np.isfinite(lower), np.isfinite(upper)
     start = np.ones_like(lower)
@@ -109,11 +109,11 @@ def feasible_start(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
 
 def bounded_fit(
     functions: tuple[Callable[..., Any], str | Callable[..., Any] | None],
-    start: tuple[np.ndarray, tuple[str, ...] | None],
+    start: tuple[NDArray[Any], tuple[str, ...] | None],
     bounds: Bounds,
-    counts: np.ndarray,
+    counts: NDArray[Any],
     given: Bounded,
-) -> tuple[Solution, np.ndarray, str, int]:
+) -> tuple[Solution, NDArray[Any], str, int]:
     """Fit inside bounds.
 
     Parameters

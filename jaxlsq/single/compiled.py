@@ -75,7 +75,7 @@ class _Compiled:
 
 
 @own_settings()
-def solve_compiled(problem, settings, tried):
+def solve_compiled(problem: Problem, settings: dict[str, Any], tried: Any) -> Solution | None:
     """The `Solution`, or None where it has to be found on the host."""
     n, terms, traced = problem.x0.size, problem.terms, tried.traced
     m = traced.outputs[0].shape[0]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.numerics.jacobian import forward_step, inside
 from jaxlsq.numerics.types import AnyArray
@@ -50,9 +51,9 @@ class Differences:
     ) -> None:
         self._residual, self._method = residual, method
         self._epsfcn, self._bounds = epsfcn, bounds
-        self.is_looking = False
+        self.is_looking: bool = False
 
-    def __call__(self, x: np.ndarray, f: np.ndarray) -> np.ndarray:
+    def __call__(self, x: NDArray[Any], f: NDArray[Any]) -> NDArray[Any]:
         jac = self._with(self._epsfcn, x, f)
         if self.is_looking and self._epsfcn < _NARROW:
             self.is_looking = False
@@ -83,7 +84,7 @@ class ComplexStep:
     def __init__(self, func: Callable[..., Any]) -> None:
         self._func = func
 
-    def __call__(self, x: np.ndarray, f: np.ndarray) -> np.ndarray:
+    def __call__(self, x: NDArray[Any], f: NDArray[Any]) -> NDArray[Any]:
         jac = np.empty((x.size, f.size)).T
         steps = COMPLEX_STEP * np.where(x == 0, 1.0, np.abs(x))
         for j, h in enumerate(steps):
@@ -105,9 +106,9 @@ def difference(
     method: str,
     epsfcn: float,
     bounds: tuple[AnyArray, AnyArray] | None,
-    x: np.ndarray,
-    f: np.ndarray,
-) -> np.ndarray:
+    x: NDArray[Any],
+    f: NDArray[Any],
+) -> NDArray[Any]:
     """The Jacobian by finite differences, an evaluation at a time."""
     epsfcn = max(epsfcn, _EPS)
     if method == "2-point" and bounds is None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.numerics.jacobian import repaired_on_host
 from jaxlsq.numerics.minimize import Terms
@@ -25,7 +26,7 @@ RUNNING = int(Status.RUNNING)
 def minimize_on_host(
     residual: Callable[..., Any],
     jacobian: Callable[..., Any],
-    begin: tuple[np.ndarray, np.ndarray],
+    begin: tuple[NDArray[Any], NDArray[Any]],
     options: Options,
     evaluations: int,
     terms: Terms | None = None,

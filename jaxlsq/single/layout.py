@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.factor import Factor
@@ -84,7 +85,7 @@ def pack_state(state: State, xp: ModuleType = jnp) -> tuple[AnyArray, AnyArray]:
     return tuple(map(xp.concatenate, parts))
 
 
-def pack_options(options: Options, terms: Terms | None) -> np.ndarray:
+def pack_options(options: Options, terms: Terms | None) -> NDArray[Any]:
     """The vector that holds options, and bounds if there are any."""
     scalars = [float(getattr(options, name)) for name in _SCALAR_OPTIONS]
     bounds = () if terms is None else terms.bounds
@@ -122,7 +123,7 @@ def _start_template(form):
     return pack_state(plain, np), np.flatnonzero(np.isnan(pack_state(marked, np)[0]))
 
 
-def packed_start(x0: np.ndarray, form: Form) -> tuple[np.ndarray, np.ndarray]:
+def packed_start(x0: NDArray[Any], form: Form) -> tuple[NDArray[Any], NDArray[Any]]:
     """The packed state whose first trial is `x0`."""
     (floats, integers), places = _start_template(form)
     floats = floats.copy()

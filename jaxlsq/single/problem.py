@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.numerics.loss import sum_of
 from jaxlsq.numerics.minimize import Terms
@@ -37,7 +38,7 @@ class Problem:
     """
 
     func: Callable[..., Any]
-    x0: np.ndarray
+    x0: NDArray[Any]
     args: tuple[Any, ...]
     jac: str | Callable[..., Any] | None
     col_deriv: bool
@@ -69,8 +70,8 @@ class Solution:
         Whether the Jacobian came without evaluations of the residual.
     """
 
-    x: np.ndarray
-    f: np.ndarray
+    x: NDArray[Any]
+    f: NDArray[Any]
     nfev: int
     njev: int
     status: int

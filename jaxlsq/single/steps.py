@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.lowering import reduction
 from jaxlsq.lowering.engine import host_target, machine_code
@@ -74,7 +75,9 @@ class Steps(ABC):
         The packed options.
     """
 
-    def __init__(self, form: Form, begin: tuple[np.ndarray, np.ndarray], given: np.ndarray) -> None:
+    def __init__(
+        self, form: Form, begin: tuple[NDArray[Any], NDArray[Any]], given: NDArray[Any]
+    ) -> None:
         self._form, self._layout = form, StateLayout.of(form)
         self._floats, self._integers = begin
         self._given = given
@@ -83,7 +86,7 @@ class Steps(ABC):
         self._status, self._accepted = places.status.start, places.accepted.start
 
     @property
-    def trial_x(self) -> np.ndarray:
+    def trial_x(self) -> NDArray[Any]:
         """The point to evaluate."""
         return self._floats[self._trial].copy()
 
@@ -107,7 +110,7 @@ class Steps(ABC):
         """Take the norm of the residual at the trial."""
 
     @abstractmethod
-    def take_in(self, jac: np.ndarray, f: np.ndarray, evaluations: int) -> None:
+    def take_in(self, jac: NDArray[Any], f: NDArray[Any], evaluations: int) -> None:
         """Take an (m, n) Jacobian and a residual, at an accepted trial."""
 
     @abstractmethod
@@ -115,7 +118,7 @@ class Steps(ABC):
         """Find the next trial."""
 
 
-def steps_from(x0: np.ndarray, options: Options, terms: Terms | None) -> Steps:
+def steps_from(x0: NDArray[Any], options: Options, terms: Terms | None) -> Steps:
     """The `Steps` of a fit that begins at `x0`, with the bounds of `terms`."""
     form = Form(x0.size, terms is not None)
     begin, given = packed_start(x0, form), pack_options(options, terms)
@@ -264,7 +267,7 @@ class _XlaSteps(Steps):
         self._take(_PROPOSED)
 
 
-def reduced(jac: np.ndarray, f: np.ndarray) -> np.ndarray:
+def reduced(jac: NDArray[Any], f: NDArray[Any]) -> NDArray[Any]:
     """R of a QR factorization of the Jacobian with the residual as last column."""
     m, n = jac.shape
     both = np.zeros((n + 1, max(m, n + 1))).T  # a column is contiguous, as LAPACK wants it

@@ -52,7 +52,7 @@ class Tried:
     signature: Signature
     callable: bool
     traced: Traced | None = None
-    dtype: np.dtype | None = None
+    dtype: np.dtype[Any] | None = None
     loss: Traced | None = None
 
 
@@ -112,7 +112,7 @@ def remember_untraceable(problem: Any, tried: Tried) -> None:
         UNTRACEABLE.put((tried.signature.form, problem.x0.size), tried.callable)
 
 
-def residual_of(problem: Any, dtypes: list[np.dtype], x: AnyArray) -> AnyArray:
+def residual_of(problem: Any, dtypes: list[np.dtype[Any]], x: AnyArray) -> AnyArray:
     """The residual at x in float64; its own type is appended to `dtypes`."""
     value = problem.func(x, *problem.args)
     if type(value) is np.ndarray and value.dtype == np.float64 and value.ndim == 1:

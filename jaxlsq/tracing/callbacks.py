@@ -70,8 +70,8 @@ class _Exact:
     """A callback that takes and gives pairs."""
 
     callback: Callable[..., Any]
-    given: tuple[np.dtype, ...]
-    wanted: tuple[np.dtype, ...]
+    given: tuple[np.dtype[Any], ...]
+    wanted: tuple[np.dtype[Any], ...]
 
     def __call__(self, *pairs):
         with jax.enable_x64(True):

@@ -116,7 +116,7 @@ class Fingerprint(Signature):
         return ("array", value.dtype, value.shape, value.tobytes())
 
     def _unknown(self):
-        self.complete = False
+        self.complete: bool = False
         return None
 
     def _compound(self, value: Any, names: Any) -> Any:

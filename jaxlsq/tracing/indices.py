@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from jax.core import Tracer
+from numpy.typing import NDArray
 
 from jaxlsq.tracing.jaxprs import called, interpret
 from jaxlsq.tracing.types import Jaxpr
@@ -59,7 +60,7 @@ def check_indices(jaxpr: Jaxpr, consts: Sequence[Any], name: str = "func") -> No
 class _Value:
     """What is known of a value: the number that it is, or that it is made of parameters alone."""
 
-    number: np.ndarray | None = None
+    number: NDArray[Any] | None = None
     is_params: bool = False
 
 

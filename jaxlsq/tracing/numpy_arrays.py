@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import jax.scipy.special
 import numpy as np
 from jax.core import Tracer
+from numpy.typing import NDArray
 
 from jaxlsq.tracing.untraceable import JAX_ERRORS
 
@@ -107,7 +108,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     __hash__ = None
 
     def __init__(self, value: jax.Array) -> None:
-        self.value = value
+        self.value: jax.Array = value
 
     # --- NumPy's protocols ----------------------------------------------------------
 
@@ -137,7 +138,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
             raise NoCounterpart("out= of a NumPy function")
         return _results(_function(function)(*map(_bare, arguments), **named))
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self.value)  # raises while it is traced
 
     # --- an array's own -----------------------------------------------------------------
@@ -148,7 +149,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         return self.value.shape
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype[Any]:
         """As NumPy's."""
         return self.value.dtype
 

@@ -37,15 +37,15 @@ class Signature:
     """
 
     def __init__(self, *values: Any) -> None:
-        self.complete = True
-        self.arrays = []
-        self._seen = {}
+        self.complete: bool = True
+        self.arrays: list[Any] = []
+        self._seen: dict[int, Any] = {}
         self._depth = 0
-        self._integers = []
+        self._integers: list[Any] = []
         self._meets_jax = False
         kinds = tuple(self._kind(value, frozenset()) for value in values)
-        self.key = (kinds, tuple(self._integers))
-        self.form = self.key if self._meets_jax else (kinds,)
+        self.key: tuple[Any, ...] = (kinds, tuple(self._integers))
+        self.form: tuple[Any, ...] = self.key if self._meets_jax else (kinds,)
 
     def _kind(self, value, names):
         """A hashable stand-in; `names` are the attributes that the code at hand asks for."""

@@ -72,9 +72,9 @@ class StructureReader:
     """
 
     def __init__(self, keyed: bool = True) -> None:
-        self.keyed = keyed
-        self.arrays = []
-        self.scalars = []
+        self.keyed: bool = keyed
+        self.arrays: list[Any] = []
+        self.scalars: list[Any] = []
         self._numbers = itertools.count()
 
     def read(self, jaxpr: Jaxpr, consts: Sequence[Any]) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.tracing.cache import Memory, remembering
 from jaxlsq.tracing.jaxprs import called, depends, eqn_results, interpret
@@ -50,11 +51,11 @@ class Traced:
     depends: list[bool]
     key: tuple[Any, ...] | None
     arrays: tuple[Any, ...]
-    scalars: np.ndarray
-    hoisted: np.ndarray
+    scalars: NDArray[Any]
+    hoisted: NDArray[Any]
 
     @property
-    def data(self) -> tuple[tuple[Any, ...], np.ndarray]:
+    def data(self) -> tuple[tuple[Any, ...], NDArray[Any]]:
         """What a compiled program takes: arrays, and the scalars that are data."""
         return self.arrays, self.scalars[self.hoisted]
 
@@ -63,7 +64,7 @@ class Traced:
         """The same as a tuple of arrays, the scalars last."""
         return (*self.arrays, self.scalars[self.hoisted])
 
-    def hoisting(self, which: np.ndarray) -> Self:
+    def hoisting(self, which: NDArray[Any]) -> Self:
         """The same with some of the scalars as data."""
         key = self.key and (*self.key[:2], which.tobytes(), self.scalars[~which].tobytes())
         return replace(self, key=key, hoisted=which)

@@ -89,7 +89,7 @@ class Functions:
         return f, jacobian_columns(rows, f, len(xs))
 
 
-def typed(params: PyTree, dtypes: Iterable[np.dtype]) -> PyTree:
+def typed(params: PyTree, dtypes: Iterable[np.dtype[Any]]) -> PyTree:
     """Parameters in their own types, and those that were integers as they are."""
     leaves, tree = jax.tree.flatten(params)
     leaves = [

@@ -1,12 +1,13 @@
 """``da.lsq.fit``: fits of a DataArray, with parameters as a Dataset."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from jaxlsq.problem.captions import units_of
 from jaxlsq.problem.fit_data import FitArguments, read
@@ -20,7 +21,7 @@ __all__ = ["LeastSquaresAccessor"]
 
 # What is said of the data's values, and not of what was fitted to them.
 OF_VALUES = ("units", "long_name", "standard_name", "valid_range", "scale_factor", "add_offset")
-PER_FIT = {
+PER_FIT: dict[str, type] = {
     "success": np.bool_,
     "status": np.int32,
     "cost": np.float64,
@@ -152,7 +153,7 @@ class _Read:
     n: int
     cov: bool
 
-    def __call__(self, result: FitResult) -> tuple[np.ndarray, ...]:
+    def __call__(self, result: FitResult) -> tuple[NDArray[Any], ...]:
         cov = result.cov
         errors = np.sqrt(np.diagonal(cov, axis1=-2, axis2=-1))
         parts = [a[..., j].astype(float) for j in range(self.n) for a in (result.x, errors)]
@@ -160,7 +161,7 @@ class _Read:
         return (*parts, cov) if self.cov else tuple(parts)
 
 
-def _check_options(options):
+def _check_options(options: Mapping[str, Any]):
     """Raise TypeError or ValueError for what is no option of `fit`, or has an improper value."""
     known = [field.name for field in fields(Settings)]
     for name in options:
@@ -171,9 +172,11 @@ def _check_options(options):
     Settings.of(**{name: options[name] for name in known if name in options})
 
 
-def _outputs(names, cov, taken):
+def _outputs(
+    names: tuple[str, ...], cov: bool, taken: Iterable[Hashable]
+) -> tuple[list[Output], list[str]]:
     """`Output` of each variable, and its name; ``_param`` where one is taken."""
-    keys, outputs = [], []
+    keys: list[str] = []
     for name in names:
         name = free_name(name, {*taken, *PER_FIT, *keys})
         keys += [name, f"{name}_stderr"]
@@ -187,7 +190,7 @@ def _outputs(names, cov, taken):
     return outputs, keys
 
 
-def _variables(data, dims, x):
+def _variables(data: xr.DataArray, dims: Sequence[Hashable], x: Any):
     """What the model is given: the coordinates of the points, or what is said."""
     if x is None:
         return [numbers(data[dim]) for dim in dims]
@@ -208,14 +211,14 @@ def _variables(data, dims, x):
     return [numbers(variable) for variable in variables]
 
 
-def _of_points(value, name, data, dims):
+def _of_points(value: Any, name: str, data: xr.DataArray, dims: Sequence[Hashable]):
     if not isinstance(value, xr.DataArray):
         return value
     check_dims(value, data.dims, f"{name} has the dims {{unexpected}}, and the data {{allowed}}.")
     return over_points(value, data, dims)
 
 
-def _sigmas(xsigma, count):
+def _sigmas(xsigma: Any, count: int) -> list[Any]:
     """Standard deviations of each of the variables; none where they are exact."""
     if xsigma is None:
         return []
@@ -229,7 +232,7 @@ def _sigmas(xsigma, count):
     return list(xsigma)
 
 
-def _by_name(name, value, kept):
+def _by_name(name: str, value: Any, kept: Sequence[Hashable]) -> dict[Part, Any]:
     """Inputs by parameter, where values are given by name; one for all else."""
     if isinstance(value, xr.Dataset):
         value = dict(value.data_vars)
@@ -241,10 +244,10 @@ def _by_name(name, value, kept):
     return {(name, key): one for key, one in value.items()}
 
 
-def _bounds(bounds, kept):
+def _bounds(bounds: Any, kept: Sequence[Hashable]) -> dict[Part, Any]:
     if not isinstance(bounds, Mapping):
         return {} if bounds is None else {("bounds", None): bounds}
-    inputs = {}
+    inputs: dict[Part, Any] = {}
     for key, pair in bounds.items():
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise ValueError(f"bounds[{key!r}] must be a pair (lower, upper), got {pair!r}.")
@@ -256,12 +259,24 @@ def _bounds(bounds, kept):
     return inputs
 
 
-def _names(model, dtype, variables, inputs, options):
+def _names(
+    model: Callable[..., Any],
+    dtype: Any,
+    variables: int,
+    inputs: Mapping[Part, Any],
+    options: Mapping[str, Any],
+):
     """Names of the parameters, of one short series: what is improper is said here."""
     one = np.float32 if dtype == np.float32 else np.float64
     x = np.linspace(1.0, 2.0, 4, dtype=one)
     p0 = {key: 1.0 for name, key in inputs if name == "p0" and key is not None}
     p0 = p0 or inputs.get(("p0", None))
+    usual: dict[str, Any] = {
+        "absolute_sigma": False,
+        "expand": None,
+        "loss": "linear",
+        "jac": "jacfwd",
+    }
     others = {key: options[key] for key in OF_MODEL if key in options and key != "f_scale"}
     data = read(
         FitArguments(
@@ -275,14 +290,20 @@ def _names(model, dtype, variables, inputs, options):
             nan_policy="omit",
             bounds=None,
             fixed=None,
-            **{"absolute_sigma": False, "expand": None, "loss": "linear", "jac": "jacfwd"} | others,
+            **(usual | others),
             f_scale=1.0,
         )
     )
     return data.names
 
 
-def _add_units(out, model, names, data, x):
+def _add_units(
+    out: xr.Dataset,
+    model: Callable[..., Any],
+    names: tuple[str, ...],
+    data: xr.DataArray,
+    x: xr.DataArray,
+):
     """Units of parameters, where the model says what they are in, and the data have some."""
     own = [str(of.attrs.get("units") or "") for of in (x, data)]
     for name, units in units_of(model, *own).items():

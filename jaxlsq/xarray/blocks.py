@@ -1,15 +1,17 @@
 """`fit` on blocks of labelled arrays: in memory at once, and lazily where they are Dask's."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from jaxlsq.api.fit import fit
 from jaxlsq.problem.readings import EACH, SHARED, Leaf
+from jaxlsq.problem.types import Batch
 from jaxlsq.results.result import FitResult
 
 __all__ = ["Output", "Part", "fitted", "is_lazy"]
@@ -53,11 +55,11 @@ class _Block:
     parts: tuple[Part, ...]
     constants: dict[Part, Any]
     options: dict[str, Any]
-    read: Callable[[FitResult], tuple[np.ndarray, ...]]
+    read: Callable[[FitResult], tuple[NDArray[Any], ...]]
     points: int
     several: bool
 
-    def __call__(self, y: np.ndarray, *arrays: np.ndarray) -> Any:
+    def __call__(self, y: NDArray[Any], *arrays: NDArray[Any]) -> Any:
         y = np.asarray(y)
         batch = y.shape[: y.ndim - self.points]
         rest = iter(arrays)
@@ -81,7 +83,7 @@ class _Block:
         y = y.reshape(*batch, math.prod(y.shape[y.ndim - self.points :]))
         return self.read(fit(self.model, self._x(x, batch), y, **self.options, **arguments))
 
-    def _of_block(self, part, array, batch):
+    def _of_block(self, part: Part, array: NDArray[Any], batch: Batch):
         """An array with the block's axes in front, and the points' in one."""
         points = self.points if part[0] in OF_POINTS else 0
         front = array.shape[: array.ndim - points]
@@ -92,7 +94,7 @@ class _Block:
         array = array.reshape(*front, *tail)
         return np.broadcast_to(array, (*batch, *array.shape[len(front) :]))
 
-    def _x(self, variables, batch):
+    def _x(self, variables: list[NDArray[Any]], batch: Batch):
         """One variable, or several stacked: shared, or with the batch in front."""
         shared = all(x.ndim == 1 for x in variables)
         reading = SHARED if shared else EACH
@@ -103,7 +105,7 @@ class _Block:
         shape = (*batch, variables[0].shape[-1])
         return Leaf(np.stack([np.broadcast_to(x, shape) for x in variables], axis=-2), reading)
 
-    def _xsigma(self, sigmas, variables, batch):
+    def _xsigma(self, sigmas: list[Any], variables: list[NDArray[Any]], batch: Batch):
         """Standard deviations of one variable, or of several, stacked as those are."""
         if not self.several:
             return sigmas[0]
@@ -124,7 +126,7 @@ def fitted(
     inputs: Mapping[Part, Any],
     options: Mapping[str, Any],
     outputs: Sequence[Output],
-    read: Callable[[FitResult], tuple[np.ndarray, ...]],
+    read: Callable[[FitResult], tuple[NDArray[Any], ...]],
     several: bool,
 ) -> tuple[xr.DataArray, ...]:
     """Arrays that are read off the fits of one array, lazily if that is Dask's.
@@ -188,7 +190,7 @@ def fitted(
     return tuple(_without_strays(array, kept).assign_coords(kept) for array in made)
 
 
-def _check_whole(data, dims, options):
+def _check_whole(data: xr.DataArray, dims: Sequence[Hashable], options: Mapping[str, Any]):
     """Raise ValueError where fits start from neighbours that are in other chunks."""
     cut = [dim for dim, sizes in data.chunksizes.items() if dim not in dims and len(sizes) > 1]
     if cut and isinstance(options.get("starts"), str):
@@ -198,17 +200,17 @@ def _check_whole(data, dims, options):
         )
 
 
-def _without_strays(array, kept):
+def _without_strays(array: xr.DataArray, kept: Iterable[Hashable]):
     """Without what is said of an input alone: of a start ``data.isel(time=0)``, its time."""
     return array.drop_vars([k for k in array.coords if k not in kept and k not in array.dims])
 
 
-def _in_chunks_of(data, array):
+def _in_chunks_of(data: xr.DataArray, array: xr.DataArray):
     """An array with the data's chunks along the dims that both have."""
     return array.chunk({dim: data.chunksizes[dim] for dim in array.dims if dim in data.dims})
 
 
-def _constant(part, value, dims):
+def _constant(part: Part, value: Any, dims: Sequence[Hashable]) -> Any:
     """What is the same in every block, as `fit` takes it."""
     if not isinstance(value, xr.DataArray):
         return value

@@ -4,10 +4,11 @@ import inspect
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from jaxlsq.problem.names import POSITIONAL, parameters_of, unknown_name
 from jaxlsq.results.result import FitResult
@@ -19,8 +20,10 @@ __all__ = ["curvefit"]
 
 # SciPy's names of what `fit` has under another one.
 RENAMED = {"maxfev": "max_nfev", "max_nfev": "max_nfev"}
-PASSED = ("absolute_sigma", "ftol", "xtol", "gtol", "x_scale", "jac", "loss", "f_scale")
-PASSED += ("sigma", "workers", "starts", "polish")
+PASSED = (
+    *("absolute_sigma", "ftol", "xtol", "gtol", "x_scale", "jac", "loss", "f_scale"),
+    *("sigma", "workers", "starts", "polish"),
+)
 WITHOUT_MEANING = ("method", "check_finite")
 UNEXPECTED = (
     "{what} for '{name}' has unexpected dimensions {{unexpected}}. It should only have dimensions "
@@ -141,11 +144,11 @@ class _Renamed:
         names = ["x", *map(_internal, range(self.n))]
         return inspect.Signature([inspect.Parameter(name, kind) for name in names])
 
-    def __call__(self, x, **params):
+    def __call__(self, x: Any, **params: Any):
         return self.func(x, *(params[_internal(number)] for number in range(self.n)))
 
 
-def _internal(number):
+def _internal(number: int):
     return f"p{number}"
 
 
@@ -155,7 +158,7 @@ class _Read:
 
     strict: bool
 
-    def __call__(self, result: FitResult) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, result: FitResult) -> tuple[NDArray[Any], NDArray[Any]]:
         # SciPy returns parameters that the data do not determine, with an infinite covariance.
         good = result.success | (result.status == Status.SINGULAR_JACOBIAN)
         bad = ~good & ~result.masked_out
@@ -167,7 +170,7 @@ class _Read:
         return x, cov
 
 
-def _raise(result, place, count):
+def _raise(result: FitResult, place: tuple[int, ...], count: int) -> NoReturn:
     message = result.message(place)
     where = f" (fit {place} of {result.shape}; {count} failed in all)" if result.shape else ""
     status = result.status[place]
@@ -178,7 +181,7 @@ def _raise(result, place, count):
     raise RuntimeError(f"Optimal parameters not found: {message}{where}")
 
 
-def _options(kwargs):
+def _options(kwargs: Mapping[str, Any]):
     """Options of `fit`, and sigma, from those of SciPy's `curve_fit`."""
     unknown = [k for k in kwargs if k not in (*RENAMED, *PASSED, *WITHOUT_MEANING)]
     if unknown:
@@ -191,7 +194,7 @@ def _options(kwargs):
     return options, options.pop("sigma", None)
 
 
-def _places(obj, coords, reduce_dims):
+def _places(obj: xr.DataArray | xr.Dataset, coords: Any, reduce_dims: Any):
     """The model's variables, and the dims of the points."""
     if isinstance(coords, (str, xr.DataArray)) or not isinstance(coords, Iterable):
         coords = [coords]
@@ -210,7 +213,7 @@ def _places(obj, coords, reduce_dims):
     return [numbers(variable) for variable in variables], dims
 
 
-def _parameters(func, param_names):
+def _parameters(func: Callable[..., Any], param_names: Sequence[Hashable] | None):
     """Names of the parameters, and the defaults of those that have some."""
     found = parameters_of(func)
     if param_names is None:
@@ -230,7 +233,13 @@ def _parameters(func, param_names):
     return names, given
 
 
-def _starts(names, defaults, p0, bounds, kept):
+def _starts(
+    names: list[Hashable],
+    defaults: Mapping[Any, Any],
+    p0: Mapping[Any, Any],
+    bounds: Mapping[Any, tuple[Any, Any]],
+    kept: Iterable[Hashable],
+):
     """Inputs for starting values and bounds."""
     inputs: dict[Part, Any] = {}
     for number, name in enumerate(names):
@@ -248,7 +257,7 @@ def _starts(names, defaults, p0, bounds, kept):
     return inputs
 
 
-def _feasible(start, lower, upper):
+def _feasible(start: Any, lower: Any, upper: Any) -> Any:
     """A start inside of bounds: their middle if both are finite, else one off the one that is."""
     low, high = (np.isfinite(side) for side in (lower, upper))
     one_sided = xr.where(low, lower + 1.0, xr.where(high, upper - 1.0, start))
@@ -257,12 +266,12 @@ def _feasible(start, lower, upper):
     return moved if isinstance(moved, xr.DataArray) and moved.ndim else np.asarray(moved)[()]
 
 
-def _middle(lower, upper):
+def _middle(lower: Any, upper: Any):
     with np.errstate(invalid="ignore"):  # of infinite ones, which is not taken
         return 0.5 * (lower + upper)
 
 
-def _weights(sigma, data, dims):
+def _weights(sigma: Any, data: xr.DataArray, dims: Sequence[Hashable]):
     """Standard deviations of the points."""
     if not isinstance(sigma, xr.DataArray):
         return sigma
