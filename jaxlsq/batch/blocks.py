@@ -1,9 +1,11 @@
 """Blocks of problems: how large they are, how they are read, padded and put in their place."""
 
 import time
+from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.problem.sources import Source, check_open
 
@@ -28,7 +30,7 @@ LONGEST_PAUSE_S = 0.01
 ARGUMENTS = {"y": "ydata", "whitening": "sigma"}
 
 
-def put(out: np.ndarray, first: int, last: int, values: jax.Array) -> None:
+def put(out: NDArray[Any], first: int, last: int, values: jax.Array) -> None:
     """Put a block's values in their place."""
     out[first:last] = np.asarray(_computed(values))[: last - first]
 
@@ -47,7 +49,7 @@ def argument_of(key: str) -> str:
     return ARGUMENTS.get(key, key.split(".")[0])
 
 
-def read_source(key: str, source: Source, first: int, last: int) -> np.ndarray:
+def read_source(key: str, source: Source, first: int, last: int) -> NDArray[Any]:
     """Some problems of a source; what goes wrong says where."""
     name = argument_of(key)
     check_open(source.array, name)
@@ -58,7 +60,7 @@ def read_source(key: str, source: Source, first: int, last: int) -> np.ndarray:
         raise
 
 
-def padded(array: np.ndarray, size: int) -> np.ndarray:
+def padded(array: NDArray[Any], size: int) -> NDArray[Any]:
     """An array with its last row repeated up to `size` rows, if it has fewer."""
     missing = max(size - array.shape[0], 0)
     return np.concatenate([array, array[-1:].repeat(missing, axis=0)]) if missing else array

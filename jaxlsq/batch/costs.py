@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch.blocks import padded
 from jaxlsq.numerics.loss import sum_of
@@ -22,7 +23,7 @@ LEAST = 1024
 DAMPING = 1e-4
 
 
-def values_at(problem: Any, p: np.ndarray, x: np.ndarray, function: Any) -> np.ndarray:
+def values_at(problem: Any, p: NDArray[Any], x: NDArray[Any], function: Any) -> NDArray[Any]:
     """(k,) values of ``function(task, x, lane, shared)`` of the fits p; inf where not finite."""
     size = len(p)
     p, x = padded(p, LEAST), padded(x, LEAST)
@@ -52,7 +53,7 @@ def promise(task: Task, both: jax.Array, lane: Parts, shared: Parts) -> jax.Arra
     return 0.5 * jnp.maximum(sum_of(rows) - jnp.sum(gradient * step), 0.0)
 
 
-def left(problem: Any, p: np.ndarray, x: np.ndarray, free: np.ndarray) -> np.ndarray:
+def left(problem: Any, p: NDArray[Any], x: NDArray[Any], free: NDArray[Any]) -> NDArray[Any]:
     """(k, 2): by what a step would lower chi-squared, and the data's variation about their mean.
 
     The latter infinite where there is no model of data.

@@ -168,15 +168,15 @@ class Answers:
             out.append(single._gather(lambda g, at, of=of: g.in_type_of(at).map(of, at), at))
         return tuple(layout.unpack(values) for values in out)
 
-    def costs(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def costs(self, places: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         """(k,) costs of the fits at flat places with other parameters; inf where not finite."""
         return values_at(self, places, x, cost)
 
-    def left(self, places: np.ndarray, x: np.ndarray, free: np.ndarray) -> np.ndarray:
+    def left(self, places: NDArray[Any], x: NDArray[Any], free: NDArray[Any]) -> NDArray[Any]:
         """By what steps would lower chi-squared, see `jaxlsq.batch.costs.left`."""
         return left(self, places, x, free)
 
-    def contributions(self, places: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def contributions(self, places: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         """(k,) norms of what their parameters contribute to the residuals."""
         return values_at(self, places, x, contribution)
 

@@ -58,7 +58,7 @@ class NormalRows:
         self._parts = [(index, _OfGroup.of(group, exact)) for index, group in problem.groups]
         self.engine: str = "; ".join(dict.fromkeys(part.engine for _, part in self._parts))
 
-    def __call__(self, x: np.ndarray, stop: Callable[[], bool] | None = None) -> np.ndarray:
+    def __call__(self, x: NDArray[Any], stop: Callable[[], bool] | None = None) -> NDArray[Any]:
         """(total, packed_size(n)) at (total, n); NaN where `stop` said so, as for `Group.map`."""
         if len(self._parts) == 1:
             return self._parts[0][1](x, stop)
@@ -114,7 +114,7 @@ class _Rows:
     given: Given
     width: int
 
-    def __call__(self, x: np.ndarray, stop: Callable[[], bool] | None = None) -> np.ndarray:
+    def __call__(self, x: NDArray[Any], stop: Callable[[], bool] | None = None) -> NDArray[Any]:
         """The rows (total, results), at (total, given) numbers; NaN where `stop` said so."""
         group, one = self.group, self.evaluation
         x = np.ascontiguousarray(x, np.float64)
@@ -154,7 +154,7 @@ class _Rows:
         self.call(0, last - first, points, table.ctypes.data, scratch.begin)
 
 
-def compiled_rows(group: Group, complete: bool) -> Callable[..., np.ndarray]:
+def compiled_rows(group: Group, complete: bool) -> Callable[..., NDArray[Any]]:
     """``rows(numbers, stop=None)`` of all data sets; see `jaxlsq.lowering.evaluation.Evaluation`.
 
     Raises

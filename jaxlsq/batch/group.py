@@ -99,7 +99,7 @@ class Group:
         """Of one problem's data."""
         return sum(math.prod(s.tail) * s.dtype.itemsize for s in self.lanes.values())
 
-    def take(self, index: np.ndarray) -> Self:
+    def take(self, index: NDArray[Any]) -> Self:
         """The group of some of the problems."""
         lanes = {k: replace(v, index=_compose(v.index, index)) for k, v in self.lanes.items()}
         return replace(self, lanes=lanes, total=len(index))
@@ -239,7 +239,7 @@ class Group:
     def map(
         self,
         function: Callable[..., Any],
-        x: np.ndarray,
+        x: NDArray[Any],
         stop: Callable[[], bool] | None = None,
     ) -> Any:
         """``function(x, lane, shared)`` of every problem, in blocks.

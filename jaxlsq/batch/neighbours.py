@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxlsq.batch.costs import LEAST, promise, values_at
 from jaxlsq.batch.interruption import Interruption

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxlsq.batch import bootstrap, changes
 from jaxlsq.batch.evaluate import Answers
@@ -35,7 +36,7 @@ class Refits(Answers):
 
     if TYPE_CHECKING:
 
-        def take(self, index: np.ndarray, batch: Batch) -> Any: ...
+        def take(self, index: NDArray[Any], batch: Batch) -> Any: ...
 
         def solve(self) -> FitResult: ...
 
@@ -57,11 +58,11 @@ class Refits(Answers):
         with brief_errors:
             return changes.changed(self, new)
 
-    def merged_into(self, old: Any, index: np.ndarray) -> Self:
+    def merged_into(self, old: Any, index: NDArray[Any]) -> Self:
         """Another problem of the same data, with this one's fits at some flat places."""
         return changes.merged(old, self, index)
 
-    def again(self, index: np.ndarray, x: np.ndarray, p0: Any, settings: Settings) -> FitResult:
+    def again(self, index: NDArray[Any], x: NDArray[Any], p0: Any, settings: Settings) -> FitResult:
         """Fit some of them again; see `FitResult.refit`.
 
         All, with their batch shape, where they share parameters.
@@ -92,11 +93,13 @@ class Refits(Answers):
             problem = replace(problem, start=replace(problem.start, array=last), goes_on=True)
         return replace(problem, settings=settings).solve()
 
-    def held(self, index: np.ndarray, x: np.ndarray, hold: np.ndarray) -> dict[str, np.ndarray]:
+    def held(
+        self, index: NDArray[Any], x: NDArray[Any], hold: NDArray[Any]
+    ) -> dict[str, NDArray[Any]]:
         """Fits with some parameters held; see `jaxlsq.batch.held`."""
         return held(self, index, x, hold)
 
-    def box(self, index: np.ndarray) -> np.ndarray:
+    def box(self, index: NDArray[Any]) -> NDArray[Any]:
         """(k, n, 2) bounds of some fits."""
         return box(self, index)
 
@@ -109,11 +112,11 @@ class Refits(Answers):
         bootstrap.check_plan(self, plan)
 
     def replicates(
-        self, places: np.ndarray, x: np.ndarray, spread: np.ndarray, plan: Plan
-    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        self, places: NDArray[Any], x: NDArray[Any], spread: NDArray[Any], plan: Plan
+    ) -> Iterator[tuple[slice, NDArray[Any], NDArray[Any]]]:
         """Fits of data sets made of some fits, see `jaxlsq.batch.bootstrap.replicates`."""
         return bootstrap.replicates(self, places, x, spread, plan)
 
-    def acceleration(self, x: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    def acceleration(self, x: NDArray[Any], inverse: NDArray[Any]) -> NDArray[Any]:
         """(..., n) a sixth of the skewness of the parameters' distributions."""
         return bootstrap.acceleration(self, x, inverse)

@@ -284,7 +284,7 @@ class Problem(Refits):
             labels=self.labels,
         )
 
-    def take(self, index: np.ndarray, batch: Batch) -> Self:
+    def take(self, index: NDArray[Any], batch: Batch) -> Self:
         """The problem of some of the fits, with a batch shape of their own."""
         groups = []
         for members, group in self.groups:

@@ -177,8 +177,8 @@ def with_linear(kept: Any, small: Any, result: FitResult) -> FitResult:
 
 
 def all_parameters(
-    small: Any, x: np.ndarray, fixed: np.ndarray, status: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    small: Any, x: NDArray[Any], fixed: NDArray[Any], status: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """All parameters (total, n) of those that are not linear, and how well J determines them.
 
     Parameters

@@ -128,7 +128,7 @@ class TextTable:
             return [i for i in range(width) if not self.head[i]]
         return [i for i in range(width) if not any(self.head[i:])]
 
-    def _leave_out(self, columns):
+    def _leave_out(self, columns: list[int]):
         """Those of some columns that have no value either."""
         if not columns:
             return
@@ -138,7 +138,7 @@ class TextTable:
         if len(empty) == width:
             empty = set()
 
-        def kept(cells):
+        def kept(cells: list[str]) -> list[str]:
             return [cell for i, cell in enumerate(cells) if i not in empty]
 
         self.head = kept(self.head)
@@ -147,7 +147,7 @@ class TextTable:
             what = "a column" if len(empty) == 1 else f"{len(empty)} columns"
             self.notes.append(f"{self.name}: {what} without name and values left out.")
 
-    def _values(self, line, cells, numbers):
+    def _values(self, line: int, cells: list[str], numbers: Sequence[int]):
         if self.style.decimal != ".":
             cells = [cell.replace(self.style.decimal, ".") for cell in cells]
         try:

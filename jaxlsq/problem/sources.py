@@ -132,7 +132,7 @@ def check_open(array: Any, name: str) -> None:
         )
 
 
-def converted(array: Any, dtype: np.dtype) -> np.ndarray:
+def converted(array: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     """An array in another type, without a mask: what it covers is NaN, or False."""
     if not isinstance(array, np.ma.MaskedArray):
         return np.asarray(array, dtype)

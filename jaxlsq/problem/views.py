@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["View", "in_numpy", "joined"]
 
@@ -26,12 +27,12 @@ class View:
         return np.dtype(self.array.dtype)
 
 
-def in_numpy(block: Any) -> np.ndarray:
+def in_numpy(block: Any) -> NDArray[Any]:
     """What was read, as a NumPy array, with its mask if it has one."""
     return block if isinstance(block, np.ma.MaskedArray) else np.asarray(block)
 
 
-def joined(blocks: Sequence[np.ndarray]) -> np.ndarray:
+def joined(blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Blocks one after the other, with a mask if one of them has any."""
     masked = any(isinstance(block, np.ma.MaskedArray) for block in blocks)
     return (np.ma if masked else np).concatenate(blocks)

@@ -89,7 +89,7 @@ class Uncertainty:
         return self._criteria.aicc
 
     @property
-    def bic(self) -> np.ndarray:
+    def bic(self) -> NDArray[Any]:
         r"""The Bayesian criterion, :math:`N \ln(\chi^2 / N) + n \ln N`.
 
         With ``absolute_sigma``, and of counts, :math:`\chi^2 + n \ln N`.

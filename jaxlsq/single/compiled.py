@@ -15,7 +15,14 @@ from jaxlsq.numerics.minimize import minimize
 from jaxlsq.problem.checks import check_jacobian_shape, check_lengths
 from jaxlsq.single.agreement import agrees, moved_start
 from jaxlsq.single.layout import Form, StateLayout, pack_state, packed_start
-from jaxlsq.single.problem import complete_options, name_of, result_fields, solution_of
+from jaxlsq.single.problem import (
+    Problem,
+    Solution,
+    complete_options,
+    name_of,
+    result_fields,
+    solution_of,
+)
 from jaxlsq.single.tried import residual_of
 from jaxlsq.status import Status
 from jaxlsq.tracing.cache import PROGRAMS, Memory, program_key

@@ -30,7 +30,7 @@ def minimize_on_host(
     options: Options,
     evaluations: int,
     terms: Terms | None = None,
-) -> tuple[State, np.ndarray]:
+) -> tuple[State, NDArray[Any]]:
     """`jaxlsq.numerics.minimize.minimize` with Python functions.
 
     Parameters
