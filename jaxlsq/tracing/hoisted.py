@@ -20,7 +20,7 @@ class Hoisted:
     def __init__(self, jaxpr: Jaxpr, equation: Callable[..., Any] = eqn_results) -> None:
         self._jaxpr = jaxpr
         self._equation = equation
-        self.outputs = [variable.aval for variable in jaxpr.outvars]
+        self.outputs: list[Any] = [variable.aval for variable in jaxpr.outvars]
 
     @classmethod
     def of(
