@@ -33,10 +33,10 @@ class Convolved:
         values = jnp.broadcast_to(self.model(x, *params), jnp.shape(x))
         return jnp.where(even, convolved(values, self.response), jnp.nan)
 
-    def elsewhere(self, x: Any) -> "Elsewhere":
+    def elsewhere(self, x: Any) -> "ThroughResponse":
         """The same at any places, where x is the grid."""
         first, step = _grid_of(x)
-        return Elsewhere(self.model.elsewhere(x), self.response, first, step)
+        return ThroughResponse(self.model.elsewhere(x), self.response, first, step)
 
     @property
     def on_grid(self) -> bool:
@@ -45,7 +45,7 @@ class Convolved:
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class ThroughResponse:
     """A model through a response, at any places: the sum over a grid that need not be theirs.
 
     Attributes

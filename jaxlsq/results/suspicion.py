@@ -279,7 +279,9 @@ class Suspicions:
         """Which fits XTOL ended where a step would lower chi-squared by more than is noise."""
         short = usable & (part.status.reshape(-1) == Status.XTOL)
         gradient = part.optimality.reshape(-1).astype(np.float64)  # the largest element's size
-        short &= gradient**2 * np.abs(inverse).sum(axis=(1, 2)) > SHORT * variance
+        gradient[~short] = 0.0  # may be infinite where a fit failed
+        size = np.abs(np.where(short[:, None, None], inverse, 0.0)).sum(axis=(1, 2))
+        short &= gradient**2 * size > SHORT * variance
         some = np.flatnonzero(short)
         if not some.size:
             return short
