@@ -164,7 +164,8 @@ def weighted(rows: Any, lane: Parts, shared: Parts, live: Any, xp: ModuleType = 
     if sigma is not None:
         if live is not None:  # derivatives of what does not count are finite too
             sigma = xp.where(live, sigma, xp.ones((), sigma.dtype))
-        rows = rows / sigma[column]
+        with np.errstate(divide="ignore", invalid="ignore"):  # a sigma of zero ends its fit
+            rows = rows / sigma[column]
     return rows if live is None else xp.where(live[column], rows, xp.zeros((), rows.dtype))
 
 

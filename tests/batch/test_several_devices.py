@@ -124,7 +124,8 @@ def printed(code, devices, engine):
     return run.stdout.strip()
 
 
-@pytest.mark.parametrize("engine", [pytest.param("lanes", marks=pytest.mark.long), "xla"])
+@pytest.mark.long_but("lanes")
+@pytest.mark.parametrize("engine", ["lanes", "xla"])
 def test_pools_on_eight_devices(engine):
     expected = {"lanes": "compiled lanes", "xla": "XLA: it was asked for"}
     assert printed(POOLS, 8, engine) == expected[engine]

@@ -110,7 +110,8 @@ def test_models_are_equal_by_value_and_can_be_pickled():
     assert model == second.tied(slope="intercept")
 
 
-@pytest.mark.parametrize("make", [Gaussian, pytest.param(Lorentzian, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("make", [Gaussian, Lorentzian])
 def test_guess_of_two_separated_peaks_on_a_line(make):
     model = make("p1_") + make("p2_") + Linear()
     truth = draws(
