@@ -11,7 +11,7 @@ from jaxlsq.batch.evaluation import NormalRows, packed_size
 from jaxlsq.batch.interruption import in_time
 from jaxlsq.batch.separable import all_parameters
 from jaxlsq.lowering.engine import XLA
-from jaxlsq.numerics.sweep import floor_of
+from jaxlsq.numerics.sweep import least_rank
 from jaxlsq.problem.sharing import Sharing
 from jaxlsq.results.result import FitResult
 from jaxlsq.results.shared import Shares
@@ -160,7 +160,7 @@ class _Told:
             frees = arrows.vectors(free[sets].astype(float)) > 0
             inverse = arrows.inverse(arrows.arranged(some), members, frees)
             size = arrows.own + arrows.shared
-            lost = ~(inverse.inflations * size * floor_of(size, np.float64) < 1.0)
+            lost = ~(inverse.inflations * least_rank(size, np.float64) < 1.0)
             both = free[sets][:, :, None] & free[sets][:, None, :]
             either = lost[:, :, None] | lost[:, None, :]
             values = np.where(both, np.where(either, np.inf, inverse.blocks), 0.0)

@@ -14,7 +14,7 @@ from jaxlsq.batch.evaluation import compiled_rows
 from jaxlsq.batch.interruption import Interruption, in_time
 from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.numerics.normal import normal_equations
-from jaxlsq.numerics.sweep import certainty, floor_of
+from jaxlsq.numerics.sweep import certainty, least_rank
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.separable import Reduced
@@ -149,7 +149,7 @@ def with_linear(kept: Any, small: Any, result: FitResult) -> FitResult:
     n, size = kept.layout.n, kept.total
     status = result.status.copy().reshape(size)
     whole, rank = all_parameters(small, result.x.reshape(size, -1), result.fixed, status)
-    least = n * floor_of(n, whole.dtype)
+    least = least_rank(n, whole.dtype)
     never = np.isnan(result.cost.reshape(size))
     whole[np.ix_(never, [*kept.linear])] = np.nan
     with np.errstate(invalid="ignore"):
