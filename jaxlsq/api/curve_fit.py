@@ -233,10 +233,14 @@ def _check_counts(ydata: Any, sigma: Any):
         raise ValueError("loss='poisson' needs counts, whole numbers from zero on, for ydata.")
 
 
+def _as_it_is(residual: Any) -> Any:
+    return residual
+
+
 def _whitening(sigma: Any, m: int) -> Callable[[Any], Any]:
     """The function that turns residuals, or a Jacobian's rows, into unit variance."""
     if sigma is None:
-        return lambda r: r
+        return _as_it_is
     sigma = np.asarray(no_mask(sigma, "sigma"), float)
     if sigma.size == 1 or sigma.shape == (m,):
         if not np.all(sigma > 0):

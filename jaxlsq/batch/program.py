@@ -30,7 +30,7 @@ from jaxlsq.tracing.concrete import check_concrete
 from jaxlsq.tracing.fast import with_fast_functions
 from jaxlsq.tracing.fingerprint import TRACES, trace_key
 from jaxlsq.tracing.settings import own_settings
-from jaxlsq.tracing.trace import Traced, evaluate, trace, with_fixed_literals
+from jaxlsq.tracing.trace import Traced, evaluate, remembered, trace, with_fixed_literals
 from jaxlsq.tracing.untraceable import JAX_ERRORS, untraceable
 
 __all__ = ["Program", "compile_map", "compile_task"]
@@ -237,7 +237,7 @@ def _traced(what, how, function, *examples):
         check_concrete("fit or least_squares_batch", traced.arrays)
         return traced
 
-    return with_fixed_literals(TRACES.get(trace_key(what, how), make))
+    return with_fixed_literals(remembered(trace_key(what, how), make))
 
 
 def _begin(sizes, examples):

@@ -1,9 +1,9 @@
 """A problem tried on JAX: whether it is traceable, and what is remembered if it is not."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from jaxlsq.numerics.types import AnyArray
 from jaxlsq.problem.checks import as_jacobian, as_residual
 from jaxlsq.problem.losses import traced_loss
 from jaxlsq.tracing.cache import Memory, remembering
+from jaxlsq.tracing.fingerprint import trace_key
 from jaxlsq.tracing.indices import check_indices
 from jaxlsq.tracing.signature import Signature
 from jaxlsq.tracing.structure import has_own_derivatives
@@ -24,6 +25,9 @@ __all__ = ["UNTRACEABLE", "Tried", "in_float64", "remember_untraceable", "residu
 # Signatures of functions that have to be called in Python, so that a loop over data sets does
 # not pay for a trace that fails each time; and whether JAX could at least call them.
 UNTRACEABLE = remembering(Memory(size=1024))
+
+# Problems as JAX saw them, by all that decides it: what is fitted again is not traced again.
+_SEEN = remembering(Memory(size=64))
 
 _DERIVATIVES = {"jacfwd": jax.jacfwd, "cs": jax.jacfwd, "jacrev": jax.jacrev}
 
@@ -55,6 +59,19 @@ class Tried:
     dtype: np.dtype[Any] | None = None
     loss: Traced | None = None
 
+    @property
+    def kept(self) -> Self:
+        """`Traced.kept` of its functions, and nothing of the signature, which has the arrays."""
+        traced, loss = self.traced and self.traced.kept, self.loss and self.loss.kept
+        return replace(self, signature=Signature(), traced=traced, loss=loss)
+
+    def again(self, signature: Signature) -> Self | None:
+        """Of what was `kept`, the same for an equal problem; None if an array is no more."""
+        traced, loss = self.traced and self.traced.alive, self.loss and self.loss.alive
+        if traced is None or (self.loss and loss is None):
+            return None
+        return replace(self, signature=signature, traced=traced, loss=loss)
+
 
 def try_trace(problem: Any) -> Tried:
     """The `Tried` problem."""
@@ -63,6 +80,12 @@ def try_trace(problem: Any) -> Tried:
     known = UNTRACEABLE.find((signature.form, problem.x0.size))
     if not asked and known is not None:
         return Tried(signature, known)
+    loss = problem.terms and problem.terms.loss
+    place = trace_key((problem.func, problem.jac, problem.args, loss), problem.x0)
+    seen = None if place is None else _SEEN.find(place)
+    again = seen and seen.again(signature)
+    if again:
+        return again
     dtypes, cause = [], None
     try:
         with jax.enable_x64(True):
@@ -72,7 +95,10 @@ def try_trace(problem: Any) -> Tried:
             # `except` that catches the tracer's error for example.
             if traced.depends[0]:
                 loss = problem.terms and traced_loss(problem.terms.loss, traced.outputs[0])
-                return Tried(signature, True, traced, dtypes[0], loss)
+                tried = Tried(signature, True, traced, dtypes[0], loss)
+                if place is not None:
+                    _SEEN.put(place, tried.kept)
+                return tried
     except Exception as error:  # the user's code may fail on a tracer in any way
         if not _is_users(error):
             raise

@@ -60,7 +60,8 @@ def trace_key(function: Any, examples: Any) -> tuple[Any, ...] | None:
         return None
     leaves, tree = jax.tree.flatten(examples)
     shapes = tuple((tuple(np.shape(v)), v.dtype, getattr(v, "weak_type", False)) for v in leaves)
-    return mark.key, tree, shapes, tuple(getattr(jax.config, n, None) for n in _SETTINGS)
+    settings = tuple(getattr(jax.config, name, None) for name in _SETTINGS)
+    return mark.key, tree, shapes, settings, jax.sharding.get_abstract_mesh()
 
 
 class _Same:
@@ -74,6 +75,21 @@ class _Same:
 
     def __hash__(self):
         return id(self.value)
+
+
+class _SameArray:
+    """An array of JAX, which does not change and is not kept: equal to itself while it is there."""
+
+    def __init__(self, array):
+        self._array = weakref.ref(array)
+        self._hash = id(array)
+
+    def __eq__(self, other):
+        array = self._array()
+        return isinstance(other, _SameArray) and array is not None and array is other._array()
+
+    def __hash__(self):
+        return self._hash
 
 
 class Fingerprint(Signature):
@@ -103,7 +119,7 @@ class Fingerprint(Signature):
             return self._array(value)
         if isinstance(value, jax.Array):
             self.complete &= not isinstance(value, Tracer)
-            return _Same(value)
+            return _SameArray(value)
         is_code = isinstance(value, (FunctionType, MethodType, ModuleType, type))
         if not is_code and hasattr(value, "dtype") and hasattr(value, "ndim"):
             return self._unknown()  # an array of another library

@@ -5,6 +5,7 @@ variables.  Its structure (see `jaxlsq.tracing.structure`) is the key of the cac
 with the same one are the same program on other numbers, whatever Python made them.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -15,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxlsq.tracing.cache import Memory, remembering
+from jaxlsq.tracing.fingerprint import TRACES
 from jaxlsq.tracing.jaxprs import called, depends, eqn_results, interpret
 from jaxlsq.tracing.making import make_jaxpr
 from jaxlsq.tracing.structure import StructureReader, Unkeyable, aval_key, is_scalar_literal
 from jaxlsq.tracing.types import Jaxpr
 from jaxlsq.tracing.varying import without_mesh
 
-__all__ = ["Traced", "evaluate", "trace", "typed_consts", "with_fixed_literals"]
+__all__ = ["Traced", "evaluate", "remembered", "trace", "typed_consts", "with_fixed_literals"]
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,42 @@ class Traced:
         """The same as a tuple of arrays, the scalars last."""
         return (*self.arrays, self.scalars[self.hoisted])
 
+    @property
+    def kept(self) -> Self:
+        """To be remembered: NumPy's arrays copied, as the caller's may change, JAX's not held."""
+        return replace(self, arrays=tuple(map(_kept, self.arrays)))
+
+    @property
+    def alive(self) -> Self | None:
+        """Of what was `kept`, the function; None if an array that it reads is no more."""
+        arrays = [v() if isinstance(v, weakref.ref) else v for v in self.arrays]
+        missing = any(v is None for v in arrays)
+        return None if missing else replace(self, arrays=tuple(arrays))
+
     def hoisting(self, which: NDArray[Any]) -> Self:
         """The same with some of the scalars as data."""
         key = self.key and (*self.key[:2], which.tobytes(), self.scalars[~which].tobytes())
         return replace(self, key=key, hoisted=which)
+
+
+def _kept(array):
+    return weakref.ref(array) if isinstance(array, jax.Array) else np.array(array)
+
+
+def remembered(place: Any, make: Callable[[], Traced]) -> Traced:
+    """What ``make()`` gave for an equal `trace_key`, or gives now."""
+    if place is None:
+        return make()
+    made = []
+
+    def keep():
+        made.append(make())
+        return made[0].kept
+
+    traced = TRACES.get(place, keep).alive
+    if not made and traced is None:
+        TRACES.put(place, keep())
+    return made[0] if made else traced
 
 
 # For each structure, its scalars when it was first seen, and which have had other values since.

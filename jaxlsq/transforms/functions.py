@@ -61,19 +61,22 @@ class Functions:
         ``residual(*xs) -> (m,)``; it has traced the user's function once.
     jac : str or callable
         A method of `jaxlsq.numerics.jacobian`, or ``jac(*xs) -> (m, n)``.
+    given : tuple
+        What the user gave, of which these are made.
     bounds : Bounds or None
         That finite differences stay in.
     """
 
     residual: Callable[..., Any]
     jac: str | Callable[..., Any]
+    given: tuple[Any, ...] = ()
     bounds: Bounds | None = None
 
     @classmethod
     def of(cls, fun: Callable[..., Any], jac: str | Callable[..., Any], call: Call) -> Self:
         """From what the user gave, which is traced once however often these are called."""
-        given = unstacked(partial(call.jacobian, jac)) if callable(jac) else jac
-        return cls(unstacked(partial(call.residual, fun)), given)
+        jacobian = unstacked(partial(call.jacobian, jac)) if callable(jac) else jac
+        return cls(unstacked(partial(call.residual, fun)), jacobian, (fun, jac, call))
 
     @property
     def differences(self) -> int:

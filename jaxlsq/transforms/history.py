@@ -13,10 +13,10 @@ from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.trace import Traced
 from jaxlsq.transforms.vmap import counts_of, lane_of, queue_of, varied
 
-__all__ = ["remembering"]
+__all__ = ["with_history"]
 
 
-def remembering(traced: Traced, evaluations: int, length: int) -> Callable[..., Any]:
+def with_history(traced: Traced, evaluations: int, length: int) -> Callable[..., Any]:
     """A solver as `jaxlsq.transforms.vmap.solver`, whose counts hold a `History` of vectors."""
 
     def pool(x0, data, options, bounds):

@@ -23,21 +23,25 @@ from jaxlsq.problem.mistakes import brief_errors
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.results.solution import LeastSquaresResult
 from jaxlsq.status import Status, converged
-from jaxlsq.tracing.cache import PROGRAMS, program_key
+from jaxlsq.tracing.cache import PROGRAMS, Memory, program_key, remembering
 from jaxlsq.tracing.compiler import POOL_OPTIONS
 from jaxlsq.tracing.concrete import are_concrete
 from jaxlsq.tracing.fast import convolves, with_fast_convolutions
+from jaxlsq.tracing.fingerprint import trace_key
 from jaxlsq.tracing.settings import own_settings
 from jaxlsq.tracing.structure import has_own_derivatives
 from jaxlsq.tracing.trace import Traced, evaluate, trace, with_fixed_literals
 from jaxlsq.tracing.varying import alike, axes_of
 from jaxlsq.transforms.functions import Functions, typed
 from jaxlsq.transforms.grad import Rule, with_derivatives
-from jaxlsq.transforms.history import remembering
+from jaxlsq.transforms.history import with_history
 from jaxlsq.transforms.repair import repaired_solution
 from jaxlsq.transforms.vmap import solver
 
 __all__ = ["Begin", "Form", "solved"]
+
+# The user's functions as they were traced, by all that decides it.
+_SEEN = remembering(Memory(size=64))
 
 
 @dataclass(frozen=True)
@@ -111,18 +115,25 @@ def solved(form: Form, functions: Functions, begin: Begin) -> LeastSquaresResult
 
 
 def _solved(form, functions, begin):
-    functions, residual = _traced(functions, begin.scalars)
-    begin = alike(begin, axes_of((begin, residual.arrays)))
-    n, m = form.layout.n, residual.outputs[0].shape[0]
-    if m < n and begin.bounds is None:
-        raise ValueError(
-            f"fun returns {m} residuals, fewer than the {n} parameters; at least as many are "
-            "needed."
-        )
-    parts = _Parts.of(form, functions, residual, begin.scalars)
+    place = None
+    if not axes_of(begin):
+        what = functions.given, form.layout, form.rule.loss
+        place = trace_key(what, begin.scalars)
+    seen = None if place is None else _SEEN.find(place)
+    parts = seen and seen.alive
+    if parts is None:
+        functions, residual = _traced(functions, begin.scalars)
+        begin = alike(begin, axes_of((begin, residual.arrays)))
+        _check_length(form, residual, begin)
+        parts = _Parts.of(form, functions, residual, begin.scalars)
+        if place is not None and parts is not None:
+            _SEEN.put(place, parts.kept)
+    else:
+        _check_length(form, parts.residual, begin)
     with own_settings():
         if parts is None:
             return _solution(form, functions, begin)
+        parts = parts.with_fixed_literals
         begin, data = alike((begin, parts.data))
         robust = form.rule.loss
         if parts.loss and robust:
@@ -136,6 +147,15 @@ def _solved(form, functions, begin):
             key, lambda: jax.jit(partial(_program, form, bare), inline=True, **options)
         )
         return program(begin, data)
+
+
+def _check_length(form, residual, begin):
+    n, m = form.layout.n, residual.outputs[0].shape[0]
+    if m < n and begin.bounds is None:
+        raise ValueError(
+            f"fun returns {m} residuals, fewer than the {n} parameters; at least as many are "
+            "needed."
+        )
 
 
 def _traced(functions, scalars):
@@ -165,7 +185,12 @@ class _Parts:
         parts = cls(residual, jac, loss)
         if any(p.key is None or has_own_derivatives(p.jaxpr) for p in parts._some.values()):
             return None
-        return parts._each(with_fixed_literals)
+        return parts
+
+    @property
+    def with_fixed_literals(self):
+        """The same with those numbers as data that have had more than one value."""
+        return self._each(with_fixed_literals)
 
     def _each(self, change):
         parts = {k: change(v) if isinstance(v, Traced) else v for k, v in vars(self).items()}
@@ -174,6 +199,17 @@ class _Parts:
     @property
     def _some(self):
         return {k: v for k, v in vars(self).items() if isinstance(v, Traced)}
+
+    @property
+    def kept(self):
+        """`Traced.kept` of each."""
+        return self._each(lambda part: part.kept)
+
+    @property
+    def alive(self):
+        """`Traced.alive` of each; None if one is None."""
+        parts = self._each(lambda part: part.alive)
+        return parts if len(parts._some) == len(self._some) else None
 
     @property
     def data(self):
@@ -232,7 +268,7 @@ def _solution(form, functions, begin):
     traced = with_fixed_literals(trace(lane, *begin.scalars))
     bare, evaluations = replace(traced, arrays=()), n * functions.differences
     if form.length:
-        solve = remembering(bare, evaluations, form.length)
+        solve = with_history(bare, evaluations, form.length)
     else:
         solve = solver(bare, evaluations)
     fixed = start, traced.flat_data, begin.options

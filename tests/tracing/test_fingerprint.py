@@ -2,9 +2,11 @@
 
 import collections
 import functools
+import gc
 import sys
 import threading
 import types
+import weakref
 from typing import NamedTuple
 
 import jax
@@ -12,9 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlsq import clear_cache, fit
+from jaxlsq import clear_cache, curve_fit, fit, least_squares, least_squares_batch, leastsq
 from jaxlsq.batch import program
+from jaxlsq.single import tried
 from jaxlsq.tracing.fingerprint import Fingerprint
+from jaxlsq.tracing.trace import trace
+from jaxlsq.transforms import program as transforms
 
 T = np.linspace(0.0, 2.0, 12)
 Y = np.exp(-np.array([0.5, 1.0, 2.0])[:, None] * T)
@@ -282,6 +287,107 @@ def test_models_that_numpy_writes(traces):
     for _ in range(3):
         fit(lambda t, k: np.exp(-k * t), T, Y, [1.0])
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize("loss", ["linear", "huber", lambda z: jnp.stack([z, 1 + 0 * z, 0 * z])])
+def test_one_fit_again_traces_nothing(loss, monkeypatch):
+    clear_cache()
+    made = []
+    monkeypatch.setattr(tried, "trace", lambda *a: made.append(1) or trace(*a))
+
+    def rate(y, scale=1.0):
+        model = lambda t, k: jnp.exp(-k * scale * t)  # noqa: E731
+        (k,), _ = curve_fit(model, T, y, [0.7], bounds=(0, 5), loss=loss)
+        return k
+
+    assert abs(rate(Y[1]) - 1.0) < 1e-6
+    assert rate(Y[1]) == rate(Y[1]) == rate(Y[1].copy())
+    assert len(made) == 1
+    assert abs(rate(Y[1], 2.0) - 0.5) < 1e-6
+    assert abs(rate(Y[0]) - 0.5) < 1e-6
+    assert len(made) == 3
+
+
+def test_equations_again_are_not_traced(monkeypatch):
+    clear_cache()
+    made = []
+    monkeypatch.setattr(tried, "trace", lambda *a: made.append(1) or trace(*a))
+    for scale in (1.0, 1.0, 2.0, 1.0):
+        (k,), _ = leastsq(lambda p, y: jnp.exp(-p * scale * T) - y, [0.7], args=(Y[1],))  # noqa: B023
+        assert abs(k * scale - 1.0) < 1e-6
+    assert len(made) == 2
+    leastsq(lambda p, y: jnp.exp(-p * T) - y, [0.7], args=(Y[1].astype(np.float32),))
+    assert len(made) == 3
+
+
+def test_least_squares_again_traces_nothing(monkeypatch):
+    clear_cache()
+    made = []
+    monkeypatch.setattr(transforms, "trace", lambda *a: made.append(1) or trace(*a))
+
+    def rate(y, k0=0.7):
+        return float(least_squares(lambda p: jnp.exp(-p * T) - y, k0).x)
+
+    first, again = rate(Y[1]), rate(Y[1])
+    assert first == again == rate(Y[1].copy())
+    once = len(made)
+    assert once == 2  # the function, and the lane that is made of it
+    assert abs(rate(Y[1], 0.4) - 1.0) < 1e-4
+    assert len(made) == once
+    assert abs(rate(Y[0]) - 0.5) < 1e-4
+    assert len(made) == once + 1
+    slope = jax.grad(lambda y: least_squares(lambda p: jnp.exp(-p * T) - y, 0.7).x)(jnp.array(Y[1]))
+    step = 1e-3 * T
+    change = rate(Y[1] + step) - rate(Y[1] - step)
+    np.testing.assert_allclose(slope @ step, change / 2, rtol=2e-2)
+
+
+def offset_by(offset):
+    """A model that reads an array, and one equation that does."""
+    return (lambda t, k: jnp.exp(-k * t) + offset), (lambda p: jnp.exp(-p * T) + offset - Y[1])
+
+
+DOORS = {
+    "fit": lambda offset: fit(offset_by(offset)[0], T, Y, [0.7]).x[1, 0],
+    "least_squares_batch": lambda offset: least_squares_batch(
+        lambda p, y: offset_by(offset)[0](T, p) + 0 * y - y, [0.7], Y
+    ).x[1, 0],
+    "leastsq": lambda offset: leastsq(offset_by(offset)[1], [0.7])[0][0],
+    "curve_fit": lambda offset: curve_fit(offset_by(offset)[0], T, Y[1], [0.7])[0][0],
+    "curve_fit, bounds": lambda offset: curve_fit(
+        offset_by(offset)[0], T, Y[1], [0.7], bounds=(0, 5)
+    )[0][0],
+    "least_squares": lambda offset: float(least_squares(offset_by(offset)[1], 0.7).x),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_arrays_that_change_in_place(door):
+    """What is remembered of an array is a copy: it may be changed, and another be equal to it."""
+    clear_cache()
+    offset = np.zeros(T.size)
+    first = DOORS[door](offset)
+    assert abs(first - 1.0) < 1e-5
+    offset += 0.2
+    moved = DOORS[door](offset)
+    assert moved - 1.0 > 0.1
+    assert DOORS[door](np.zeros(T.size)) == first
+    assert DOORS[door](np.full(T.size, 0.2)) == moved
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_arrays_of_jax_are_not_kept(door):
+    """A trace that read one which is no more is made again."""
+    clear_cache()
+    for size in (0.0, 0.2, 0.0):
+        offset = jnp.full(T.size, size)
+        rate = DOORS[door](offset)
+        assert rate == DOORS[door](offset)
+        assert abs(rate - 1.0) < 1e-4 if size == 0 else rate > 1.1
+        alive = weakref.ref(offset)
+        del offset
+        gc.collect()
+        assert alive() is None
 
 
 class Pair(NamedTuple):
