@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from jaxlsq.batch.alike import differs
 from jaxlsq.batch.costs import contribution, cost, left, values_at
+from jaxlsq.batch.evaluation import gram_of
 from jaxlsq.batch.group import Group
 from jaxlsq.problem.containers import as_array_like
 from jaxlsq.problem.elsewhere import BesideTheData, Elsewhere, lives_on_its_grid
@@ -60,7 +61,7 @@ class Answers:
     def gram(self, x: NDArray[Any]) -> NDArray[Any]:
         """(..., n, n) J'J, in float64."""
         single = replace(self, lengths=None)
-        return single._gather(lambda group, x: group.in_float64().gram(x), x)
+        return single._gather(lambda group, x: gram_of(group.in_float64(), x), x)
 
     def residuals(self, x: NDArray[Any]) -> NDArray[Any] | list[NDArray[Any]]:
         """(..., m) residuals."""

@@ -24,7 +24,7 @@ from jaxlsq.problem.separable import Reduced
 from jaxlsq.schedule.devices import workers_of
 from jaxlsq.tracing.cache import PROGRAMS
 
-__all__ = ["NormalRows", "compiled_rows", "packed_size"]
+__all__ = ["NormalRows", "compiled_rows", "gram_of", "packed_size"]
 
 # Values at points that are worth a second thread.
 SHARED_WORK = 1 << 20
@@ -66,6 +66,15 @@ class NormalRows:
         for index, part in self._parts:
             out[index] = part(x[index], stop)
         return out
+
+
+def gram_of(group: Group, x: NDArray[Any]) -> NDArray[Any]:
+    """(total, n, n) J'J of a group in float64 at (total, n), as covariances are made of it."""
+    half, n = _OfGroup.of(group, True)(x, None), group.task.layout.n
+    gram = np.empty((group.total, n, n))
+    for k, (i, j) in enumerate(triangle(n)):
+        gram[:, i, j] = gram[:, j, i] = half[:, k]
+    return gram
 
 
 @dataclass(frozen=True)

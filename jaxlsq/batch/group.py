@@ -28,7 +28,6 @@ from jaxlsq.batch.sinks import Arrays
 from jaxlsq.batch.stream import BlockShape, Control, stream
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.loss import POISSON, sum_of
-from jaxlsq.numerics.normal import normal_equations
 from jaxlsq.numerics.state import Options
 from jaxlsq.problem.data import Pieces
 from jaxlsq.problem.limits import Limits
@@ -296,15 +295,6 @@ class Group:
         """(total, 2) variation of the data about the model, and about their mean."""
         return self.map(partial(_variation, self.task), x)
 
-    def gram(self, x: NDArray[Any]) -> NDArray[Any]:
-        """(total, n, n) J'J."""
-        gram = self.map(partial(_gram, self.task, False), x)
-        infinite = ~np.all(np.isfinite(gram), axis=(1, 2)) & np.all(np.isfinite(x), axis=1)
-        if infinite.any():
-            some = np.flatnonzero(infinite)
-            gram[some] = self.take(some).map(partial(_gram, self.task, True), x[some])
-        return gram
-
 
 def _residual(task, x, lane, shared):
     if task.loss is POISSON:  # Pearson's residuals
@@ -316,14 +306,6 @@ def _variation(task, x, lane, shared):
     f = _residual(task, x, lane, shared)
     rows = task.lane(lane, shared)(tuple(x))[0] if task.loss is POISSON else (f,)
     return jnp.stack([sum_of(rows), task.residual.about_mean(task, lane, shared)])
-
-
-def _gram(task, repair, x, lane, shared):
-    """J'J; with differences for derivatives that are not finite if it is to be repaired."""
-    task = replace(task, loss=task.loss and task.loss.exact)
-    rows, columns = task.lane(lane, shared, repair)(tuple(x))
-    normal, _ = normal_equations(columns, rows, jnp.ones((), x.dtype))
-    return normal.gram
 
 
 def _compose(old, new):
