@@ -119,13 +119,14 @@ def _found(lowering, reader, one, xs, dtype):
     """Linear parameters, the sums with them, and of mixed derivatives with the residual."""
     zero = lowering.lift(np.zeros((), dtype))  # an array of one value
     first = _Terms(reader(_whole(one, xs, [zero] * len(one.linear))), one)
+    rows = first.reader.program.rows
     k, pairs = len(one.linear), triangle(len(one.linear))
-    found = summed(lowering, first.of_linear, len(pairs) + k, dtype)
+    found = summed(lowering, first.of_linear, len(pairs) + k, dtype, rows)
     solve = _coefficients(k, dtype)
     (c,) = lowering.run(solve.jaxpr, solve.consts, [found[: len(pairs)], found[len(pairs) :]])
     second = _Terms(reader(_whole(one, xs, [boxed(v) for v in c])), one)
     half, n = len(triangle(one.n)), one.n
-    found = summed(lowering, second.of_all, half + n + 1 + len(one.mixed), dtype)
+    found = summed(lowering, second.of_all, half + n + 1 + len(one.mixed), dtype, rows)
     sums = Sums(found[:half], found[half : half + n], boxed(found[half + n]))
     return _Found(c, sums, found[half + n + 1 :])
 

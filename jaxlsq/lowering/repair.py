@@ -180,5 +180,5 @@ def _summed(lowering, where, dtype):
             return [where.factors.applied(lowering, *pair) for pair in pairs]
         return pairs
 
-    sums = accumulated(lowering, at_point, n, dtype)
+    sums = accumulated(lowering, at_point, n, dtype, reader.program.rows)
     return [listed(list(sums.half)), listed(list(sums.gradient))]

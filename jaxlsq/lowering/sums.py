@@ -10,6 +10,7 @@ from jaxlsq.lowering.arrays import Lowering, listed
 from jaxlsq.lowering.control import Carry
 from jaxlsq.lowering.emitter import Value
 from jaxlsq.lowering.reading import Reader
+from jaxlsq.lowering.tiles import Terms, Tiled, registers, with_term
 
 __all__ = [
     "Factors",
@@ -21,6 +22,9 @@ __all__ = [
     "sums_of",
 ]
 
+# By a processor's registers, sums that it keeps in them as fast as in tiles: with more, tiles are
+# up to 1.4 times as fast (six parameters: 1.2 times).
+IN_REGISTERS = {16: 14, 32: 21}
 # Points of one partial sum, so that rounding grows with the root of their number.
 BLOCK = 128
 
@@ -93,11 +97,14 @@ def sums_of(lowering: Lowering, reader: Reader, n: int, factors: Factors | None 
         pairs = rows_and_columns(reader, n, i)
         return pairs if factors is None else [factors.applied(lowering, *pair) for pair in pairs]
 
-    return accumulated(lowering, at_point, n, reader.program.jaxpr.outvars[0].aval.dtype)
+    dtype = reader.program.jaxpr.outvars[0].aval.dtype
+    return accumulated(lowering, at_point, n, dtype, reader.program.rows)
 
 
-def accumulated(lowering: Lowering, at_point: Callable[[str], Any], n: int, dtype: Any) -> Sums:
-    """The sums of all pairs ``rows, columns`` of ``at_point(i)``."""
+def accumulated(
+    lowering: Lowering, at_point: Callable[[str], Any], n: int, dtype: Any, rows: int
+) -> Sums:
+    """The sums of all pairs ``rows, columns`` of ``at_point(i)``, of which there are `rows`."""
     pairs = triangle(n)
 
     def terms(i):
@@ -111,11 +118,13 @@ def accumulated(lowering: Lowering, at_point: Callable[[str], Any], n: int, dtyp
             out.append([*products, *((c, rows[0]) for c in columns), square])
         return out
 
-    sums = summed(lowering, terms, len(pairs) + n + 1, dtype)
+    sums = summed(lowering, terms, len(pairs) + n + 1, dtype, rows)
     return Sums(sums[: len(pairs)], sums[len(pairs) : -1], sums[-1:].reshape(()))
 
 
-def summed(lowering: Lowering, terms: Callable[[str], Any], count: int, dtype: Any) -> Any:
+def summed(
+    lowering: Lowering, terms: Callable[[str], Terms], count: int, dtype: Any, rows: int = 1
+) -> Any:
     """The sums over all points, and over a point's rows, of `count` terms.
 
     Parameters
@@ -125,43 +134,54 @@ def summed(lowering: Lowering, terms: Callable[[str], Any], count: int, dtype: A
         ``terms(i)`` is a list for each row of point i: of two values that are multiplied, or one.
     count : int
     dtype : dtype
+    rows : int
+        Of a point.
 
     Returns
     -------
     (count,) array of values
     """
     e = lowering.emitter
-    zeros = [lowering.lift(np.zeros(count, dtype))]
-    whole, part = Carry(e, zeros), Carry(e, zeros)
-
-    def one(term, total):
-        if len(term) == 2:
-            return e.intrinsic("fma", *term, total)
-        return lowering.op("add", *term, total)
-
-    def add(i):
-        several = terms(i)
-        sums: Any = part.load()[0]
-        for row in several:
-            sums = [one(term, total) for term, total in zip(row, sums, strict=True)]
-        part.store([listed(sums)])
+    zeros = listed([e.constant(0, dtype)] * count)
+    kind = _InRegisters if count <= IN_REGISTERS[registers(e, dtype)] else Tiled
+    whole, part = kind(lowering, count, dtype), kind(lowering, count, dtype)
+    whole.store(zeros)
 
     def of_block(first):
         part.store(zeros)
         end = e.sum(first, BLOCK)
         is_inside = e.named(f"icmp slt i64 {end}, %points")
         end = e.named(f"select i1 {is_inside}, i64 {end}, i64 %points")
-        e.repeat(first, end, add)
-        _add(lowering, whole, part)
+        part.add(first, end, rows, terms)
+        pairs = zip(whole.load(), part.load(), strict=True)
+        whole.store(listed([lowering.op("add", old, more) for old, more in pairs]))
 
     e.repeat("0", "%points", of_block, BLOCK)
-    (sums,) = whole.load()
-    return sums
+    return whole.load()
 
 
-def _add(lowering, whole, part):
-    (old,), (more,) = whole.load(), part.load()
-    whole.store([listed([lowering.op("add", a, b) for a, b in zip(old, more, strict=True)])])
+class _InRegisters:
+    """Sums of `count` terms as variables, which LLVM has registers for."""
+
+    def __init__(self, lowering, count, dtype):
+        self._lowering = lowering
+        self._carry = Carry(lowering.emitter, [lowering.lift(np.zeros(count, dtype))])
+
+    def load(self):
+        return self._carry.load()[0]
+
+    def store(self, sums):
+        self._carry.store([sums])
+
+    def add(self, first, end, rows, terms):
+        def add(i):
+            sums: Any = self.load()
+            for row in terms(i):
+                pairs = zip(row, sums, strict=True)
+                sums = [with_term(self._lowering, term, total) for term, total in pairs]
+            self.store(listed(sums))
+
+        self._lowering.emitter.repeat(first, end, add)
 
 
 def largest_elements(lowering: Lowering, reader: Reader, n: int) -> Any:
