@@ -64,6 +64,8 @@ def inside(
 ) -> tuple[AnyArray, AnyArray]:
     """The two points of each finite difference, inside the bounds.
 
+    Where they leave no room for the whole step to either side, it ends at the farther bound.
+
     Parameters
     ----------
     x, h : (n,) arrays
@@ -75,12 +77,13 @@ def inside(
     Returns
     -------
     ahead, behind : (n,) arrays
-        Of each parameter; equal where its bounds leave no room.
+        Of each parameter; equal where its bounds are.
     """
     lower, upper = bounds
     if central:
         return xp.minimum(x + h, upper), xp.maximum(x - h, lower)
-    ahead = xp.where(x + h <= upper, x + h, xp.where(x - h >= lower, x - h, x))
+    farther = xp.where(upper - x >= x - lower, upper, lower)
+    ahead = xp.where(x + h <= upper, x + h, xp.where(x - h >= lower, x - h, farther))
     return ahead, x
 
 

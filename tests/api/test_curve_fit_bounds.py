@@ -152,3 +152,16 @@ def test_a_new_bound_compiles_nothing(compiles):
     curve_fit(traced, X, Y + 0.1, bounds=(0, [3.0, 1.2, 0.6]))
     curve_fit(func, X, Y + 0.1, bounds=(0, [3.0, 1.2, 0.6]))
     assert compiles() == before
+
+
+@both
+def test_a_box_narrower_than_the_step_of_a_difference(f):
+    """MINPACK's step from zero is 1.5e-8, and times in seconds have bounds that are nearer."""
+    y = func(X, 2.0, 0.7, 0.5)
+
+    def model(x, a, tau, c):
+        return f(x, a, 1e9 * tau, c)
+
+    options = {"p0": [1.0, 0.0, 0.4], "bounds": ([0, 0, 0], [9, 5e-9, 9]), "jac": "2-point"}
+    popt, _ = curve_fit(model, X, y, **options)
+    np.testing.assert_allclose(popt, [2.0, 0.7e-9, 0.5], rtol=1e-6)

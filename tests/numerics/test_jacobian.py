@@ -4,11 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.jacobian import (
     EVALUATIONS,
     METHODS,
     differentiate,
     forward_step,
+    inside,
     linearized,
 )
 
@@ -112,6 +114,33 @@ def test_central_difference_of_a_quadratic_has_no_truncation_error(x64):
 def test_forward_step(x64, xp):
     h = forward_step(xp.asarray([4.0, -4.0, 0.0, 1e-320]), 2.0**-20, xp)
     np.testing.assert_array_equal(h, [2.0**-18, 2.0**-18, 2.0**-20, 2.0**-20])
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_points_of_a_difference_are_inside_the_bounds(x64, xp):
+    x, h = xp.asarray([1.0, 1.0, 1.0, 1.0, 1.0, 1.0]), xp.full(6, 0.5)
+    bounds = (
+        xp.asarray([0.0, 0.0, 0.9, 0.7, 1.0, -np.inf]),
+        xp.asarray([2.0, 1.2, 1.2, 1.2, 1.0, np.inf]),
+    )
+    ahead, behind = inside(x, h, bounds, False, xp)
+    np.testing.assert_array_equal(ahead, [1.5, 0.5, 1.2, 0.7, 1.0, 1.5])
+    np.testing.assert_array_equal(behind, x)
+    ahead, behind = inside(x, h, bounds, True, xp)
+    np.testing.assert_array_equal(ahead, [1.5, 1.2, 1.2, 1.2, 1.0, 1.5])
+    np.testing.assert_array_equal(behind, [0.5, 0.5, 0.9, 0.7, 1.0, 0.5])
+
+
+@pytest.mark.parametrize("method", ["2-point", "3-point"])
+def test_a_box_narrower_than_the_step_has_a_difference_too(x64, method):
+    bounds = Bounds(jnp.array([0.0, 0.5]), jnp.array([1e-9, 0.5]))
+    x = jnp.array([0.0, 0.5])
+
+    def residual(x):
+        return jnp.stack([2e9 * x[0], x[0] + x[1]])
+
+    jac = differentiate(residual, method, EPS, bounds)(x, residual(x))
+    np.testing.assert_allclose(jac, [[2e9, 0.0], [1.0, 0.0]], rtol=1e-6)
 
 
 def of_scalars(a, b, c):
