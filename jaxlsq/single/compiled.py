@@ -49,6 +49,17 @@ class _Static:
         return not self.evaluations and len(self.traced.outputs) == 1
 
 
+# Why a function is left to the host.
+NO_DERIVATIVE = (
+    "a derivative that JAX does not have for this function; use Dfun='2-point', or the other of "
+    "'jacfwd' and 'jacrev'."
+)
+HIDDEN = (
+    "a function that JAX sees all of, and this one has other values in Python than when it is "
+    "traced (is there a float() of a parameter in a try, or a counter?): write it with jax.numpy, "
+    "or use Dfun=None or '2-point'."
+)
+
 # Longest time of a call, about: a signal is answered by Python, after it.
 CALL_S = 0.15
 
@@ -103,14 +114,19 @@ def solve_compiled(problem: Problem, settings: dict[str, Any], tried: Any) -> So
         begin = packed_start(problem.x0, Form(n, terms is not None)), np.zeros(m)
         program = _compiled(static, (*begin, options, terms, data, np.int32(1)))
         if program.run is None:
-            return _no_derivative(problem)
+            return _for_the_host(problem, NO_DERIVATIVE)
 
-        def solution_from(x0, options=options):
+        def solution_from(x0, rounds=None):
             begin = packed_start(x0, Form(n, terms is not None)), np.zeros(m)
-            fields = _in_calls(program, begin, (options, terms, data))
+            rest = options, terms, data
+            if rounds is None:
+                fields = _in_calls(program, begin, rest)
+            else:
+                fields, _ = program.run(*begin, *rest, rounds)
             return solution_of(fields, options, evaluations)
 
-        return _certain(problem, tried, program.agreed, solution_from, options)
+        solution = _certain(problem, tried, program.agreed, solution_from)
+        return solution or _for_the_host(problem, HIDDEN)
 
 
 def _in_calls(program, begin, rest):
@@ -125,13 +141,14 @@ def _in_calls(program, begin, rest):
         begin = packed, fields["f"]
 
 
-def _certain(problem, tried, agreed, solution_from, options):
+def _certain(problem, tried, agreed, solution_from):
     """The solution, or None where the function is another one in Python."""
     key, scale = tried.signature.key, 0.0
     whole = agreed.find(key)
     residual = partial(residual_of, problem, [])
     if whole is None:
-        first = solution_from(moved_start(problem), replace(options, max_nfev=np.int32(1)))
+        # The first round stays at the start: where a step leads, all may be rounding.
+        first = solution_from(moved_start(problem), np.int32(1))
         scale = float(np.max(np.abs(first.f), initial=0.0, where=np.isfinite(first.f)))
         agreed.put(key, agrees(first, residual, tried.dtype))
     if not agreed.find(key, True):
@@ -143,14 +160,11 @@ def _certain(problem, tried, agreed, solution_from, options):
     return solution
 
 
-def _no_derivative(problem):
-    """None, for the host's differences, unless the derivative was asked for."""
-    if problem.jac in (None, "cs"):
+def _for_the_host(problem, why):
+    """None, for the host's differences, unless JAX's derivative was asked for."""
+    if problem.jac not in ("jacfwd", "jacrev"):
         return None
-    raise TypeError(
-        f"Dfun={problem.jac!r} needs a derivative that JAX does not have for this function; "
-        "use Dfun='2-point', or the other of 'jacfwd' and 'jacrev'."
-    )
+    raise TypeError(f"Dfun={problem.jac!r} needs {why}")
 
 
 def _compiled(static, arguments):

@@ -142,6 +142,26 @@ def test_rounding_is_no_mismatch(far):
     assert list(program.agreed._values.values()) == [True]
 
 
+@pytest.mark.parametrize("method", [None, "jacfwd", "jacrev"])
+def test_an_exact_linear_fit_is_no_mismatch(method):
+    """Its first step leads to residuals that are rounding, which no two compilers share."""
+    y = 2.0 + 3.0 * T
+    x, _, info, _, ier = leastsq(
+        lambda p: p[0] + p[1] * T - y, [1.0, 1.0], Dfun=method, full_output=True
+    )
+    assert "njev" in info  # of a compiled fit
+    assert ier in (1, 2, 3, 4)
+    np.testing.assert_allclose(x, [2.0, 3.0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["jacfwd", "jacrev"])
+@pytest.mark.parametrize("residual", HIDING)
+def test_a_derivative_of_what_is_hidden_is_refused(residual, method):
+    for _ in range(2):
+        with pytest.raises(TypeError, match=rf"Dfun='{method}' needs .* Dfun=None or '2-point'"):
+            leastsq(residual, [1.0, 1.0], Dfun=method)
+
+
 def test_a_counter_of_a_loop_makes_no_new_function():
     """A function that JAX can't trace is tried once, though it reads another integer each time."""
     traced, rows = [], np.stack([Y, 2 * Y, 3 * Y])
