@@ -23,6 +23,7 @@ from jax import lax
 from jaxlsq.numerics.norm import total
 from jaxlsq.numerics.sweep import (
     bordered,
+    diagonal_of,
     floor_of,
     inflation,
     least_rank,
@@ -138,10 +139,6 @@ class GramBox:
     gram: jax.Array
     gradient: jax.Array
 
-    @property
-    def _diagonal(self):
-        return jnp.stack([self.gram[j, j] for j in range(self.gradient.shape[0])])
-
     def solve(
         self, damping: jax.Array, free: jax.Array, pinned: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
@@ -155,9 +152,9 @@ class GramBox:
         rest = gradient - total(jnp.swapaxes(damped, 0, 1) * pinned[:, None])
         floor = floor_of(n, gradient.dtype)
         swept = sweep(bordered(damped, rest), n, floor, free)
-        left = jnp.stack([swept[j, j] for j in range(n)])
-        spanned = ~free & (left <= floor * jnp.stack([damped[j, j] for j in range(n)]))
-        return jnp.where(spanned, 0.0, swept[:n, n]), swept[:n, :n]
+        solved = swept[:n, :n]
+        spanned = ~free & (diagonal_of(solved) <= floor * diagonal_of(damped))
+        return jnp.where(spanned, 0.0, swept[:n, n]), solved
 
     def spread(self, solved: jax.Array, q: jax.Array) -> jax.Array:
         """By the inverse that the sweep leaves."""
@@ -165,12 +162,11 @@ class GramBox:
 
     def rank(self, solved: jax.Array, counts: jax.Array) -> jax.Array:
         """The reciprocal of the largest variance inflation."""
-        return 1.0 / inflation(solved, self._diagonal, counts)
+        return 1.0 / inflation(solved, diagonal_of(self.gram), counts)
 
     def doubt(self, solved: jax.Array, free: jax.Array, held: jax.Array) -> jax.Array:
         """The least part of a held column that the free ones leave, which the sweep has."""
-        diagonal = self._diagonal
-        swept = jnp.stack([solved[j, j] for j in range(diagonal.shape[0])])
+        diagonal, swept = diagonal_of(self.gram), diagonal_of(solved)
         counts = held & (diagonal > 0)
         safe = jnp.where(counts, diagonal, 1.0)
         inverse = jnp.where(swept < 0, -swept * safe, jnp.inf)

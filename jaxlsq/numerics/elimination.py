@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jaxlsq.numerics.jacobian import along
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import normal_equations
-from jaxlsq.numerics.sweep import bordered, floor_of, sweep
+from jaxlsq.numerics.sweep import bordered, floor_of, lengths_of, sweep
 
 __all__ = ["Best", "best", "coefficients", "eliminated", "without_linear"]
 
@@ -124,7 +124,7 @@ def eliminated(
 
 def coefficients(gram: jax.Array, gradient: jax.Array) -> jax.Array:
     """The linear parameters (k,) from their columns' products, J'J and J'f, where they are zero."""
-    scale = _lengths(gram)
+    scale = lengths_of(gram)
     k, rest = len(scale), gradient / scale
     inverse = -sweep(gram / scale[:, None] / scale[None, :], k, floor_of(k, gram.dtype))
     return -jnp.sum(inverse * rest[None, :], axis=1) / scale
@@ -154,7 +154,7 @@ def without_linear(
     gram, gradient, square
         Of the n - k others.
     """
-    scale = jnp.concatenate([_lengths(gram[:k, :k]), jnp.ones_like(gradient[k:])])
+    scale = jnp.concatenate([lengths_of(gram[:k, :k]), jnp.ones_like(gradient[k:])])
     gram = gram / scale[:, None] / scale[None, :]
     column = gradient / scale
     swept = sweep(bordered(gram, column, square[None]), k, floor_of(k, gram.dtype))
@@ -163,11 +163,6 @@ def without_linear(
     second = jnp.sum(mixed[:, :, None] * moved[:, None, :], axis=0)
     left = swept[k:-1, k:-1] + second
     return left, swept[k:-1, -1], jnp.maximum(swept[-1, -1], 0.0)
-
-
-def _lengths(gram):
-    diagonal = jnp.stack([gram[j, j] for j in range(gram.shape[0])])
-    return jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1.0))
 
 
 def _combined(columns, weights):

@@ -21,7 +21,14 @@ from jaxlsq.numerics.bounds import GramBox, box_steps
 from jaxlsq.numerics.linear_model import Box, Region, Step
 from jaxlsq.numerics.loss import sum_of
 from jaxlsq.numerics.norm import total
-from jaxlsq.numerics.sweep import bordered, floor_of, inflation, quadratic_form, sweep
+from jaxlsq.numerics.sweep import (
+    bordered,
+    diagonal_of,
+    floor_of,
+    inflation,
+    quadratic_form,
+    sweep,
+)
 from jaxlsq.numerics.trust_region import levenberg_parameter, norm
 
 __all__ = ["Normal", "normal_equations"]
@@ -62,7 +69,7 @@ class Normal:
 
     @property
     def _lengths(self):
-        return jnp.sqrt(jnp.stack([self.gram[j, j] for j in range(self.gram.shape[0])]))
+        return jnp.sqrt(diagonal_of(self.gram))
 
     @property
     def column_norms(self) -> jax.Array:
@@ -188,7 +195,7 @@ def _damped_steps(gram, gradient):
     lanes = (1,) * (gradient.ndim - 1)
     eye = jnp.eye(n, dtype=bool).reshape(n, n, *lanes)
     floor = floor_of(n, gradient.dtype)
-    diagonal = jnp.stack([gram[j, j] for j in range(n)])
+    diagonal = diagonal_of(gram)
 
     def attempt(damping):
         damped = jnp.where(eye, gram + damping, gram)

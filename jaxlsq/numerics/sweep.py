@@ -20,9 +20,11 @@ from jaxlsq.numerics.types import AnyArray
 __all__ = [
     "bordered",
     "certainty",
+    "diagonal_of",
     "floor_of",
     "inflation",
     "least_rank",
+    "lengths_of",
     "quadratic_form",
     "sweep",
     "sweep_elements",
@@ -47,6 +49,18 @@ def least_rank(n: int, dtype: Any) -> AnyArray:
     return n * floor_of(n, dtype)
 
 
+def diagonal_of(matrix: jax.Array) -> jax.Array:
+    """The diagonal (n, ...) of a matrix (n, n, ...)."""
+    # Element by element, which XLA fuses, where `jnp.diagonal` would gather.
+    return jnp.stack([matrix[j, j] for j in range(matrix.shape[0])])
+
+
+def lengths_of(gram: jax.Array) -> jax.Array:
+    """Norms (n, ...) of the columns whose products a matrix (n, n, ...) holds; one for zero."""
+    squares = diagonal_of(gram)
+    return jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
+
+
 def inflation(swept: jax.Array, diagonal: jax.Array, counts: jax.Array | bool = True) -> jax.Array:
     r"""The largest variance inflation: how far a matrix is from singular.
 
@@ -68,7 +82,7 @@ def inflation(swept: jax.Array, diagonal: jax.Array, counts: jax.Array | bool = 
     (...) array
         At least one; infinite where a row that counts was not usable.
     """
-    values = -jnp.stack([swept[j, j] for j in range(diagonal.shape[0])]) * diagonal
+    values = -diagonal_of(swept) * diagonal
     values = jnp.where(values > 0, values, jnp.inf)
     return jnp.maximum(jnp.max(jnp.where(counts, values, 1.0), axis=0), 1.0)
 
@@ -107,11 +121,10 @@ def certainty(gram: jax.Array, free: jax.Array) -> jax.Array:
     """
     n = gram.shape[0]
     gram = jnp.where(free[:, None] & free[None, :], gram, jnp.eye(n, dtype=gram.dtype))
-    scale = jnp.sqrt(jnp.stack([gram[j, j] for j in range(n)]))
-    scale = jnp.where(scale > 0, scale, 1.0)
+    scale = lengths_of(gram)
     gram = gram / scale[:, None] / scale[None, :]
     swept = sweep(gram, n, floor_of(n, gram.dtype))
-    return 1.0 / inflation(swept, jnp.stack([gram[j, j] for j in range(n)]))
+    return 1.0 / inflation(swept, diagonal_of(gram))
 
 
 def quadratic_form(matrix: jax.Array, q: jax.Array) -> jax.Array:
@@ -134,12 +147,10 @@ def symmetric_inverse(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
         that of a part of it.
     """
     n = matrix.shape[0]
-    diagonal = jnp.stack([matrix[j, j] for j in range(n)])
-    positive = diagonal > 0
-    scale = jnp.sqrt(jnp.where(positive, diagonal, 1.0))
+    scale = lengths_of(matrix)
     swept = sweep(matrix / scale[:, None] / scale[None, :], n, floor_of(n, matrix.dtype))
-    pivots = jnp.stack([swept[j, j] for j in range(n)])
-    return -swept / scale[:, None] / scale[None, :], jnp.all(positive & (pivots < 0), axis=0)
+    definite = jnp.all((diagonal_of(matrix) > 0) & (diagonal_of(swept) < 0), axis=0)
+    return -swept / scale[:, None] / scale[None, :], definite
 
 
 def sweep(
@@ -164,7 +175,7 @@ def sweep(
     size = matrix.shape[0]
     lanes = (1,) * (matrix.ndim - 2)
     index = jnp.arange(size)
-    diagonal = jnp.stack([matrix[j, j] for j in range(size)])
+    diagonal = diagonal_of(matrix)
 
     def one(j, matrix):
         row = lax.dynamic_index_in_dim(matrix, j, 0, keepdims=False)
