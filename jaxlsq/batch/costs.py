@@ -39,6 +39,12 @@ def promise(task: Task, both: jax.Array, lane: Parts, shared: Parts) -> jax.Arra
 
     `both` are the parameters, and one for those that are free.
     """
+    now, fall = _now_and_fall(task, both, lane, shared)
+    return 0.5 * (now - fall)
+
+
+def _now_and_fall(task, both, lane, shared):
+    """Chi-squared, and by what one Gauss-Newton step lowers it."""
     x, free = jnp.split(both, 2)
     rows, columns = task.lane(lane, shared)(tuple(x))
     f = rows[0]
@@ -50,16 +56,22 @@ def promise(task: Task, both: jax.Array, lane: Parts, shared: Parts) -> jax.Arra
     eye = jnp.eye(x.size, dtype=x.dtype)
     damping = eye * jnp.where(size > 0, DAMPING, 1.0)[:, None]
     step = jnp.linalg.solve(gram + damping, gradient)
-    return 0.5 * jnp.maximum(sum_of(rows) - jnp.sum(gradient * step), 0.0)
+    now = sum_of(rows)
+    return now, jnp.minimum(jnp.sum(gradient * step), now)
+
+
+def _fall(task, both, lane, shared):
+    return _now_and_fall(task, both, lane, shared)[1]
 
 
 def left(problem: Any, p: NDArray[Any], x: NDArray[Any], free: NDArray[Any]) -> NDArray[Any]:
     """(k, 2): by what a step would lower chi-squared, and the data's variation about their mean.
 
-    The latter infinite where there is no model of data.
+    The first is none where it is not finite, the second infinite where there is no model of data.
     """
     both = np.concatenate([x, free.astype(x.dtype)], axis=1)
-    fall = 2.0 * (values_at(problem, p, x, cost) - values_at(problem, p, both, promise))
+    fall = values_at(problem, p, both, _fall)
+    fall[np.isinf(fall)] = 0.0
     variation = np.full(len(p), np.inf)
     if problem.model is not None:
         variation = problem.take(p, (len(p),)).variation(x)[:, 1]
