@@ -14,7 +14,7 @@ from jaxlsq.problem.names import unknown_name
 from jaxlsq.problem.tables import series_in_order
 from jaxlsq.problem.types import Batch
 
-__all__ = ["Sharing"]
+__all__ = ["Sharing", "own_and_shared"]
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ class Sharing:
 
     def order(self, names: Sequence[str]) -> tuple[list[int], list[int]]:
         """Places of the parameters that are a data set's own, and of the shared ones."""
-        shared = [list(names).index(name) for name in self.names]
-        return [j for j in range(len(names)) if j not in shared], shared
+        return own_and_shared(names, self.names)
 
     @cached_property
     def nodes(self) -> tuple[NDArray[Any], int]:
@@ -194,3 +193,15 @@ class Sharing:
         np.maximum.at(high, node[fixed], values[fixed])
         if np.any(low < high):
             raise ValueError(f"fixed: {name!r} is shared, and p0 has different values of it.")
+
+
+def own_and_shared(names: Sequence[str], shared: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Places of the parameters that are a data set's own, and of those that are shared.
+
+    Examples
+    --------
+    >>> own_and_shared(("height", "rate", "offset"), ("rate",))
+    ([0, 2], [1])
+    """
+    places = [list(names).index(name) for name in shared]
+    return [j for j in range(len(names)) if j not in places], places

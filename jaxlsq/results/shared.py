@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxlsq.problem.sharing import own_and_shared
 from jaxlsq.results import statistics
 
 __all__ = ["SharedParameters", "Shares"]
@@ -105,7 +106,7 @@ class SharedParameters(Mapping[str, Any]):
         """Of a `jaxlsq.FitResult` whose fits share parameters."""
         shares: Shares = result.sharing
         q = len(shares.names)
-        places = [result.names.index(name) for name in shares.names]
+        _, places = own_and_shared(result.names, shares.names)
         index = shares.index.reshape(-1, q)
         x = result.x.reshape(len(index), -1)[:, places]
         cov = result.cov.reshape(len(index), *result.cov.shape[-2:])[:, places][:, :, places]

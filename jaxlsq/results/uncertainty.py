@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from jaxlsq.problem.containers import plain
 from jaxlsq.problem.parameters import Layout
+from jaxlsq.problem.sharing import own_and_shared
 from jaxlsq.problem.types import PyTree
 from jaxlsq.results import statistics
 from jaxlsq.results.covariance import scaled_inverses
@@ -52,11 +53,15 @@ class Uncertainty:
         return np.count_nonzero(~self.fixed, axis=-1)
 
     @property
+    def _own_varying(self) -> Any:
+        """How many parameters were fitted that are not shared, without which `dof` is, (...)."""
+        own, _ = own_and_shared(self.names, self.sharing.names if self.sharing else ())
+        return np.count_nonzero(~self.fixed[..., own], axis=-1)
+
+    @property
     def points(self) -> Any:
         """How many points were fitted, (...)."""
-        shared = self.sharing.names if self.sharing else ()
-        own = [name not in shared for name in self.names]  # those that `dof` is without
-        return self.dof + np.count_nonzero(~self.fixed[..., own], axis=-1)
+        return self.dof + self._own_varying
 
     @property
     def chi2(self) -> NDArray[Any]:

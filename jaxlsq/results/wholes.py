@@ -71,8 +71,7 @@ def _summed(result: Any, unit: NDArray[Any], number: int) -> Whole:
 
     points = summed(result.points)
     free = ~result.fixed.reshape(-1, n)
-    own = [name not in (result.sharing.names if result.sharing else ()) for name in result.names]
-    varying = summed(np.count_nonzero(free[:, own], axis=1))
+    varying = summed(result._own_varying)
     if result.sharing:
         varying += _shared(result, unit, fitted, free, count)
         _check_whole(result, fitted, free, number)
