@@ -53,6 +53,7 @@ def parsed():
         "--meaning", action="store_true", help="shared and linear parameters, errors, intervals"
     )
     others.add_argument("--numpy", action="store_true", help="models in NumPy and in Python")
+    others.add_argument("--coverage", action="store_true", help="which models the lanes take")
     others.add_argument("--plot", metavar="FILE", help="speed against the size of the batch")
     options = parser.parse_args()
     # What would only come out after minutes.
@@ -138,6 +139,11 @@ def main():
             call("constrained.measure", count, dtype) for dtype in options.dtype
         ]
         texts.append(constrained.table(results["constrained"]))
+    if options.coverage:
+        results["coverage"] = call("coverage.measure")
+        from benchmarks import coverage
+
+        texts.append(coverage.table(results["coverage"]))
     if options.plot:
         results["curves"] = run_curves(options)
         texts.append(f"Plotted to {options.plot}.")
