@@ -13,6 +13,7 @@ from jaxlsq.lowering.elementwise import elementwise
 from jaxlsq.lowering.emitter import Emitter, Value, type_name
 from jaxlsq.lowering.structural import boxed
 from jaxlsq.numerics import elementary
+from jaxlsq.numerics.digamma import digamma
 
 __all__ = ["FUNCTIONS", "call_function"]
 
@@ -61,6 +62,7 @@ FUNCTIONS = {
     "erf": _Function(None, None, "erf"),
     "erfc": _Function(None, None, "erfc"),
     "lgamma": _Function(None, None, "lgamma"),
+    "digamma": _Function(digamma),
 }
 
 

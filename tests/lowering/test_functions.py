@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.special
 from jax import lax
 
 from tests.lowering.mapped import mapped
@@ -121,3 +122,23 @@ def test_a_far_element_changes_no_bit_of_the_others(dtype):
     far[7] = 1e9
     others = np.arange(x.size) != 7
     np.testing.assert_array_equal(sine(far)[others], sine(x)[others])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 2e-15), (np.float32, 1e-6)])
+@pytest.mark.parametrize("low", [-30.0, 0.0, 100.0])
+def test_digamma(low, dtype, tolerance):
+    x = np.random.default_rng(0).uniform(low, low + 50.0, 50_000).astype(dtype)
+    found, wide = mapped(lax.digamma, dtype)(x), x.astype(float)
+    expected = scipy.special.digamma(wide)
+    # Beside a pole the last digit of x is one of many digits of the result.
+    lost = np.where(x < 0.5, np.abs(wide) * scipy.special.polygamma(1, wide), 0.0)
+    bound = tolerance * np.maximum(1.0, np.abs(expected)) + np.finfo(dtype).eps * lost
+    assert np.max(np.abs(found - expected) / bound) < 1.0
+
+
+@TYPES
+def test_special_values_of_digamma(dtype):
+    x = np.array([0.0, -0.0, -1.0, -7.0, -np.inf, np.inf, np.nan, 1.0, 1e30], dtype)
+    expected = [*[np.nan] * 5, np.inf, np.nan, -np.euler_gamma, np.log(np.array(1e30, dtype))]
+    found = mapped(lax.digamma, dtype)(x)
+    np.testing.assert_allclose(found, expected, rtol=8 * np.finfo(dtype).eps)
