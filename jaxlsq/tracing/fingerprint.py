@@ -27,7 +27,9 @@ OURS = __name__.split(".")[0]
 _OUTSIDE = {
     *("getattr", "globals", "locals", "vars", "eval", "exec", "open", "input", "next"),
     *("__import__", "import_module", "environ", "random", "time", "perf_counter", "now"),
+    *("time_ns", "monotonic", "today", "utcnow", "getenv", "urandom", "default_rng"),
     *("load", "loadtxt", "genfromtxt", "fromfile", "read_csv", "read", "readline"),
+    *("read_text", "read_bytes"),
     *("pure_callback", "io_callback", "callback"),
 }
 _PLAIN = (type(None), bool, int, str, bytes)
@@ -127,7 +129,7 @@ class Fingerprint(Signature):
         return super()._kind(value, names)
 
     def _array(self, value):
-        if type(value) is not np.ndarray or value.dtype == object or value.nbytes > MOST_BYTES:
+        if type(value) is not np.ndarray or value.dtype.hasobject or value.nbytes > MOST_BYTES:
             return self._unknown()
         return ("array", value.dtype, value.shape, value.tobytes())
 
@@ -149,6 +151,8 @@ class Fingerprint(Signature):
             return (type(value), *(self._kind(part, names) for part in parts))
         # Without a call of what may look attributes up in code of its own.
         plain = isinstance(value, (FunctionType, ModuleType, tuple, list, dict))
+        if not plain and getattr_static(value, "cache_clear", None) is not None:
+            return self._unknown()  # it may return what it returned before a change
         if not plain and getattr_static(value, "__wrapped__", None) is not None:
             more = vars(value) if hasattr(value, "__dict__") else {}
             inner = self._kind(getattr(value, "__wrapped__", None), names)

@@ -434,7 +434,7 @@ DYNAMIC.__getattr__ = lambda name: 1.0
     [
         np.ones(10_000), np.ma.ones(3), np.array([None]), {1, 2}, np.random.default_rng(0),
         iter([1]), list(range(2000)), (i for i in range(3)), Number(1.0), Text("a"), Table(a=1),
-        Row([1]), Slots(), Deque([1]), DYNAMIC, threading.Lock(), Dots(), Pair(1.0, 2.0),
+        np.zeros(1, "O,f8"), functools.lru_cache(scaled), Row([1]), Slots(), Deque([1]), DYNAMIC, threading.Lock(), Dots(), Pair(1.0, 2.0),
     ],
     ids=lambda v: type(v).__name__,
 )  # fmt: skip
