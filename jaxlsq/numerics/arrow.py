@@ -249,28 +249,31 @@ class Arrow:
 
     def step(self, region: Region, idle: jax.Array | bool = False) -> Step:
         """The Levenberg-Marquardt step; see `LinearModel.step`."""
-        one = self._scaled(region)
-        free, nothing = jnp.ones(one.gradient.shape, bool), jnp.zeros_like(one.gradient)
+        scaled = self._scaled(region)
+        free, nothing = jnp.ones(scaled.gradient.shape, bool), jnp.zeros_like(scaled.gradient)
 
         def attempt(damping):
-            q, solved = one.solve(damping, free, nothing)
+            q, solved = scaled.solve(damping, free, nothing)
             length = norm(q)
-            slope = one.spread(solved, q) / jnp.where(length == 0, 1.0, length)
-            return q, length, slope, one.rank(solved, free)
+            slope = scaled.spread(solved, q) / jnp.where(length == 0, 1.0, length)
+            return q, length, slope, scaled.rank(solved, free)
 
         bound = region.step_bound / region.fnorm
-        damping, q, rank = levenberg_parameter(attempt, one.gradient, bound, region.damping, idle)
-        return one.told(damping, q, rank, region)
+        damping, q, rank = levenberg_parameter(
+            attempt, scaled.gradient, bound, region.damping, idle
+        )
+        return scaled._as_step(damping, q, rank, region)
 
     def step_in_box(self, box: Box, region: Region, idle: jax.Array | bool = False) -> Step:
         """The same with p inside a box; see `LinearModel.step_in_box`."""
-        one = self._scaled(region)
+        scaled = self._scaled(region)
         scale = jnp.where(jnp.isinf(region.scale), 1.0, region.scale) / region.fnorm
-        attempt, sides = box_steps(one, Box(*(end * scale for end in box)), idle)
+        attempt, sides = box_steps(scaled, Box(*(end * scale for end in box)))
         bound = region.step_bound / region.fnorm
-        how = bound, region.damping, idle, sides
-        damping, q, rank = levenberg_parameter(attempt, one.gradient, *how)
-        return one.told(damping, q, rank, region)
+        damping, q, rank = levenberg_parameter(
+            attempt, scaled.gradient, bound, region.damping, idle, sides
+        )
+        return scaled._as_step(damping, q, rank, region)
 
     def _scaled(self, region):
         """The same in parameters over their scale, with the residual over its norm.
@@ -281,8 +284,8 @@ class Arrow:
         gram = self.gram / scale[:, None] / scale[None, :]
         return replace(self, gram=gram, gradient=self.gradient / region.scale / region.fnorm)
 
-    def told(self, damping: jax.Array, q: jax.Array, rank: jax.Array, region: Region) -> Step:
-        """A step in scaled parameters as a `Step`."""
+    def _as_step(self, damping, q, rank, region):
+        """A step q in scaled parameters, as a `Step`."""
         curved = self._form(q)
         damped = jnp.maximum(jnp.sum(self.gradient * q, axis=0) - curved, 0.0)
         length = norm(q) * region.fnorm
@@ -290,9 +293,9 @@ class Arrow:
 
     def _form(self, q):
         """q'Aq."""
+        each = self._each(q)
         products = [
             _sum(a * b for a, b in zip(row, each, strict=True)) * left
-            for each in [self._each(q)]
             for row, left in zip(self.gram, each, strict=True)
         ]
         return jnp.sum(_sum(products), axis=0)
@@ -376,10 +379,6 @@ class Arrow:
         swept = [solved.own[j][j] < 0 for j in range(self.own)]
         usable = self._joined(~solved.lost, swept)
         return jnp.where(jnp.all(usable | ~counts | ~self.present, axis=0), 1.0, 0.0)
-
-    def doubt(self, solved: Solved, free: jax.Array, held: jax.Array) -> jax.Array:
-        """One: common fits are in float64, whose multipliers have digits enough."""
-        return jnp.ones((), self.gradient.dtype)
 
     def inflations(self, solved: Solved) -> jax.Array:
         """A_jj (A^-1)_jj of each parameter, (n, ...); infinite where it is not determined."""

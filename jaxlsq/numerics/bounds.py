@@ -117,13 +117,6 @@ class BoxProblem(Protocol):
         """Zero where a parameter that counts is not determined, see `levenberg_parameter`."""
         ...
 
-    def doubt(self, solved: Any, free: jax.Array, held: jax.Array) -> jax.Array:
-        """One, and less where the free columns nearly span that of a parameter at a bound.
-
-        Its multiplier has few digits then, and perhaps the wrong sign.
-        """
-        ...
-
 
 @dataclass(frozen=True)
 class GramBox:
@@ -165,7 +158,11 @@ class GramBox:
         return 1.0 / inflation(solved, diagonal_of(self.gram), counts)
 
     def doubt(self, solved: jax.Array, free: jax.Array, held: jax.Array) -> jax.Array:
-        """The least part of a held column that the free ones leave, which the sweep has."""
+        """One, and less where the free columns nearly span that of a parameter at a bound.
+
+        The multiplier of a held one has few digits then, and perhaps the wrong sign.  It is the
+        least part of its column that the free ones leave, which the sweep has.
+        """
         diagonal, swept = diagonal_of(self.gram), diagonal_of(solved)
         counts = held & (diagonal > 0)
         safe = jnp.where(counts, diagonal, 1.0)
@@ -175,7 +172,9 @@ class GramBox:
 
 
 def box_steps(
-    problem: BoxProblem, box: tuple[jax.Array, jax.Array], idle: jax.Array | bool = False
+    problem: BoxProblem,
+    box: tuple[jax.Array, jax.Array],
+    doubt: Callable[..., jax.Array] | None = None,
 ) -> tuple[Callable[..., Any], jax.Array]:
     """The damped problem in a box as a function of the damping, for `levenberg_parameter`.
 
@@ -184,13 +183,14 @@ def box_steps(
     problem : BoxProblem
     box : (low, high)
         (n, ...) arrays, low <= 0 <= high.
-    idle : (...) bool array
-        Lanes whose result nobody reads.
+    doubt : callable, optional
+        `GramBox.doubt`, which lowers the rank in float32; from there float64 can go on.
 
     Returns
     -------
     attempt : callable
-        Its length is infinite where no solution was found.
+        ``attempt(damping, sides, idle) -> (q, length, slope, rank, sides)``, where nobody reads
+        the result of `idle` lanes.  The length is infinite where no solution was found.
     sides : (n, ...) int array
         Which parameters are held first: 1 and -1 at the high and low end, 0 inside.
 
@@ -213,13 +213,13 @@ def box_steps(
     at_end = (high <= 0) | (low >= 0)
     # Multipliers below their rounding have no sign.
     slack = floor_of(n, gradient.dtype) * norm(gradient)
-    most = 4 * n + 8 + min(2**n, MOST_SINGLY)
+    most_passes = 4 * n + 8 + min(2**n, MOST_SINGLY)
     toward_high = (high <= 0) & (gradient > 0)
     toward_low = (low >= 0) & (gradient < 0)
     begin = jnp.where(shut | toward_high, 1, jnp.where(toward_low, -1, 0))
 
     def solve(damping, sides):
-        """The solution with parameters pinned, and what is wrong with it."""
+        """The solution with parameters pinned, and which are beyond an end or held wrongly."""
         free = sides == 0
         pinned = jnp.where(sides > 0, high, jnp.where(sides < 0, low, 0.0))
         value, solved = problem.solve(damping, free, pinned)
@@ -227,8 +227,9 @@ def box_steps(
         wrong = ~free & ~shut & (value * sides < -slack)
         return jnp.where(free, jnp.clip(value, low, high), pinned), solved, beyond, wrong
 
-    def attempt(damping, sides, idle=idle):
+    def attempt(damping, sides, idle=False):
         def exchange(carry):
+            """One pass; `fewest` is the least count of wrong parameters so far."""
             passes, sides, fewest, patience, *_ = carry
             q, solved, beyond, wrong = solve(damping, sides)
             bad = (beyond != 0) | wrong
@@ -245,13 +246,13 @@ def box_steps(
         def unfinished(carry):
             passes, *_, count = carry
             busy = jnp.any((count > 0) & jnp.logical_not(idle))
-            return (passes == 0) | ((passes < most) & busy)
+            return (passes == 0) | ((passes < most_passes) & busy)
 
         many = jnp.full(gradient.shape[1:], n + 1, jnp.int32)
         shapes = jax.eval_shape(problem.solve, damping, sides == 0, gradient)[1]
         solved = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        nothing = jnp.zeros_like(gradient), solved, many
-        begun = jnp.int32(0), sides, many, jnp.full_like(many, PATIENCE), *nothing
+        unread = jnp.zeros_like(gradient), solved, many  # which the first pass replaces
+        begun = jnp.int32(0), sides, many, jnp.full_like(many, PATIENCE), *unread
         _, final, *_, q, solved, count = lax.while_loop(unfinished, exchange, begun)
         free = final == 0
         length = norm(q)
@@ -261,9 +262,9 @@ def box_steps(
         # What a bound holds is not undetermined, also where the residual does not depend on it;
         # but that it is held may be in doubt.
         rank = problem.rank(solved, free & ~at_end)
-        if gradient.dtype == jnp.float32:  # which float64 can go on from
-            doubt = problem.doubt(solved, free, (~free | at_end) & ~shut)
-            rank = jnp.minimum(rank, jnp.maximum(doubt, 1.1 * least_rank(n, gradient.dtype)))
+        if doubt is not None and gradient.dtype == jnp.float32:
+            part = doubt(solved, free, (~free | at_end) & ~shut)
+            rank = jnp.minimum(rank, jnp.maximum(part, 1.1 * least_rank(n, gradient.dtype)))
         return q, length, slope, rank, final
 
     return attempt, begin

@@ -102,7 +102,7 @@ class Factor:
         fnorm, scale = region.fnorm / unit, scale / unit
         triangle = TriangleBox(r / unit / scale[None, :], self.qtf / unit)
         box = Box(*(end[self.perm] * scale for end in box))
-        attempt, sides = box_steps(triangle, box, idle)
+        attempt, sides = box_steps(triangle, box)
         gradient, bound = triangle.gradient, region.step_bound / unit
         damping, q, rank = levenberg_parameter(
             attempt, gradient, bound, region.damping, idle, sides
@@ -361,10 +361,6 @@ class TriangleBox:
         """Zero for a column of zero, or one that the columns before it span exactly."""
         unusable = jnp.all(solved == 0, axis=1) | jnp.all(self.r == 0, axis=0)
         return jnp.where(jnp.any(unusable & counts), 0.0, 1.0).astype(self.r.dtype)
-
-    def doubt(self, solved: jax.Array, free: jax.Array, held: jax.Array) -> jax.Array:
-        """One: triangles keep the digits of multipliers."""
-        return jnp.ones((), self.r.dtype)
 
 
 def _damped_triangle(r, qtf, diagonal):

@@ -111,7 +111,8 @@ class Normal:
         scale, gram, gradient = self._scaled(region.scale)
         finite = jnp.where(jnp.isinf(scale), 1.0, scale)
         box = Box(*(end / self.sizes * finite for end in box))
-        attempt, sides = box_steps(GramBox(gram, gradient), box, idle)
+        problem = GramBox(gram, gradient)
+        attempt, sides = box_steps(problem, box, problem.doubt)
         damping, q, rank = levenberg_parameter(
             attempt, gradient, region.step_bound / self.unit, region.damping, idle, sides
         )

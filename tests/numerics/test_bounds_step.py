@@ -49,7 +49,8 @@ def problems(n, seed, rows=6):
 
 
 def solve(gram, gradient, low, high, damping):
-    attempt, sides = box_steps(GramBox(gram, gradient), (low, high))
+    problem = GramBox(gram, gradient)
+    attempt, sides = box_steps(problem, (low, high), problem.doubt)
     return attempt(damping, sides)
 
 
