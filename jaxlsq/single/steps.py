@@ -24,7 +24,8 @@ from jaxlsq.lowering.engine import host_target, machine_code
 from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.lowering.routine import routine_text
 from jaxlsq.lowering.target import Target
-from jaxlsq.numerics.factor import BLOCK_ROWS, qr
+from jaxlsq.numerics.factor import qr
+from jaxlsq.numerics.householder import BLOCK_ROWS
 from jaxlsq.numerics.iteration import judge, propose, relinearize
 from jaxlsq.numerics.minimize import Terms
 from jaxlsq.numerics.state import Options, State

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.linalg import qr as scipy_qr
 
-from jaxlsq.numerics.factor import BLOCK_ROWS, Factor, inverse, qr, reflector, triangle
+from jaxlsq.numerics.factor import Factor, qr
+from jaxlsq.numerics.householder import BLOCK_ROWS, inverse, reflector, triangle
 from jaxlsq.numerics.linear_model import Region
 
 QR = jax.jit(qr)

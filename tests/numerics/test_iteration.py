@@ -10,7 +10,7 @@ import pytest
 from jax import export
 from scipy.optimize import leastsq as scipy_leastsq
 
-from jaxlsq.numerics.factor import BLOCK_ROWS
+from jaxlsq.numerics.householder import BLOCK_ROWS
 from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate
 from jaxlsq.numerics.minimize import minimize
 from jaxlsq.status import SUCCESS, Status
