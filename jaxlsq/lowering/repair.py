@@ -18,7 +18,7 @@ from jaxlsq.lowering.reading import Reader
 from jaxlsq.lowering.structural import boxed
 from jaxlsq.lowering.sums import Factors, Sums, accumulated
 from jaxlsq.numerics.bounds import Bounds
-from jaxlsq.numerics.jacobian import REPAIR_EVALUATIONS, difference_of, repair_points
+from jaxlsq.numerics.repair import REPAIR_EVALUATIONS, difference_of, repair_points
 
 __all__ = ["Repair", "repair"]
 

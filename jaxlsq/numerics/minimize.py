@@ -12,9 +12,9 @@ from jax import lax
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.factor import Factor, qr
 from jaxlsq.numerics.iteration import relinearize, turn
-from jaxlsq.numerics.jacobian import repaired
 from jaxlsq.numerics.loss import Loss, sum_of, weighted
 from jaxlsq.numerics.norm import norm2
+from jaxlsq.numerics.repair import repaired
 from jaxlsq.numerics.state import Options, State, start
 from jaxlsq.numerics.types import AnyArray
 from jaxlsq.status import Status

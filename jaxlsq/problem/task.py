@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 
-from jaxlsq.numerics.jacobian import EVALUATIONS, linearized, repaired_columns
+from jaxlsq.numerics.jacobian import EVALUATIONS, linearized
 from jaxlsq.numerics.loss import Loss, as_rows, summands
+from jaxlsq.numerics.repair import repaired_columns
 from jaxlsq.numerics.types import AnyArray
 from jaxlsq.problem.checks import jacobian_columns
 from jaxlsq.problem.parameters import Layout

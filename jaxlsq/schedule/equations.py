@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlsq.numerics.jacobian import REPAIR_EVALUATIONS, difference_of, repair_points
 from jaxlsq.numerics.loss import as_rows
 from jaxlsq.numerics.loss import scaled as rescaled
 from jaxlsq.numerics.norm import power_of_two
 from jaxlsq.numerics.normal import Normal, normal_equations
+from jaxlsq.numerics.repair import REPAIR_EVALUATIONS, difference_of, repair_points
 from jaxlsq.problem.types import PyTree
 from jaxlsq.tracing.fast import with_fast_functions
 from jaxlsq.tracing.jaxprs import depends

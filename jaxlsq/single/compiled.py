@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate, repaired
+from jaxlsq.numerics.jacobian import EVALUATIONS, differentiate
 from jaxlsq.numerics.loss import Robust
 from jaxlsq.numerics.minimize import minimize
+from jaxlsq.numerics.repair import repaired
 from jaxlsq.problem.checks import check_jacobian_shape, check_lengths
 from jaxlsq.single.agreement import agrees, moved_start
 from jaxlsq.single.layout import Form, StateLayout, pack_state, packed_start

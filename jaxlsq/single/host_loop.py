@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxlsq.numerics.jacobian import repaired_on_host
 from jaxlsq.numerics.minimize import Terms
 from jaxlsq.numerics.norm import norm2
+from jaxlsq.numerics.repair import repaired_on_host
 from jaxlsq.numerics.state import Options, State
 from jaxlsq.single.steps import OwnSettings, steps_from
 from jaxlsq.status import Status

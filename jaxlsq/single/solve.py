@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlsq.numerics.jacobian import repaired_on_host
+from jaxlsq.numerics.repair import repaired_on_host
 from jaxlsq.problem.checks import as_jacobian, check_jacobian_shape, check_lengths
 from jaxlsq.problem.mistakes import brief_errors
 from jaxlsq.single.compiled import solve_compiled

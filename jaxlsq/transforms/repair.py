@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.numerics.bounds import Bounds
-from jaxlsq.numerics.jacobian import repaired
+from jaxlsq.numerics.repair import repaired
 from jaxlsq.tracing.hoisted import Hoisted
 
 __all__ = ["repaired_solution"]
