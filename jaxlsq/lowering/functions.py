@@ -12,7 +12,7 @@ from jaxlsq.lowering.choosing import choose
 from jaxlsq.lowering.elementwise import elementwise
 from jaxlsq.lowering.emitter import Emitter, Value, type_name
 from jaxlsq.lowering.structural import boxed
-from jaxlsq.numerics import elementary
+from jaxlsq.numerics import circular, elementary
 from jaxlsq.numerics.digamma import digamma
 
 __all__ = ["FUNCTIONS", "call_function"]
@@ -47,12 +47,12 @@ FUNCTIONS = {
     "tanh": _Function(elementary.tanh),
     "sinh": _Function(elementary.sinh),
     "cosh": _Function(elementary.cosh),
-    "sin": _Function(elementary.sin, elementary.is_far, "sin"),
-    "cos": _Function(elementary.cos, elementary.is_far, "cos"),
-    "tan": _Function(elementary.tan, elementary.is_far, "tan"),
+    "sin": _Function(circular.moderate_sine, circular.is_far, "sin"),
+    "cos": _Function(circular.moderate_cosine, circular.is_far, "cos"),
+    "tan": _Function(circular.moderate_tangent, circular.is_far, "tan"),
     "pow": _Function(elementary.power),
-    "atan": _Function(elementary.atan),
-    "atan2": _Function(elementary.atan2),
+    "atan": _Function(circular.atan),
+    "atan2": _Function(circular.atan2),
     "asin": _Function(None, None, "asin"),
     "acos": _Function(None, None, "acos"),
     "asinh": _Function(None, None, "asinh"),

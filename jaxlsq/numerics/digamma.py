@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.numerics.elementary import log, tan
+from jaxlsq.numerics.circular import moderate_tangent
+from jaxlsq.numerics.elementary import log
 
 __all__ = ["digamma"]
 
@@ -39,6 +40,6 @@ def digamma(x: jax.Array) -> jax.Array:
     value = log(moved) - 0.5 * inverse - series
     value = jnp.where(positive < STEPS, value - before, value)
     turns = x - jnp.round(x)
-    reflected = value - np.pi / tan(np.pi * turns)
+    reflected = value - np.pi / moderate_tangent(np.pi * turns)
     reflected = jnp.where((turns == 0) | (x == -jnp.inf), jnp.nan, reflected)
     return jnp.where(below, reflected, value)

@@ -1,7 +1,7 @@
 """Sine, cosine and logarithm that vectorize on a CPU, for programs of XLA.
 
 XLA:CPU calls the C library for each element, and again in each kernel that reads the result:
-more than the rest of the fit of a sinusoid.  What `jaxlsq.numerics.elementary` has instead is not
+more than the rest of the fit of a sinusoid.  What `jaxlsq.numerics` has instead is not
 for all arguments; where one is far, or special, the C library is asked.  The logarithm of float32
 XLA vectorizes itself.
 """
@@ -13,13 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxlsq.numerics.elementary import (
-    is_far,
-    moderate_cosine,
-    moderate_logarithm,
-    moderate_logarithm_beside_one,
-    moderate_sine,
-)
+from jaxlsq.numerics.circular import is_far, moderate_cosine, moderate_sine
+from jaxlsq.numerics.elementary import moderate_logarithm, moderate_logarithm_beside_one
 from jaxlsq.tracing.types import Equation
 
 __all__ = ["is_replaced", "replacement"]
