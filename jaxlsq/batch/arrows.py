@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from jaxlsq.batch.evaluation import packed_size
 from jaxlsq.batch.interruption import answered
 from jaxlsq.lowering.algebra import triangle
-from jaxlsq.numerics.arrow import Arrow, Members, split
+from jaxlsq.numerics.arrow import Arrow
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.iteration import turn
+from jaxlsq.numerics.members import Members, split
 from jaxlsq.numerics.state import Options, State, start
 from jaxlsq.schedule.rounds import settled, taken_in
 from jaxlsq.tracing.cache import PROGRAMS

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlsq.numerics.arrow import Arrow, Members
+from jaxlsq.numerics.arrow import Arrow
 from jaxlsq.numerics.linear_model import Box, Region
+from jaxlsq.numerics.members import Members
 from jaxlsq.numerics.normal import Normal
 
 OWN, SETS, POINTS = 2, 4, 7
