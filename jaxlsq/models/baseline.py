@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlsq.models.guessing import Sample, least_squares, sample_of
+from jaxlsq.models.guessing import Sample, least_squares, sample_of, scaled
 
 __all__ = ["Baseline"]
 
@@ -38,10 +38,8 @@ class Baseline:
         return [t**k for k in range(len(self.names))]
 
     def __call__(self, x: Any, y: Any) -> dict[str, jax.Array]:
-        sample = sample_of(x, y)
-        size = jnp.max(jnp.abs(sample.y))
-        size = jnp.where(size > 0, size, jnp.ones_like(size))
-        found = least_squares(self._powers(sample), sample.y / size, sample.weights)
+        sample, size = scaled(sample_of(x, y))
+        found = least_squares(self._powers(sample), sample.y, sample.weights)
         if len(found) == 1:
             return {self.names[0]: found[0] * size}
         # Of t = slope x + shift, by the binomial theorem.
@@ -53,4 +51,9 @@ class Baseline:
                 math.comb(j, k) * found[j] * shift ** (j - k) for j in range(k, len(self.names))
             ]
             values[name] = sum(terms, jnp.zeros_like(size)) * slope**k * size
+        # Far from x = 0 powers may be beyond the type: the mean is not.
+        finite = jnp.all(jnp.isfinite(jnp.stack(list(values.values()))))
+        mean = least_squares([jnp.ones_like(sample.y)], sample.y, sample.weights)[0] * size
+        for k, name in enumerate(self.names):
+            values[name] = jnp.where(finite, values[name], mean if k == 0 else 0.0)
         return dict(reversed(values.items())) if self.falling else values

@@ -34,7 +34,11 @@ def _dissociation_assembled(sample: Sample, values: Any, coefficients: Any) -> d
 
 
 def _association_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
-    found = _dissociation_assembled(sample, values, coefficients)
+    wave, plateau = coefficients
+    # What would be all at x = 0 and is rounding beside that where x begins: none.
+    seen = values[0] * jnp.min(sample.x) < -jnp.log(jnp.finfo(wave.dtype).eps)
+    wave = jnp.where(seen, wave, 0.0)
+    found = _dissociation_assembled(sample, values, (wave, plateau))
     amplitude, offset = found["amplitude"], found["offset"]
     return {"amplitude": -amplitude, "rate": found["rate"], "offset": offset + amplitude}
 

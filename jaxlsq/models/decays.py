@@ -295,12 +295,12 @@ def _recovery(x: Any, amplitude: Any, t1: Any, inversion: Any):
 def _recovery_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     (rate,) = values
     wave, amplitude = coefficients
-    wave = wave * exponential(rate * jnp.min(sample.x))
     # Of about the size of the wave, where data that end early say that there is none.
     least = 0.05 * jnp.abs(wave) + jnp.finfo(wave.dtype).tiny
     small = jnp.abs(amplitude) < least
     amplitude = jnp.where(small, jnp.where(wave > 0, -least, least), amplitude)
-    return {"amplitude": amplitude, "t1": 1.0 / rate, "inversion": -wave / amplitude}
+    inversion = -wave / amplitude * exponential(rate * jnp.min(sample.x))
+    return {"amplitude": amplitude, "t1": 1.0 / rate, "inversion": inversion}
 
 
 def _recovery_derived(params: dict[str, Any]) -> dict[str, Any]:

@@ -165,13 +165,13 @@ def _four(x: Any, bottom: Any, top: Any, ec50: Any, hill: Any):
 
 def _four_columns(x: Any, place: Any, hill: Any):
     (rise,) = _hill_columns(x, place, hill)
-    return 1.0 - rise, rise
+    return jnp.ones_like(rise), rise
 
 
 def _four_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     place, hill = values
-    bottom, top = coefficients
-    return {"bottom": bottom, "top": top, "ec50": exponential(place), "hill": hill}
+    bottom, effect = coefficients
+    return {"bottom": bottom, "top": bottom + effect, "ec50": exponential(place), "hill": hill}
 
 
 def FourPL(prefix: str = "") -> Model:
@@ -241,14 +241,14 @@ def _scale(half: Any, hill: Any, asymmetry: Any):
 
 def _five_columns(x: Any, place: Any, hill: Any, asymmetry: Any):
     rise = _rise(x, exponential(_scale(place, hill, asymmetry)), hill, asymmetry)
-    return 1.0 - rise, rise
+    return jnp.ones_like(rise), rise
 
 
 def _five_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[str, Any]:
     place, hill, asymmetry = values
     return {
         "bottom": coefficients[0],
-        "top": coefficients[1],
+        "top": coefficients[0] + coefficients[1],
         "ec50": exponential(_scale(place, hill, asymmetry)),
         "hill": hill,
         "asymmetry": asymmetry,

@@ -26,6 +26,7 @@ __all__ = [
     "Found",
     "Sample",
     "Scan",
+    "alone",
     "better",
     "least_squares",
     "orthonormal",
@@ -39,6 +40,8 @@ __all__ = [
 _CHUNK = 8
 # Of the largest eigenvalue's bound, added to the diagonal: columns that depend on one another.
 _RIDGE = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 1e-6}
+# A column less than so many epsilons of y away from it is y.
+_ROUNDING = 4.0
 
 Columns = Sequence[jax.Array]
 # By how much the sum of squares changes, values of a candidate, coefficients of its columns.
@@ -140,7 +143,30 @@ def least_squares(columns: Columns, y: jax.Array, weights: jax.Array) -> list[ja
     """Coefficients of (m,) columns whose sum is nearest to y; of dependent ones, small ones."""
     ridge = _RIDGE[y.dtype]
     gram = [[_inner(a * weights, b) for b in columns] for a in columns]
-    return _solved(gram, [_inner(a * weights, y) for a in columns], ridge)
+    found = _solved(gram, [_inner(a * weights, y) for a in columns], ridge)
+    return alone(columns, y, weights, found)
+
+
+def alone(
+    columns: Columns, y: jax.Array, weights: jax.Array, coefficients: Sequence[jax.Array]
+) -> list[jax.Array]:
+    """The coefficients; or where one column is all of y, its own, and zero for the others.
+
+    So a fit of constant data begins at the constant, and not beside it with an exponential, say,
+    of the size of rounding, whose rate it would take for known.
+    """
+    least = (_ROUNDING * jnp.finfo(y.dtype).eps) ** 2 * _inner(y * weights, y)
+    found = list(coefficients)
+    for k, column in enumerate(columns):
+        whole = _inner(column * weights, column)
+        own = jnp.zeros_like(whole)
+        for _ in range(2):  # of a constant once is not exact
+            rest = y - own * column
+            own = own + _inner(column * weights, rest) / jnp.where(whole > 0, whole, 1.0)
+        rest = y - own * column
+        enough = _inner(rest * weights, rest) <= least
+        found = [jnp.where(enough, own if j == k else 0.0, c) for j, c in enumerate(found)]
+    return found
 
 
 def orthonormal(columns: Columns, like: Sample) -> jax.Array:
@@ -173,9 +199,13 @@ def without(y: jax.Array, others: jax.Array) -> jax.Array:
 
 
 def scaled(sample: Sample) -> tuple[Sample, jax.Array]:
-    """With y over its largest size, and that size; one where all are zero."""
+    """With y over about its largest size, and that size; one where all are zero.
+
+    It is a power of two, over which and times which nothing is rounded.
+    """
     size = jnp.max(jnp.abs(sample.y))
-    size = jnp.where((size > 0) & jnp.isfinite(size), size, jnp.ones_like(size))
+    known = (size > 0) & jnp.isfinite(size)
+    size = jnp.ldexp(jnp.ones_like(size), jnp.frexp(jnp.where(known, size, 1.0))[1] - 1)
     return replace(sample, y=sample.y / size), size
 
 
@@ -210,12 +240,16 @@ class Scan:
     def __call__(self, x: Any, y: Any) -> dict[str, jax.Array]:
         sample, size = scaled(sample_of(x, y))
         _, values, coefficients = self.refined(sample, self.searched(sample))
+        columns = [jnp.asarray(c, sample.y.dtype) for c in self.columns(sample.x, *values)]
+        coefficients = alone(columns, sample.y, sample.weights, coefficients)
         return self.params(sample, values, [c * size for c in coefficients])
 
     def params(self, sample: Sample, values: Any, coefficients: Any) -> dict[str, jax.Array]:
         """The parameters of a candidate and of its columns' coefficients."""
         found = self.assemble(sample, values, coefficients)
-        return {name: jnp.asarray(v, sample.y.dtype) for name, v in found.items()}
+        most = jnp.finfo(sample.y.dtype).max  # of x far from zero an amplitude there may be more
+        clipped = {name: jnp.clip(v, -most, most) for name, v in found.items()}
+        return {name: jnp.asarray(v, sample.y.dtype) for name, v in clipped.items()}
 
     def searched(
         self,

@@ -145,7 +145,7 @@ def relinearize(
     first = begins | state.probing
     norms = factor.column_norms
     safe_fnorm = jnp.where(point.fnorm == 0, 1.0, point.fnorm)
-    faint = faint_columns(state, norms, safe_fnorm, bounds)
+    faint = faint_columns(state, norms, point.fnorm, bounds)
     blank = jnp.where(begins, norms == 0, faint > 0)
     adaptive = jnp.where(blank, 1.0, jnp.maximum(point.scale, norms))
     scale = jnp.where(options.diag > 0, options.diag, adaptive)
