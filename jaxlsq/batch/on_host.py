@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxlsq.problem.functions import ModelResidual, Predict
 from jaxlsq.problem.general import FunResidual
+from jaxlsq.problem.guesses import PositiveGuess
 from jaxlsq.problem.host_models import HostModel, HostResidual
 from jaxlsq.problem.task import Task
 from jaxlsq.tracing.untraceable import Untraceable
@@ -45,6 +46,8 @@ def on_host(problem: Any, error: Untraceable) -> tuple[Any, HostModel]:
         for index, group in problem.groups
     )
     parts["settings"] = replace(problem.settings, workers=1)
+    if isinstance(problem.start.guess, PositiveGuess):  # which asks the model
+        parts["start"] = replace(problem.start, guess=problem.start.guess.guess)
     return replace(problem, **parts), host
 
 

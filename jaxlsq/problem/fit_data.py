@@ -19,7 +19,7 @@ from jaxlsq.problem.contents import check_counts
 from jaxlsq.problem.data import Pieces
 from jaxlsq.problem.functions import Predict
 from jaxlsq.problem.given import parts_of, start_again, trial_values, ydata_of
-from jaxlsq.problem.guesses import guessed_start
+from jaxlsq.problem.guesses import PositiveGuess, guessed_start
 from jaxlsq.problem.labels import Labels
 from jaxlsq.problem.limits import Limits
 from jaxlsq.problem.losses import check_weights, loss_of
@@ -217,6 +217,8 @@ def _read(arguments):
         start = guessed_start(begin.guess, parts[0][1], policy, given)
         start = in_models_order(start, a.model) if a.p0 is None else start
     predict = _predict(a.model, a.expand, start.layout, a.jac)
+    if a.loss is POISSON and begin.guess is not None:
+        start = replace(start, guess=PositiveGuess(start.guess, predict))
     given = predict.by_name or a.expand is not None
     names = (None if given else names_of(a.model, start.layout.n)) or start.layout.names
     limits = Limits.of(bounds_of(a.model, a.bounds), a.fixed, start, names, batch)

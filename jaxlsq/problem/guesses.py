@@ -7,17 +7,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
+from jaxlsq.numerics.loss import POISSON
 from jaxlsq.problem.data import Pieces
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.policy import Policy
 from jaxlsq.problem.starts import Start
-from jaxlsq.problem.types import PyTree
+from jaxlsq.problem.types import Parts, PyTree
 from jaxlsq.tracing.fingerprint import TRACES, trace_key
 from jaxlsq.tracing.shapes import shapes_of
 from jaxlsq.tracing.untraceable import JAX_ERRORS, untraceable
 
-__all__ = ["as_params", "guessed_start"]
+__all__ = ["PositiveGuess", "as_params", "guessed_start"]
+
+# By how many times what is missing data are lifted, and what part of the way to their mean they
+# are brought, one after the other.
+TRIED = ((1.0, 0.0), (2.0, 0.0), (0.0, 0.4), (0.0, 0.8), (0.0, 1.0))
+# Of the mean: what is to be left of the model where it was least.
+LIFT = 0.05
 
 
 @dataclass(frozen=True)
@@ -30,9 +38,53 @@ class _Guess:
     policy: Policy
 
     def __call__(self, lane, shared):
-        y = self.policy.filled(lane, shared)
-        packed = self.layout.pack(as_params(self.guess(self.x(lane, shared), y)), (), jnp)
+        return self.of(self.x(lane, shared), self.policy.filled(lane, shared))
+
+    def of(self, x, y):
+        """The (n,) start of some y."""
+        packed = self.layout.pack(as_params(self.guess(x, y)), (), jnp)
         return packed.astype(y.dtype)
+
+
+@dataclass(frozen=True)
+class PositiveGuess:
+    """A guess at which the deviance of counts exists, where that is easily found.
+
+    Least squares do not mind that a baseline is below zero at the edge.  Where the model is, the
+    guess is asked again: of data that are higher by what is missing, and of ever flatter ones.
+
+    Attributes
+    ----------
+    guess : _Guess
+    predict : callable
+        ``predict(params, x) -> (m,)``.
+    """
+
+    guess: Any
+    predict: Callable[..., Any]
+
+    def __call__(self, lane: Parts, shared: Parts) -> jax.Array:
+        """The (n,) start of one data set."""
+        x = self.guess.x(lane, shared)
+        y = self.guess.policy.filled(lane, shared)
+        first = self.guess.of(x, y)
+        mean, least = jnp.mean(y), jnp.min(self._values(first, x))
+        missing = jnp.where(least < 0, -least, 0.0) + LIFT * mean
+
+        def lacks(tried):
+            number, start = tried
+            exists = jnp.all(jnp.isfinite(POISSON(self._values(start, x), y).value))
+            return ~exists & (number < len(TRIED))
+
+        def again(tried):
+            number, _ = tried
+            lift, flat = jnp.asarray(TRIED, y.dtype)[number]
+            return number + 1, self.guess.of(x, y + lift * missing + flat * (mean - y))
+
+        return lax.while_loop(lacks, again, (jnp.int32(0), first))[1]
+
+    def _values(self, start, x):
+        return self.predict(self.guess.layout.from_vector(start), x)
 
 
 def guessed_start(
