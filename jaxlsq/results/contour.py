@@ -26,6 +26,8 @@ MOST_MINIMA = 5
 # Of a grid along the ridge: its least half width in standard errors of b, and how often the width
 # is measured.
 LEAST_WIDTH, WIDTHS = 1e-6, 6
+# By how much a frame that a region runs off is made wider where its end is not known, how often.
+WIDER, MOST_WIDER = 3.0, 5
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Contour:
         The probability of the joint confidence region that ends there.
     levels, limits : tuples of float
         Probabilities that are to be drawn, and the rises there.
+    open : tuple of str
+        Where the region of the largest one does not close, in words; a bound closes it.
     """
 
     names: tuple[str, str]
@@ -57,6 +61,7 @@ class Contour:
     level: NDArray[Any]
     levels: tuple[float, ...]
     limits: tuple[float, ...]
+    open: tuple[str, ...] = ()
 
 
 def contour_of(
@@ -83,7 +88,7 @@ def contour_of(
         interrupts.settle()
     if interrupts.asked:
         raise Interrupted(one)
-    found, values, minima = done
+    found, values, minima, sides = done
     chi2, variance = minima.chi2[0], minima.variance[0]
     if chi2 < one.chi2 - max(1e-3 * variance, 1e-4 * one.chi2 * (one.x.dtype == np.float32)):
         warnings.warn(
@@ -94,6 +99,15 @@ def contour_of(
         )
     rise = np.maximum(found.chi2 - chi2, 0.0).T
     dof = None if one.absolute_sigma else int(one.dof)
+    opened = _in_words(sides, names, values)
+    if opened:
+        warnings.warn(
+            f"the region of {100 * max(levels):.4g} % does not close: it goes on {opened[0]}"
+            f"{''.join(f', and {words}' for words in opened[1:])}. The frame ends "
+            "there; bounds close it.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     return Contour(
         names=(names[0], names[1]),
         a=values[..., 0].T if ridge else values[:, 0, 0],
@@ -103,6 +117,7 @@ def contour_of(
         level=inside(rise / variance, dof),
         levels=tuple(sorted(levels)),
         limits=tuple(variance * float(joint(level, dof)) for level in sorted(levels)),
+        open=opened,
     )
 
 
@@ -113,8 +128,11 @@ def inside(rise: NDArray[Any], dof: int | None) -> NDArray[Any]:
 
 def _found(
     one: Any, problem: Evaluator, numbers: list[int], level: float, sizes: Any, ridge: bool
-) -> tuple[Surface, NDArray[Any], Minima]:
-    """The `Surface`, its places, and the minimum, which may be a lower one than that of the fit."""
+) -> tuple[Surface, NDArray[Any], Minima, NDArray[Any]]:
+    """The `Surface`, its places, and the minimum, which may be a lower one than that of the fit.
+
+    And at which sides (2, 2), below and above of each parameter, the region does not close.
+    """
     dof = None if one.absolute_sigma else int(one.dof)
     goal, x, bounds = (
         float(joint(level, dof)) ** 0.5,
@@ -122,19 +140,48 @@ def _found(
         problem.box(np.zeros(1, int))[0],
     )
     for _ in range(MOST_MINIMA):
-        axes, minima = region(one, problem, numbers, x, goal, sizes)
+        search = _searched(one, problem, numbers, x, goal)
+        minima, reach = search.minima, np.ones((2, 2))
         x = minima.x[0]
         free = ~one.fixed & (x > bounds[:, 0]) & (x < bounds[:, 1])
-        if ridge:
-            values = _along_ridge(problem, minima, numbers, axes, free, goal)
-        else:
-            values = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-        found = surface(problem, x, numbers, values, free)
-        lowest = np.min(found.chi2, initial=np.inf, where=~np.isnan(found.chi2))
-        if not lowest < minima.chi2[0] - LOWER * minima.variance[0]:
-            return found, values, minima
-        x = found.x.reshape(-1, x.size)[np.nanargmin(found.chi2)]
+        for number in range(MOST_WIDER + 1):
+            axes = [_axis(search, *which) for which in zip(numbers, sizes, reach, strict=True)]
+            if ridge:
+                values = _along_ridge(problem, minima, numbers, axes, free, goal)
+            else:
+                values = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+            found = surface(problem, x, numbers, values, free)
+            lowest = np.min(found.chi2, initial=np.inf, where=~np.isnan(found.chi2))
+            if lowest < minima.chi2[0] - LOWER * minima.variance[0]:
+                x = found.x.reshape(-1, x.size)[np.nanargmin(found.chi2)]
+                break
+            inner = found.chi2 - minima.chi2[0] <= goal**2 * minima.variance[0]
+            sides = _open_sides(inner, values, bounds[numbers])
+            unknown = sides & (search.ends[0, numbers] == End.NOT_FOUND)
+            if number == MOST_WIDER or not unknown.any():
+                return found, values, minima, sides
+            reach = np.where(unknown, WIDER * reach, reach)
     raise ValueError("no contour was found: fits around the minimum lead to ever lower ones.")
+
+
+def _open_sides(inner: NDArray[Any], values: NDArray[Any], bounds: NDArray[Any]) -> NDArray[Any]:
+    """At which sides (2, 2) of a grid places are in the region that are not at a bound."""
+    out = np.zeros((2, 2), bool)
+    for j in range(2):
+        for side, edge in enumerate((0, -1)):
+            away = np.take(values[..., j], edge, axis=j) != bounds[j, side]
+            out[j, side] = np.any(np.take(inner, edge, axis=j) & away)
+    return out
+
+
+def _in_words(sides: NDArray[Any], names: list[str], values: NDArray[Any]) -> tuple[str, ...]:
+    """Where a region does not close."""
+    pairs = [(names[j], values[..., j], above) for j in range(2) for above in range(2)]
+    return tuple(
+        f"{'above' if above else 'below'} {name} = {at.max() if above else at.min():.4g}"
+        for (name, at, above), is_open in zip(pairs, sides.ravel(), strict=True)
+        if is_open
+    )
 
 
 def _along_ridge(
@@ -201,6 +248,16 @@ def region(
         Of the one fit: the lowest minimum that was met.
     """
 
+    search = _searched(one, problem, numbers, x, goal)
+    axes = [_axis(search, j, size) for j, size in zip(numbers, sizes, strict=True)]
+    return axes, search.minima
+
+
+def _searched(
+    one: Any, problem: Evaluator, numbers: list[int], x: NDArray[Any], goal: float
+) -> Search:
+    """The `Search` of the profiles' ends of some parameters, from x, after it."""
+
     def from_there(number: NDArray[Any], x: NDArray[Any]):
         return minima_of(one, problem, number, x)
 
@@ -211,14 +268,17 @@ def region(
     bounds = problem.box(np.zeros(1, int))
     search = Search(minima, np.array([goal]), wanted, bounds, problem.held, from_there)
     search.run()
-    return [_axis(search, j, size) for j, size in zip(numbers, sizes, strict=True)], minima
+    return search
 
 
-def _axis(search: Search, j: int, size: int) -> NDArray[Any]:
-    """Values of a parameter, from beyond one end of its region to beyond the other."""
+def _axis(search: Search, j: int, size: int, reach: Any = 1.0) -> NDArray[Any]:
+    """Values of a parameter, from beyond one end of its region to beyond the other.
+
+    An end that is not known is taken to be where standard errors say, times `reach`.
+    """
     minima, bounds = search.minima, search.bounds[0, j]
     at = minima.x[0, j]
-    usual = at + np.array([-1.0, 1.0]) * search.goal[0] * minima.unit[0, j]
+    usual = at + np.array([-1.0, 1.0]) * search.goal[0] * minima.unit[0, j] * reach
     known = np.isin(search.ends[0, j], (End.FOUND, End.BOUND))
     low, high = np.clip(np.where(known, search.values[0, j], usual), *bounds)
     margin = MARGIN * (high - low)

@@ -158,7 +158,8 @@ class Intervals:
             Names or numbers of two parameters that are not fixed.
         levels : sequence of float
             Probabilities; the grid reaches a little beyond the region of the largest one, as far as
-            bounds allow, and, where that does not close, as far as standard errors say.
+            bounds allow.  Where that does not close it ends as far as standard errors say, or some
+            times as far; a warning, and the result's `open`, say where.
         size : int or (int, int)
             Values of each parameter.
 

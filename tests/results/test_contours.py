@@ -1,5 +1,7 @@
 """Joint regions of two parameters beside closed forms and lmfit, and the plots of profiles."""
 
+from contextlib import nullcontext
+
 import jax.numpy as jnp
 import lmfit
 import matplotlib as mpl
@@ -9,6 +11,7 @@ from scipy import stats
 
 from jaxlsq import Interrupted, fit
 from jaxlsq.batch import held as held_fits
+from jaxlsq.results import contour
 from tests.decays import P0, SIGMA, T, Y, decay
 from tests.results.test_intervals import HYPERBOLA_X, HYPERBOLA_Y, hyperbola
 
@@ -192,7 +195,8 @@ def test_a_bent_region_is_one_line(seed, whole):
     x = np.array([0.05, 0.1, 0.2, 0.4, 0.8, 1.6])
     y = x / (1.0 + x) + 0.05 * rng.normal(size=x.size)
     one = fit(lambda x, a, b: a * x / (b + x), x, y, (1.0, 1.0), bounds=(0.0, np.inf))
-    [[line]] = lines_of(one.plot_contour("a", "b", levels=[0.9]))
+    with nullcontext() if whole else pytest.warns(RuntimeWarning, match="does not close"):
+        [[line]] = lines_of(one.plot_contour("a", "b", levels=[0.9]))
     assert np.allclose(line[0], line[-1], rtol=1e-12) == whole
     a, b = line.T[..., None]
     rise = np.sum((a * x / (b + x) - y) ** 2, axis=1) - one.chi2
@@ -214,3 +218,46 @@ def test_plot_of_profiles():
     assert one.plot_profile("k", levels=[0.9], axes=[given])[0] is given
     fixed = fit(decay, T, Y[0], P0, fixed=["k"]).plot_profile()
     assert [ax.get_xlabel() for ax in fixed] == ["a"]
+
+
+def saturation(x, top, half):
+    return top * x / (half + x)
+
+
+def test_a_region_that_does_not_close_says_so():
+    """Data that end before the curve bends: top and half may be as large as they like."""
+    x = np.linspace(0.1, 1.0, 12)
+    y = saturation(x, 5.0, 4.0) + 0.1 * np.random.default_rng(0).normal(size=12)
+    result = fit(saturation, x, y, (5.0, 4.0))
+    profile = result.profile(0.99)
+    assert np.all(profile.ends[:, 1] == 2)
+    with pytest.warns(RuntimeWarning, match=r"95 % does not close: it goes on above top = \d"):
+        found = result.contour("top", "half", levels=[0.95], size=21)
+    assert [words.split(" =")[0] for words in found.open] == ["above top", "above half"]
+    inner = found.rise <= found.limits[0]
+    assert inner[:, -1].any()
+    assert not inner[:, 0].any()
+    held = fit(saturation, x, y, (5.0, 4.0), bounds={"top": (0.0, 20.0), "half": (0.0, 20.0)})
+    found = held.contour("top", "half", levels=[0.95], size=21)
+    assert found.open == ()
+    assert found.a[-1] == 20.0
+
+
+def test_a_frame_grows_where_no_end_was_found(monkeypatch):
+    """As of a search that finds none: the region of a linear model closes all the same."""
+    result = fit(parabola, T, Y[0], (1.0, 1.0, 1.0))
+    whole = result.contour("a", "c", levels=[0.95], size=15)
+    run = contour.Search.run
+
+    def lost(self):
+        run(self)
+        self.ends[:] = contour.End.NOT_FOUND
+        self.minima.unit[:] /= 5.0
+
+    monkeypatch.setattr(contour.Search, "run", lost)
+    found = result.contour("a", "c", levels=[0.95], size=15)
+    assert found.open == ()
+    width = np.ptp(found.a) / np.ptp(whole.a)
+    assert 1.0 < width < 3.1
+    edges = np.concatenate([found.rise[0], found.rise[-1], found.rise[:, 0], found.rise[:, -1]])
+    assert edges.min() > found.limits[0]
