@@ -296,10 +296,11 @@ def _recovery_assembled(sample: Sample, values: Any, coefficients: Any) -> dict[
     (rate,) = values
     wave, amplitude = coefficients
     # Of about the size of the wave, where data that end early say that there is none.
-    least = 0.05 * jnp.abs(wave) + jnp.finfo(wave.dtype).tiny
+    least = 0.05 * jnp.abs(wave)
     small = jnp.abs(amplitude) < least
     amplitude = jnp.where(small, jnp.where(wave > 0, -least, least), amplitude)
-    inversion = -wave / amplitude * exponential(rate * jnp.min(sample.x))
+    part = -wave / jnp.where(amplitude == 0, 1.0, amplitude)
+    inversion = part * exponential(rate * jnp.min(sample.x))
     return {"amplitude": amplitude, "t1": 1.0 / rate, "inversion": inversion}
 
 
