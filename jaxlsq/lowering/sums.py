@@ -142,7 +142,7 @@ def summed(
     (count,) array of values
     """
     e = lowering.emitter
-    zeros = listed([e.constant(0, dtype)] * count)
+    zeros: Any = listed([e.constant(0, dtype)] * count)
     kind = _InRegisters if count <= IN_REGISTERS[registers(e, dtype)] else Tiled
     whole, part = kind(lowering, count, dtype), kind(lowering, count, dtype)
     whole.store(zeros)
@@ -154,7 +154,8 @@ def summed(
         end = e.named(f"select i1 {is_inside}, i64 {end}, i64 %points")
         part.add(first, end, rows, terms)
         pairs = zip(whole.load(), part.load(), strict=True)
-        whole.store(listed([lowering.op("add", old, more) for old, more in pairs]))
+        sums: Any = listed([lowering.op("add", old, more) for old, more in pairs])
+        whole.store(sums)
 
     e.repeat("0", "%points", of_block, BLOCK)
     return whole.load()

@@ -13,7 +13,7 @@ from jaxlsq.numerics.types import AnyArray
 from jaxlsq.problem.checks import as_jacobian, as_residual
 from jaxlsq.problem.losses import traced_loss
 from jaxlsq.tracing.cache import Memory, remembering
-from jaxlsq.tracing.fingerprint import trace_key
+from jaxlsq.tracing.fingerprint import TraceKey, trace_key
 from jaxlsq.tracing.indices import check_indices
 from jaxlsq.tracing.signature import Signature
 from jaxlsq.tracing.structure import has_own_derivatives
@@ -59,10 +59,9 @@ class Tried:
     dtype: np.dtype[Any] | None = None
     loss: Traced | None = None
 
-    @property
-    def kept(self) -> Self:
+    def kept(self, place: TraceKey) -> Self:
         """`Traced.kept` of its functions, and nothing of the signature, which has the arrays."""
-        traced, loss = self.traced and self.traced.kept, self.loss and self.loss.kept
+        traced, loss = self.traced and self.traced.kept(place), self.loss and self.loss.kept(place)
         return replace(self, signature=Signature(), traced=traced, loss=loss)
 
     def again(self, signature: Signature) -> Self | None:
@@ -97,7 +96,7 @@ def try_trace(problem: Any) -> Tried:
                 loss = problem.terms and traced_loss(problem.terms.loss, traced.outputs[0])
                 tried = Tried(signature, True, traced, dtypes[0], loss)
                 if place is not None:
-                    _SEEN.put(place, tried.kept)
+                    _SEEN.put(place, tried.kept(place))
                 return tried
     except Exception as error:  # the user's code may fail on a tracer in any way
         if not _is_users(error):

@@ -3,11 +3,12 @@
 import sys
 import weakref
 from dataclasses import fields, is_dataclass
+from dis import opmap
 from enum import Enum
 from functools import partial
 from inspect import getattr_static
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from jax.core import Tracer
 from jaxlsq.tracing.cache import ProgramCache, remembering
 from jaxlsq.tracing.signature import LIBRARIES, Signature, names_in
 
-__all__ = ["TRACES", "Fingerprint", "trace_key"]
+__all__ = ["TRACES", "Fingerprint", "TraceKey", "trace_key"]
 
 # Arrays of so many bytes are compared; a function that reads larger ones is traced again.
 MOST_BYTES = 1 << 16
@@ -33,6 +34,10 @@ _OUTSIDE = {
     *("pure_callback", "io_callback", "callback"),
 }
 _PLAIN = (type(None), bool, int, str, bytes)
+_JITTED = type(jax.jit(lambda: None))
+# Of functions that are jitted, what they were when first seen.
+_FIRST: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+_IMPORT = opmap["IMPORT_NAME"]
 _BY_VALUE = (np.dtype, jax.tree_util.PyTreeDef, jax.ShapeDtypeStruct)
 # Of a class, what is not code or data of its own.
 _NOT_ITS_OWN = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__"}
@@ -49,8 +54,23 @@ _SETTINGS = (
 TRACES = remembering(ProgramCache(size=128))
 
 
-def trace_key(function: Any, examples: Any) -> tuple[Any, ...] | None:
-    """A key for the trace of a function at some shapes and types; None if it must be made again.
+class TraceKey(NamedTuple):
+    """A key for the trace of a function at some shapes and types.
+
+    Attributes
+    ----------
+    decides : tuple
+        All that decides what the trace is.
+    arrays : frozenset of int
+        The addresses of JAX's arrays that it may read, which belong to the caller.
+    """
+
+    decides: tuple[Any, ...]
+    arrays: frozenset[int]
+
+
+def trace_key(function: Any, examples: Any) -> TraceKey | None:
+    """The `TraceKey` of a function; None if its trace must be made again.
 
     Parameters
     ----------
@@ -63,7 +83,8 @@ def trace_key(function: Any, examples: Any) -> tuple[Any, ...] | None:
     leaves, tree = jax.tree.flatten(examples)
     shapes = tuple((tuple(np.shape(v)), v.dtype, getattr(v, "weak_type", False)) for v in leaves)
     settings = tuple(getattr(jax.config, name, None) for name in _SETTINGS)
-    return mark.key, tree, shapes, settings, jax.sharding.get_abstract_mesh()
+    decides = mark.key, tree, shapes, settings, jax.sharding.get_abstract_mesh()
+    return TraceKey(decides, frozenset(mark.addresses))
 
 
 class _Same:
@@ -104,6 +125,7 @@ class Fingerprint(Signature):
 
     def __init__(self, *values: Any) -> None:
         self._alive = []  # what is told from other objects by its address
+        self.addresses: list[int] = []  # of JAX's arrays
         super().__init__(*values)
 
     def _kind(self, value: Any, names: Any) -> Any:
@@ -121,6 +143,7 @@ class Fingerprint(Signature):
             return self._array(value)
         if isinstance(value, jax.Array):
             self.complete &= not isinstance(value, Tracer)
+            self.addresses.append(id(value))
             return _SameArray(value)
         is_code = isinstance(value, (FunctionType, MethodType, ModuleType, type))
         if not is_code and hasattr(value, "dtype") and hasattr(value, "ndim"):
@@ -151,6 +174,8 @@ class Fingerprint(Signature):
             return (type(value), *(self._kind(part, names) for part in parts))
         # Without a call of what may look attributes up in code of its own.
         plain = isinstance(value, (FunctionType, ModuleType, tuple, list, dict))
+        if isinstance(value, _JITTED):
+            return self._jitted(value)
         if not plain and getattr_static(value, "cache_clear", None) is not None:
             return self._unknown()  # it may return what it returned before a change
         if not plain and getattr_static(value, "__wrapped__", None) is not None:
@@ -159,13 +184,26 @@ class Fingerprint(Signature):
             return (type(value), inner, self._kind(more, names))
         return super()._compound(value, names)
 
+    def _jitted(self, value):
+        """A function jitted by the caller; JAX's options do not change what it does.
+
+        JAX keeps what it was when first called until its cache is cleared, which can't be seen: what
+        has been another function is not known.
+        """
+        seen, self._seen = self._seen, {id(value): 0}
+        inner = self._kind(value.__wrapped__, ())
+        self._seen = seen
+        if self.complete and _FIRST.setdefault(value, inner) != inner:
+            return self._unknown()
+        return (_JITTED, inner)
+
     def _function(self, function: Any) -> Any:
         names = names_in(function.__code__)
         if not _OUTSIDE.isdisjoint(names):
             return self._unknown()
-        # Modules that are imported inside of it.
-        found = function.__globals__
-        inside = [sys.modules[n] for n in names if n not in found and n in sys.modules]
+        found, inside = function.__globals__, []
+        if _imports(function.__code__):
+            inside = [sys.modules[n] for n in names if n not in found and n in sys.modules]
         return (super()._function(function), *(self._kind(one, names) for one in inside))
 
     def _module(self, module: Any, names: Any) -> Any:
@@ -204,6 +242,12 @@ class Fingerprint(Signature):
         if known or not hasattr(value, "__dict__") or kind.__basicsize__ > _Same.__basicsize__:
             return self._unknown()
         return (self._kind(kind, names), self._kind(vars(value), names))
+
+
+def _imports(code):
+    """Whether a function, or one inside of it, imports modules."""
+    inner = (const for const in code.co_consts if isinstance(const, CodeType))
+    return _IMPORT in code.co_code[::2] or any(map(_imports, inner))
 
 
 def _is_of_library(value):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxlsq.tracing.cache import Memory, remembering
-from jaxlsq.tracing.fingerprint import TRACES
+from jaxlsq.tracing.fingerprint import TRACES, TraceKey
 from jaxlsq.tracing.jaxprs import called, depends, eqn_results, interpret
 from jaxlsq.tracing.making import make_jaxpr
 from jaxlsq.tracing.structure import StructureReader, Unkeyable, aval_key, is_scalar_literal
@@ -66,10 +66,18 @@ class Traced:
         """The same as a tuple of arrays, the scalars last."""
         return (*self.arrays, self.scalars[self.hoisted])
 
-    @property
-    def kept(self) -> Self:
-        """To be remembered: NumPy's arrays copied, as the caller's may change, JAX's not held."""
-        return replace(self, arrays=tuple(map(_kept, self.arrays)))
+    def kept(self, place: TraceKey) -> Self:
+        """To be remembered: without what is the caller's.
+
+        NumPy's arrays are copied, as they may change, and JAX's are not held.
+        """
+
+        def own(array):
+            if isinstance(array, jax.Array):
+                return weakref.ref(array) if id(array) in place.arrays else array
+            return np.array(array)
+
+        return replace(self, arrays=tuple(map(own, self.arrays)))
 
     @property
     def alive(self) -> Self | None:
@@ -84,24 +92,20 @@ class Traced:
         return replace(self, key=key, hoisted=which)
 
 
-def _kept(array):
-    return weakref.ref(array) if isinstance(array, jax.Array) else np.array(array)
-
-
-def remembered(place: Any, make: Callable[[], Traced]) -> Traced:
-    """What ``make()`` gave for an equal `trace_key`, or gives now."""
+def remembered(place: TraceKey | None, make: Callable[[], Traced]) -> Traced:
+    """What ``make()`` gave for an equal `TraceKey`, or gives now."""
     if place is None:
         return make()
-    made = []
+    made: list[Traced] = []
 
     def keep():
         made.append(make())
-        return made[0].kept
+        return made[-1].kept(place)
 
-    traced = TRACES.get(place, keep).alive
-    if not made and traced is None:
+    alive = TRACES.get(place, keep).alive
+    if alive is None and not made:
         TRACES.put(place, keep())
-    return made[0] if made else traced
+    return made[-1] if alive is None or made else alive
 
 
 # For each structure, its scalars when it was first seen, and which have had other values since.

@@ -127,7 +127,7 @@ def _solved(form, functions, begin):
         _check_length(form, residual, begin)
         parts = _Parts.of(form, functions, residual, begin.scalars)
         if place is not None and parts is not None:
-            _SEEN.put(place, parts.kept)
+            _SEEN.put(place, parts.kept(place))
     else:
         _check_length(form, parts.residual, begin)
     with own_settings():
@@ -200,10 +200,9 @@ class _Parts:
     def _some(self):
         return {k: v for k, v in vars(self).items() if isinstance(v, Traced)}
 
-    @property
-    def kept(self):
+    def kept(self, place):
         """`Traced.kept` of each."""
-        return self._each(lambda part: part.kept)
+        return self._each(lambda part: part.kept(place))
 
     @property
     def alive(self):

@@ -274,6 +274,41 @@ def test_what_does_not_change_is_traced_once(traces):
     assert len(traces) == 4
 
 
+TABLE = jnp.linspace(1.0, 2.0, T.size)
+
+
+@jax.jit
+def jitted(t, k):
+    return jnp.exp(-k * t) * TABLE
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda t, k: jnp.exp(-k * t) * jnp.array([1.0] * T.size),
+        lambda t, k: jnp.exp(-k * t) * TABLE,
+        lambda t, k: jitted(t, k),
+    ],
+)
+def test_arrays_that_a_trace_makes_or_finds_trace_nothing_again(model, traces):
+    for _ in range(3):
+        fit(model, T, Y, [1.0])
+    assert len(traces) == 1
+
+
+def test_a_jitted_function_whose_cache_is_cleared(monkeypatch):
+    """JAX keeps a jitted function as it was: what it is can be seen by a trace alone."""
+    monkeypatch.setitem(globals(), "SCALE", 1.0)
+    model = jax.jit(lambda t, k: jnp.exp(-k * SCALE * t))
+    rates = []
+    for scale in (1.0, 2.0, 2.0):
+        monkeypatch.setitem(globals(), "SCALE", scale)
+        rates.append(fit(model, T, Y, [1.0]).x[1, 0])
+    np.testing.assert_allclose(rates, 1.0, rtol=1e-6)
+    model.clear_cache()
+    np.testing.assert_allclose(fit(model, T, Y, [1.0]).x[1, 0], 0.5, rtol=1e-6)
+
+
 def test_covariances_trace_nothing_more(traces):
     def model(t, k):
         return jnp.exp(-k * t)
