@@ -10,7 +10,7 @@ from lmfit import lineshapes
 from scipy import special
 
 from benchmarks.model_guesses import CASES, data
-from jaxlsq import models
+from jaxlsq import fit, models
 from jaxlsq.models.special import erfcx, faddeeva, gamma_quotient
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -142,6 +142,39 @@ def test_derivatives_of_w_are_exact():
         _, (real, imaginary) = jax.jvp(faddeeva, (x, y), tangents)
         found = np.asarray(real) + 1j * np.asarray(imaginary)
         np.testing.assert_allclose(found, factor * expected, atol=2e-12)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-11), (np.float32, 3e-5)])
+@pytest.mark.parametrize("sigma", [0.0, 1e-9, 1e-6, 1e-4, 1e-2])
+def test_voigt_of_no_sigma_has_the_derivatives_of_the_lorentzian(sigma, dtype, tolerance):
+    """Which are far out in w, where nothing is left of the difference of two large numbers."""
+    with jax.enable_x64(dtype == np.float64):
+        x = np.linspace(0.0, 10.0, 41).astype(dtype)
+        at = [np.asarray(v, dtype) for v in (3.3, 6.3, sigma, 1.1)]
+        found = jax.jacfwd(models.Voigt(), argnums=(1, 2, 4))(x, *at)
+    bell = 1.1**2 + (x.astype(float) - 6.3) ** 2
+    expected = (
+        1.1 / (np.pi * bell),
+        3.3 / np.pi * 2.2 * (x - 6.3) / bell**2,
+        3.3 / np.pi * (1.0 - 2.0 * 1.1**2 / bell) / bell * np.ones(x.size),
+    )
+    for one, other in zip(found, expected, strict=True):
+        error = np.max(np.abs(one - other)) / np.max(np.abs(other))
+        assert error < tolerance + 10.0 * sigma**2  # and what sigma adds
+
+
+def test_voigt_of_a_lorentzian_ends_at_its_minimum():
+    """Where a fit once stood still short of it, with sigma at its bound."""
+    rng = np.random.default_rng(0)
+    x = np.linspace(0.0, 10.0, 60)
+    y = 3.0 / (np.pi * (1.0 + (x - 6.0) ** 2)) + 0.02 * rng.normal(size=(40, x.size))
+    voigt = fit(models.Voigt(), x, y, [2.0, 5.5, 0.0, 1.3])
+    lorentzian = fit(models.Lorentzian(), x, y, [2.0, 5.5, 1.3])
+    assert voigt.success.all()
+    held = voigt.x[:, 2] == 0
+    assert held.sum() > 10
+    np.testing.assert_allclose(voigt.x[held][:, [0, 1, 3]], lorentzian.x[held], rtol=1e-5)
+    assert np.all(voigt.cost <= lorentzian.cost * (1 + 1e-9))
 
 
 # Where formulas as they are written are not finite, or their derivatives are not.
