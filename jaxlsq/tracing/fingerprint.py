@@ -187,7 +187,7 @@ class Fingerprint(Signature):
     def _jitted(self, value):
         """A function jitted by the caller; JAX's options do not change what it does.
 
-        JAX keeps what it was when first called until its cache is cleared, which can't be seen: what
+        JAX keeps what it was when first called until its cache is cleared, which is not seen: what
         has been another function is not known.
         """
         seen, self._seen = self._seen, {id(value): 0}
