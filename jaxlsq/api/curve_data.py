@@ -21,6 +21,7 @@ from jaxlsq.single.bounded import Bounded
 
 __all__ = ["Places", "as_data", "by_names", "check_keywords", "check_model_shape", "unchanged"]
 
+# What `leastsq` takes as well.
 _LM = ("ftol", "xtol", "gtol", "maxfev", "epsfcn", "factor", "diag", "col_deriv", "warning")
 
 

@@ -61,21 +61,21 @@ def least_squares(
     jac : str or callable
         'jacfwd', 'jacrev', '2-point', '3-point', or ``jac(x, *args, **kwargs) -> (m, n)``;
         'cs' is 'jacfwd', which is exact.
-    ftol, xtol, gtol : float, optional
-        Tolerances, as for `leastsq`; None for 1.5e-8 in float64 and 1e-5 in float32.
-    x_scale : (n,) array_like, optional
-        Typical size of each parameter; None for MINPACK's scaling.
-    max_nfev : int, optional
-        Limit on evaluations, ``100 (n + 1)`` if not given.
     bounds : 2-tuple, optional
         Lower and upper bounds: each a number, an (n,) array, or a pytree as `x0`; may be
         infinite, or equal, which fixes a parameter.  Parameters that start outside are moved
         to their bound where that can't be told before the computation.
+    ftol, xtol, gtol : float, optional
+        Tolerances, as for `leastsq`; None for 1.5e-8 in float64 and 1e-5 in float32.
+    x_scale : (n,) array_like, optional
+        Typical size of each parameter; None for MINPACK's scaling.
     loss : {'linear', 'soft_l1', 'huber', 'cauchy', 'arctan'} or callable
         SciPy's: half the sum of :math:`C^2 \rho(f_i^2 / C^2)` is minimized.  A callable is
         ``rho(z) -> value, first, second`` derivative, in jax.numpy.
     f_scale : float or (m,) array
         C, from which on a residual is an outlier.
+    max_nfev : int, optional
+        Limit on evaluations, ``100 (n + 1)`` if not given.
     args, kwargs : tuple, dict
         Further arguments of `fun`, any pytrees.
     hessian : {'full', 'gauss-newton'}

@@ -113,14 +113,7 @@ def least_squares_batch(
     )
     leaves, structure = jax.tree.flatten(data)
     leaves = [no_mask(as_array_like(leaf, "data"), "data") for leaf in leaves]
-    sizes = {leaf.shape[0] if leaf.shape else None for leaf in leaves}
-    size = sizes.pop() if len(sizes) == 1 else None
-    if size is None:
-        raise ValueError(
-            "every array of data must have the problems along its first axis; got shapes "
-            f"{[tuple(leaf.shape) for leaf in leaves]}."
-        )
-    batch = (size,)
+    batch = (_batch_size(leaves),)
     dtype = float_dtype(leaves, () if _any_float(leaves) else _arrays(x0))
     lanes, join = per_lane(leaves, structure, batch, dtype)
     start = as_tree_start(x0, batch, partial(takes, fun, join, lanes, dtype))
@@ -148,6 +141,17 @@ def least_squares_batch(
         settings=settings,
         limits=Limits.of(bounds, fixed, start, start.layout.names, batch),
     ).solve()
+
+
+def _batch_size(leaves: list[Any]) -> int:
+    sizes = {leaf.shape[0] if leaf.shape else None for leaf in leaves}
+    size = sizes.pop() if len(sizes) == 1 else None
+    if size is None:
+        raise ValueError(
+            "every array of data must have the problems along its first axis; got shapes "
+            f"{[tuple(leaf.shape) for leaf in leaves]}."
+        )
+    return size
 
 
 def _any_float(leaves: list[Any]):

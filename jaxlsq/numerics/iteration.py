@@ -51,6 +51,7 @@ def judge(state: State, trial_norm: jax.Array, options: Options) -> State:
     """
     point, trial = state.point, state.trial
     begins = state.nfev == 0
+    # The start, and the start moved by little, are judged against nothing.
     first = begins | state.probing
     nfev = state.nfev + 1
     finite = jnp.isfinite(trial_norm)
@@ -234,6 +235,7 @@ def propose(state: State, bounds: Bounds | None = None) -> State:
 
 
 def _at_once(function, otherwise, *arguments):
+    """A `stage` that keeps nothing."""
     return function(*arguments)
 
 

@@ -74,16 +74,16 @@ def minimize(
     terms: Terms | None = None,
     rounds: jax.Array | None = None,
 ) -> tuple[State, jax.Array]:
-    r"""Minimize :math:`\tfrac12 \lVert f(x) \rVert^2` from `x0`, for one lane.
+    r"""Minimize :math:`\tfrac12 \lVert f(x) \rVert^2`, for one lane.
 
     Parameters
     ----------
     residual : callable
-        ``residual(x) -> (m,)``, traceable, m >= n.
+        ``residual(x) -> (m,)``, traceable; m >= n unless there are bounds.
     jacobian : callable
         ``jacobian(x, f) -> (m, n)``, traceable.
-    begin : (n,) array, or State and (m,) array
-        The start; or where an earlier call has come to.
+    begin : (n,) array, or (State, (m,) array)
+        The start; or what an earlier call returned, to go on from.
     options : Options
     evaluations : int
         Evaluations of the residual that one Jacobian takes.
@@ -113,7 +113,7 @@ def minimize(
             jac, more = repaired(residual, state.point.x, f, jac, bounds)
         return relinearize(state, factorize(jac, f), options, evaluations + more, bounds)
 
-    def round_(carry):
+    def one_round(carry):
         state, f = carry
         trial_f = residual(state.trial.x)
 
@@ -128,10 +128,10 @@ def minimize(
         return carry[0].status == Status.RUNNING
 
     if rounds is None:
-        return lax.while_loop(is_running, round_, begin)
+        return lax.while_loop(is_running, one_round, begin)
     _, end = lax.while_loop(
         lambda counted: (counted[0] < rounds) & is_running(counted[1]),
-        lambda counted: (counted[0] + 1, round_(counted[1])),
+        lambda counted: (counted[0] + 1, one_round(counted[1])),
         (jnp.zeros_like(rounds), begin),
     )
     return end

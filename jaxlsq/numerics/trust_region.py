@@ -84,8 +84,10 @@ def levenberg_parameter(
     boxed = sides is not None
 
     def try_(carry):
-        tries, bounds, last_p, last_sides, ranks, ended = carry
-        damping, lower, upper, previous = bounds
+        """One pass.  `search` is the damping, between a lower and an upper bound, and by how much
+        the last p was longer than the step bound."""
+        tries, search, last_p, last_sides, first_rank, ended = carry
+        damping, lower, upper, last_excess = search
         first = tries == 0
         vanished = (damping == 0) & ~first & ~ended
         damping = jnp.where(vanished, jnp.maximum(tiny, 0.001 * upper), damping)
@@ -101,12 +103,12 @@ def levenberg_parameter(
         excess = length - step_bound
         newton = ((excess / step_bound) / slope) / slope
         fits = jnp.where(first, excess, jnp.abs(excess)) <= LENGTH_TOLERANCE * step_bound
-        shrinking = (lower == 0) & (excess <= previous) & (previous < 0)
+        shrinking = (lower == 0) & (excess <= last_excess) & (last_excess < 0)
         done = ended | fits | (~first & (shrinking | (tries == MAX_TRIES)))
-        if boxed:  # the first that is found
-            done = done | ((previous == jnp.inf) & (excess <= LENGTH_TOLERANCE * step_bound))
+        if boxed:  # after some for which there was no p, the first that is short enough
+            done = done | ((last_excess == jnp.inf) & (excess <= LENGTH_TOLERANCE * step_bound))
 
-        # First pass: a lower bound of lambda, and the start between the bounds.
+        # First pass: a lower bound of lambda, and the start below the upper one.
         newton_0 = jnp.where(rank > 0, newton, 0.0)
         start = jnp.minimum(jnp.maximum(given, newton_0), upper)
         lower_0 = jnp.zeros_like(newton_0) if boxed else newton_0
@@ -116,7 +118,7 @@ def levenberg_parameter(
         lower_k = jnp.where(excess > 0, jnp.maximum(lower, damping), lower)
         upper_k = jnp.where(excess < 0, jnp.minimum(upper, damping), upper)
         corrected = jnp.maximum(lower_k, damping + newton)
-        if boxed:
+        if boxed:  # bisect, on a scale of logarithms, where Newton leaves the bounds
             between = jnp.maximum(0.001 * upper_k, jnp.sqrt(lower_k * upper_k))
             corrected = jnp.where(corrected < upper_k, corrected, between)
             raised = lost & (damping >= upper)
@@ -125,16 +127,16 @@ def levenberg_parameter(
 
         following = jnp.where(done, damping, jnp.where(first, start, corrected))
         lower, upper = jnp.where(first, lower_0, lower_k), jnp.where(first, upper, upper_k)
-        bounds = jnp.stack([following, lower, upper, excess])
-        return tries + 1, bounds, p, sides, jnp.where(first, rank, ranks), done
+        search = jnp.stack([following, lower, upper, excess])
+        return tries + 1, search, p, sides, jnp.where(first, rank, first_rank), done
 
     zero, idle = jnp.zeros_like(step_bound), jnp.broadcast_to(idle, step_bound.shape)
-    bounds = jnp.stack([zero, zero, highest, zero])
-    begun = jnp.int32(0), bounds, jnp.zeros_like(gradient), sides, jnp.ones_like(step_bound), idle
-    _, bounds, p, _, rank, _ = lax.while_loop(
+    search = jnp.stack([zero, zero, highest, zero])
+    begun = jnp.int32(0), search, jnp.zeros_like(gradient), sides, jnp.ones_like(step_bound), idle
+    _, search, p, _, rank, _ = lax.while_loop(
         lambda carry: (carry[0] == 0) | ~jnp.all(carry[-1]), try_, begun
     )
-    return bounds[0], p, rank
+    return search[0], p, rank
 
 
 def norm(v: jax.Array) -> jax.Array:
