@@ -173,10 +173,8 @@ def _is_last(
     r"""Where a step is too small to be followed by another one; it is still taken itself.
 
     Newton's steps leave what is of the order of their squares, with a factor that two steps s
-    and t, one after the other, tell: :math:`t / s^2`, so that :math:`t^3 / s^2` is left.  Beside
-    the distance that may be the root of eps: of so much the distance itself, which is least
-    there, has the square.  Sizes are relative to the distance, as sigma and x's may be in any unit
-    that both have.
+    and t, one after the other, tell: :math:`t / s^2`, so that :math:`t^3 / s^2` is left.  Sizes
+    are relative to the distance, as sigma and x's may be in any unit that both have.
 
     Parameters
     ----------
@@ -193,8 +191,8 @@ def _is_last(
     parts = zip(*steps, at.slopes, rounding.deviations, rounding.x, strict=True)
     for before, step, slope, deviation, size in parts:
         square, was = jnp.square(step), jnp.square(before)
-        small = square <= eps**0.3 * g  # so near that the next step is of the order of a square
-        small = small & (square * square * square <= eps * (was * was * g))
+        small = square <= eps**0.6 * g
+        small = small & (square * square * square <= eps ** (4 / 3) * (was * was * g))
         blur = jnp.abs(step) - noise * jnp.minimum(jnp.abs(slope), 0.5)
         rests = rests & (small | (blur * deviation <= SLACK * eps * size) | (step == 0))
     return rests
