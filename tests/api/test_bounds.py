@@ -190,6 +190,7 @@ def test_float32_is_inside_to_the_last_bit():
     assert np.all((polished.x >= lower) & (polished.x <= upper))
 
 
+@pytest.mark.long_but("lanes")
 @pytest.mark.parametrize("engine", ["lanes", "xla"])
 def test_float32_does_not_believe_a_bound_that_rounding_holds(engine):
     """Two columns are parallel but for 1e-3, and one of them starts at its bound."""

@@ -223,23 +223,30 @@ def test_a_response_is_a_causal_convolution(x64):
             Exponential().convolved(wrong)
 
 
-def test_a_response_keeps_its_grid_wherever_the_model_is_asked():
+@pytest.mark.long_but("False")
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_a_response_keeps_its_grid_wherever_the_model_is_asked(is_tied):
     response = np.exp(-0.5 * ((np.arange(40) - 12) / 4) ** 2)
     taps = response / response.sum()
     curve = np.convolve(2.0 * np.exp(-X / 1.5), taps)[: X.size]
     places = [X[::3], X[20:60], X[::-1], np.array([-1.0, X[0], X[7]])]
     values = [curve[::3], curve[20:60], curve[::-1], curve[[0, 0, 7]] * [0.0, 1.0, 1.0]]
     model = Exponential().convolved(response) + Constant()
-    tied = model.tied(c=lambda p: 0.25 * p["amplitude"])
-    for own in (model, tied):
-        result = fit(own, X, curve + 0.5)
-        np.testing.assert_allclose(result.predict(), curve + 0.5, rtol=1e-10)
-        for x, expected in zip(places, values, strict=True):
-            np.testing.assert_allclose(result.predict(x), expected + 0.5, rtol=1e-10)
-            parts = result.components(x)
-            np.testing.assert_allclose(parts["exponential"], expected, rtol=1e-6, atol=1e-12)
-        np.testing.assert_allclose(result.band(X[::3]), result.band()[::3], rtol=1e-6, atol=1e-14)
-    # Each data set has a grid of its own, and its length.
+    if is_tied:
+        model = model.tied(c=lambda p: 0.25 * p["amplitude"])
+    result = fit(model, X, curve + 0.5)
+    np.testing.assert_allclose(result.predict(), curve + 0.5, rtol=1e-10)
+    for x, expected in zip(places, values, strict=True):
+        np.testing.assert_allclose(result.predict(x), expected + 0.5, rtol=1e-10)
+        parts = result.components(x)
+        np.testing.assert_allclose(parts["exponential"], expected, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(result.band(X[::3]), result.band()[::3], rtol=1e-6, atol=1e-14)
+
+
+def test_each_data_set_has_a_grid_of_its_own_and_its_length():
+    response = np.exp(-0.5 * ((np.arange(40) - 12) / 4) ** 2)
+    model = Exponential().convolved(response) + Constant()
+    curve = np.convolve(2.0 * np.exp(-X / 1.5), response / response.sum())[: X.size]
     grids = [X, 2.0 * X + 5.0, X[:50]]
     several = fit(model, grids, [curve, curve, curve[:50]])
     for number, grid in enumerate(grids):
