@@ -109,7 +109,7 @@ def _normal(task, repair, x, lane, shared):
     """Half of J'J, J'f and f'f of one data set."""
     rows, columns = task.lane(lane, shared, repair)(tuple(x))
     normal, norm = normal_equations(columns, rows, jnp.ones((), x.dtype))
-    half = jnp.stack([normal.gram[i, j] for i, j in triangle(len(columns))])
+    half = normal.gram[np.triu_indices(len(columns))]
     return jnp.concatenate([half, normal.gradient, jnp.square(norm)[None]])
 
 

@@ -129,6 +129,11 @@ class Normal:
         return scale, gram, self.gradient / scale
 
 
+# Columns whose products are each a sum of its own; those of more take XLA long to compile, and are
+# no faster than a matrix product.
+MOST_APART = 16
+
+
 def normal_equations(
     columns: Sequence[jax.Array],
     rows: Sequence[jax.Array],
@@ -159,21 +164,41 @@ def normal_equations(
     fnorm : (...) array
     """
     n, f = len(columns), rows[0]
-    factors = factors or (None,) * n
+    products = _apart if n <= MOST_APART else _together
+    gram, gradient = products(columns, factors or (None,) * n, f, unit.shape)
+    sizes = jnp.broadcast_to(jnp.asarray(sizes, f.dtype), gradient.shape)
+    return Normal(gram, gradient, unit, sizes), jnp.sqrt(sum_of(rows)) * unit
+
+
+def _apart(columns, factors, f, batch):
+    """J'J (n, n, ...) and J'f (n, ...), a sum each."""
+    n = len(columns)
 
     def product(j, v, *among):
         value = _dot(columns[j], v)
         for factor in (factors[j], *among):
             value = value if factor is None else value * factor
-        return jnp.broadcast_to(value, unit.shape)
+        return jnp.broadcast_to(value, batch)
 
     upper = [[product(i, columns[j], factors[j]) for j in range(i, n)] for i in range(n)]
     gram = jnp.stack(
         [jnp.stack([upper[min(i, j)][abs(i - j)] for j in range(n)]) for i in range(n)]
     )
-    gradient = jnp.stack([product(j, f) for j in range(n)])
-    sizes = jnp.broadcast_to(jnp.asarray(sizes, f.dtype), gradient.shape)
-    return Normal(gram, gradient, unit, sizes), jnp.sqrt(sum_of(rows)) * unit
+    return gram, jnp.stack([product(j, f) for j in range(n)])
+
+
+def _together(columns, factors, f, batch):
+    """The same by matrix products."""
+    whole = [
+        jnp.broadcast_to(
+            column if factor is None else column * factor[..., None], (*batch, f.shape[-1])
+        )
+        for column, factor in zip([*columns, f], [*factors, None], strict=True)
+    ]
+    jac = jnp.stack(whole, axis=-2)
+    gram = jnp.matmul(jac, jnp.swapaxes(jac, -1, -2), precision="highest")
+    gram = jnp.moveaxis(gram, (-2, -1), (0, 1))
+    return gram[:-1, :-1], gram[:-1, -1]
 
 
 def _dot(u, v):

@@ -7,7 +7,7 @@ import pytest
 
 from jaxlsq.numerics.factor import qr
 from jaxlsq.numerics.linear_model import Region
-from jaxlsq.numerics.normal import Normal, normal_equations
+from jaxlsq.numerics.normal import MOST_APART, Normal, normal_equations
 from jaxlsq.numerics.sweep import floor_of, sweep, sweep_elements
 
 M, N = 30, 4
@@ -282,3 +282,25 @@ def test_a_sweep_written_out_is_the_sweep(x64):
         lists = [[jnp.asarray(gram[i, j]) for j in range(5)] for i in range(5)]
         found = sweep_elements(lists, 3, floor, [*jnp.asarray(flags)])
         np.testing.assert_allclose(np.array(found), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("batch", [(), (5,)])
+def test_many_columns_are_one_product(x64, batch):
+    """More than `MOST_APART`; one that all lanes share, and some with factors."""
+    rng = np.random.default_rng(0)
+    n, m = MOST_APART + 3, 40
+    jac, f = rng.normal(size=(n, *batch, m)), rng.normal(size=(*batch, m))
+    jac[0] = jac[0].reshape(-1, m)[0]
+    sizes = rng.uniform(1.0, 2.0, (n, *batch))
+    factors = [jnp.asarray(size) if j % 2 else None for j, size in enumerate(sizes)]
+    columns = [jnp.asarray(jac[0].reshape(-1, m)[0]), *map(jnp.asarray, jac[1:])]
+    unit = jnp.full(batch, 2.0)
+    normal, fnorm = normal_equations(columns, (jnp.asarray(f),), unit, 1.0, factors)
+    whole = jac * np.where(np.arange(n) % 2, sizes.T, 1.0).T[..., None]
+    np.testing.assert_allclose(
+        normal.gram, np.einsum("i...m,j...m->ij...", whole, whole), rtol=1e-12
+    )
+    expected = np.einsum("i...m,...m->i...", whole, f)
+    np.testing.assert_allclose(normal.gradient, expected, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(fnorm, 2.0 * np.linalg.norm(f, axis=-1), rtol=1e-14)
+    assert normal.sizes.shape == (n, *batch)
