@@ -67,7 +67,8 @@ def test_odd_data_start_finite_and_end_with_a_true_status(name, dtype):
             known = {Status.TOO_FEW_POINTS} if too_few else {Status.SINGULAR_JACOBIAN}
             assert status in known | (set(BEYOND) if what.startswith("far") else set()), what
             if status == Status.SINGULAR_JACOBIAN and name in WITH_LEVEL:
-                assert np.isinf(errors[k]).any(), what
+                # By rounding either infinite or next to it.
+                assert np.any(errors[k] > 1e4 * np.abs(y[k]).max()), what
         else:
             assert not np.isnan(errors[k]).any(), what
         if name in WITH_LEVEL and what.startswith("all"):
