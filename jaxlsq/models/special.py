@@ -88,7 +88,7 @@ def _faddeeva_jvp(primals: Any, tangents: Any):
     return (w, w_i), (slope * dx - slope_i * dy, slope_i * dx + slope * dy)
 
 
-def _far_slope(x: Any, y: Any, size: Any):
+def _far_slope(x: Any, y: Any, size: Any) -> tuple[jax.Array, jax.Array]:
     """Four terms of w' = -i / (sqrt(pi) z^2) (1 + 3 / (2 z^2) + ...)."""
     a, b = x / size, -y / size
     q, q_i = a * a - b * b, 2.0 * a * b  # 1 / z^2
