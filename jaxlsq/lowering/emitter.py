@@ -192,6 +192,10 @@ class Emitter:
         """``i + j``."""
         return str(i) if j in (0, "0") else self.named(f"add nsw i64 {i}, {j}")
 
+    def lesser(self, i: str, j: str) -> str:
+        """The smaller one of two."""
+        return self.named(f"select i1 {self.named(f'icmp slt i64 {i}, {j}')}, i64 {i}, i64 {j}")
+
     # --- control ----------------------------------------------------------------------
 
     @contextmanager

@@ -113,9 +113,7 @@ class _Writer:
         last = e.named("sub i64 %last, 1")
 
         def give(lane):
-            place = e.sum(first, lane)
-            inside = e.named(f"icmp slt i64 {place}, {last}")
-            place = e.named(f"select i1 {inside}, i64 {place}, i64 {last}")
+            place = e.lesser(e.sum(first, lane), last)
             kind = one.given, self.dtype
             take_numbers(e, (self.x, place), (self.given, lane), kind)
             self.inputs.give(place, lane)

@@ -10,7 +10,7 @@ from jaxlsq.lowering.arrays import Lowering, listed
 from jaxlsq.lowering.control import Carry
 from jaxlsq.lowering.emitter import Value
 from jaxlsq.lowering.reading import Reader
-from jaxlsq.lowering.tiles import Terms, Tiled, registers, with_term
+from jaxlsq.lowering.tiles import Terms, Tiled, registers, with_terms
 
 __all__ = [
     "Factors",
@@ -123,7 +123,7 @@ def accumulated(
 
 
 def summed(
-    lowering: Lowering, terms: Callable[[str], Terms], count: int, dtype: Any, rows: int = 1
+    lowering: Lowering, terms: Callable[[str], Terms], count: int, dtype: Any, rows: int
 ) -> Any:
     """The sums over all points, and over a point's rows, of `count` terms.
 
@@ -149,10 +149,7 @@ def summed(
 
     def of_block(first):
         part.store(zeros)
-        end = e.sum(first, BLOCK)
-        is_inside = e.named(f"icmp slt i64 {end}, %points")
-        end = e.named(f"select i1 {is_inside}, i64 {end}, i64 %points")
-        part.add(first, end, rows, terms)
+        part.add(first, e.lesser(e.sum(first, BLOCK), "%points"), rows, terms)
         pairs = zip(whole.load(), part.load(), strict=True)
         sums: Any = listed([lowering.op("add", old, more) for old, more in pairs])
         whole.store(sums)
@@ -178,8 +175,7 @@ class _InRegisters:
         def add(i):
             sums: Any = self.load()
             for row in terms(i):
-                pairs = zip(row, sums, strict=True)
-                sums = [with_term(self._lowering, term, total) for term, total in pairs]
+                sums = with_terms(self._lowering, row, sums)
             self.store(listed(sums))
 
         self._lowering.emitter.repeat(first, end, add)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from jaxlsq.lowering.arrays import Lowering, listed
+from jaxlsq.lowering.control import Carry
 from jaxlsq.lowering.emitter import Emitter, Value
 
-__all__ = ["Terms", "Tiled", "registers", "with_term"]
+__all__ = ["Terms", "Tiled", "registers", "with_terms"]
 
 # Rows that are kept at a time: those of so many points, if each has one.
 KEPT_ROWS = 16
@@ -32,11 +33,17 @@ def registers(emitter: Emitter, dtype: Any) -> int:
     return 16 if emitter.width * np.dtype(dtype).itemsize == 32 else 32
 
 
-def with_term(lowering: Lowering, term: Sequence[Value], total: Value) -> Value:
-    """A sum with one more term."""
-    if len(term) == 2:
-        return lowering.emitter.intrinsic("fma", *term, total)
-    return lowering.op("add", *term, total)
+def with_terms(
+    lowering: Lowering, terms: Sequence[Sequence[Value]], sums: Sequence[Value]
+) -> list[Value]:
+    """Sums with one more term each."""
+
+    def one(term, total):
+        if len(term) == 2:
+            return lowering.emitter.intrinsic("fma", *term, total)
+        return lowering.op("add", *term, total)
+
+    return [one(term, total) for term, total in zip(terms, sums, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -124,9 +131,7 @@ class Tiled:
         e, points = self._lowering.emitter, max(1, KEPT_ROWS // rows)
 
         def of_few(begin):
-            stop = e.named(f"add nsw i64 {begin}, {points}")
-            inside = e.named(f"icmp slt i64 {stop}, {end}")
-            stop = e.named(f"select i1 {inside}, i64 {stop}, i64 {end}")
+            stop = e.lesser(e.sum(begin, points), end)
             made = []
 
             def keep(i):
@@ -149,22 +154,17 @@ class Tiled:
         """Add points that are kept to the sums of some terms."""
         e, dtype = self._lowering.emitter, self._dtype
         places = [self._places[number] for number in tile]
-        own = [e.slot(self._kind) for _ in tile]
-        for mine, place in zip(own, places, strict=True):
-            e.store(e.load(place, dtype), mine)
+        own = Carry(e, [listed([e.load(place, dtype) for place in places])])
 
         def add(i):
-            sums = [e.load(mine, dtype) for mine in own]
+            sums: Any = own.load()[0]
             for number in range(kept.rows):
-                terms = kept.load(i, number, tile)
-                pairs = zip(terms, sums, strict=True)
-                sums = [with_term(self._lowering, term, total) for term, total in pairs]
-            for mine, total in zip(own, sums, strict=True):
-                e.store(total, mine)
+                sums = with_terms(self._lowering, kept.load(i, number, tile), sums)
+            own.store([listed(sums)])
 
         e.repeat(begin, stop, add)
-        for mine, place in zip(own, places, strict=True):
-            e.store(e.load(mine, dtype), place)
+        for total, place in zip(own.load()[0], places, strict=True):
+            e.store(total, place)
 
 
 @dataclass(frozen=True)
