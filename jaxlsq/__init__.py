@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jaxlsq.api.least_squares import least_squares
     from jaxlsq.api.least_squares_batch import least_squares_batch
     from jaxlsq.api.leastsq import leastsq
+    from jaxlsq.api.precompile import precompile
     from jaxlsq.lowering.engine import using
     from jaxlsq.results.comparison import compare
     from jaxlsq.results.distribution import Distribution
@@ -35,6 +36,7 @@ __all__ = [
     "least_squares",
     "least_squares_batch",
     "leastsq",
+    "precompile",
     "using",
 ]
 __version__ = "0.2.0"
@@ -58,6 +60,7 @@ _FILES = {
     "least_squares": "jaxlsq.api.least_squares",
     "least_squares_batch": "jaxlsq.api.least_squares_batch",
     "leastsq": "jaxlsq.api.leastsq",
+    "precompile": "jaxlsq.api.precompile",
     "using": "jaxlsq.lowering.engine",
 }
 

@@ -3,18 +3,9 @@
 import gc
 import os
 import signal
-from pathlib import Path
 
 # One thread each for NumPy's linear algebra: tests run side by side on few cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# Most of a run is XLA's: what was compiled the next run reads from files.
-# Compiles are still counted, and all that is of this package is done anew.
-CACHE = Path(__file__).parent.parent / ".pytest_cache" / "jax"
-if os.environ.get("JAX_COMPILATION_CACHE_DIR", str(CACHE)) == str(CACHE):
-    # One for each worker of xdist: JAX writes a program while another process may read it.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / os.environ.get("PYTEST_XDIST_WORKER", ""))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
 import jax
 import pytest

@@ -110,6 +110,7 @@ PUBLIC = {
     "least_squares_batch": f"fun x0 data bounds fixed loss f_scale jac {COMMON}",
     "leastsq": "func x0 args Dfun full_output col_deriv ftol xtol gtol maxfev epsfcn factor diag "
     "warning unknown",
+    "precompile": "model xdata ydata p0 options",
     "using": "engine",
 }
 

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxlsq.models.candidates import AroundPlaces, InLogarithm, Places
-from jaxlsq.models.guessing import Sample, Scan
 from jaxlsq.models.model import Model
 from jaxlsq.models.peaks import UNITS, WIDTH, bell
+from jaxlsq.models.sample import Sample
+from jaxlsq.models.scan import Scan
 from jaxlsq.models.shapes import floating, positive, reduced
 from jaxlsq.models.special import erfcx
 

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlsq.models.guessing import Sample, least_squares, sample_of, scaled
+from jaxlsq.models.columns import least_squares
+from jaxlsq.models.sample import Sample, sample_of, scaled
 
 __all__ = ["Baseline"]
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxlsq.models.guessing import Sample, spread
+from jaxlsq.models.sample import Sample, spread
 
 __all__ = ["AroundPlaces", "InLogarithm", "Places", "Rates", "extremes", "near_rates"]
 

@@ -8,8 +8,9 @@ import numpy as np
 from jax.scipy.special import gammaln
 
 from jaxlsq.models.candidates import Rates, near_rates
-from jaxlsq.models.guessing import Sample, Scan
 from jaxlsq.models.model import Model
+from jaxlsq.models.sample import Sample
+from jaxlsq.models.scan import Scan
 from jaxlsq.models.shapes import exponential, floating, log_power, nonzero, positive
 
 __all__ = [

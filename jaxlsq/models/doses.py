@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.models.candidates import InLogarithm, near_rates
-from jaxlsq.models.guessing import Sample, Scan, spread
 from jaxlsq.models.model import Model
+from jaxlsq.models.sample import Sample, spread
+from jaxlsq.models.scan import Scan
 from jaxlsq.models.shapes import exponential, floating, log_power, positive, sigmoid
 
 __all__ = ["FivePL", "FourPL", "Hill", "MichaelisMenten"]

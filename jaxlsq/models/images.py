@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.models.candidates import extremes
-from jaxlsq.models.guessing import Sample, Scan, spread
 from jaxlsq.models.model import Model
 from jaxlsq.models.peaks import bell
+from jaxlsq.models.sample import Sample, spread
+from jaxlsq.models.scan import Scan
 from jaxlsq.models.shapes import floating, positive, reduced
 
 __all__ = ["Gaussian2D", "RotatedGaussian2D", "Spot3D"]

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlsq.models.guessing import Sample, Scan
 from jaxlsq.models.model import Model
+from jaxlsq.models.sample import Sample
+from jaxlsq.models.scan import Scan
 from jaxlsq.models.shapes import exponential, floating, positive
 
 __all__ = ["Arrhenius", "PowerLaw"]

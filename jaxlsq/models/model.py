@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxlsq.models.checks import check_prefix, check_tie, defaults_of, names_of
 from jaxlsq.models.compose import (
-    Defaults,
     Product,
     ProductGuess,
     Renamed,
@@ -22,14 +22,13 @@ from jaxlsq.models.compose import (
     TiedGuess,
 )
 from jaxlsq.models.convolved import Convolved, ConvolvedColumns
-from jaxlsq.models.guessing import Scan
+from jaxlsq.models.scan import Scan
 from jaxlsq.models.sums import SumGuess, inner_guess
 from jaxlsq.tracing.numpy_arrays import as_numpy_would
 
 __all__ = ["Model"]
 
 _OF_THE_HOST = (np.ndarray, np.generic, float, int)
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def _nothing(params: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +97,7 @@ class Model:
                 f"function must be callable as f(x, a, b, ...), got {type(self.function).__name__}."
             )
         put = object.__setattr__
-        put(self, "names", tuple(self.names) or _names_of(self.function))
+        put(self, "names", tuple(self.names) or names_of(self.function))
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"names must differ from one another, got {self.names}.")
         if "x" in self.names:
@@ -107,7 +106,7 @@ class Model:
                 "names, such as names=('x0',)."
             )
         if self.guess is None:
-            put(self, "guess", _defaults_of(self.function, self.names))
+            put(self, "guess", defaults_of(self.function, self.names))
         put(self, "bounds", dict(self.bounds))
         put(self, "name", self.name or getattr(self.function, "__name__", "model"))
         for what in ("bounds", "units"):
@@ -163,7 +162,7 @@ class Model:
         TypeError, ValueError
             For what can't begin a name.
         """
-        _check_prefix(prefix)
+        check_prefix(prefix)
         if not prefix:
             return self
         return replace(
@@ -204,7 +203,7 @@ class Model:
         for name, source in ties.items():
             if name not in self.names:
                 raise ValueError(f"tied names {name!r}, but the parameters are {self.names}.")
-            _check_tie(name, source, free)
+            check_tie(name, source, free)
         if not free:
             raise ValueError(f"tied leaves none of the parameters {self.names}; keep one.")
         pairs = tuple(ties.items())
@@ -317,25 +316,6 @@ class Model:
         return _joined(other, self, "/")
 
 
-def _check_prefix(prefix: Any) -> None:
-    if not isinstance(prefix, str):
-        raise TypeError(f"prefix must be a string such as 'p1_', got {prefix!r}.")
-    if not (prefix + "x").isidentifier():
-        raise ValueError(f"prefix must begin a name of Python's, such as 'p1_', got {prefix!r}.")
-
-
-def _check_tie(name: str, source: Any, free: tuple[str, ...]) -> None:
-    if not callable(source) and not isinstance(source, str):
-        raise TypeError(
-            f"tied({name}=...) must be a parameter's name or a function of the others' dict, got "
-            f"{source!r}. For a constant pass fit(..., fixed=[{name!r}])."
-        )
-    if isinstance(source, str) and source not in free:
-        raise ValueError(
-            f"tied({name}={source!r}): {source!r} is none of the parameters that are left, {free}."
-        )
-
-
 def _joined(left: Any, right: Any, sign: str):
     """Of two models, or a model and a plain function."""
     if not callable(left) or not callable(right):
@@ -371,30 +351,3 @@ def _terms(model: Model, factor: float):
     if isinstance(model.function, Sum):
         return tuple((factor * sign, one) for sign, one in model.function.terms)
     return ((factor, model),)
-
-
-def _names_of(function: Callable[..., Any]):
-    """A function's parameters after x."""
-    try:
-        found = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # some callables have no signature
-        raise TypeError("function has no signature; pass names=('a', 'b').") from None
-    names = tuple(p.name for p in found[1:] if p.kind in _POSITIONAL)
-    several = any(p.kind not in _POSITIONAL for p in found)
-    if several or not names:
-        raise TypeError(
-            "function must be f(x, a, b, ...) with one argument for each parameter, got "
-            f"{inspect.signature(function)}; pass names=('a', 'b') for *params."
-        )
-    return names
-
-
-def _defaults_of(function: Callable[..., Any], names: tuple[str, ...]):
-    """The guess that a function's defaults are, where all parameters have one."""
-    try:
-        found = list(inspect.signature(function).parameters.values())[1:]
-    except (TypeError, ValueError):
-        return None
-    values = [p.default for p in found if p.kind in _POSITIONAL]
-    numbers = len(values) == len(names) and all(isinstance(v, (int, float)) for v in values)
-    return Defaults(tuple(zip(names, map(float, values), strict=True))) if numbers else None

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.models.candidates import AroundPlaces, Places
-from jaxlsq.models.guessing import Sample, Scan
 from jaxlsq.models.model import Model
+from jaxlsq.models.sample import Sample
+from jaxlsq.models.scan import Scan
 from jaxlsq.models.shapes import floating, positive, reduced
 from jaxlsq.models.special import faddeeva
 

@@ -6,8 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxlsq.models.candidates import AroundPlaces, Places
-from jaxlsq.models.guessing import Sample, Scan
 from jaxlsq.models.model import Model
+from jaxlsq.models.sample import Sample
+from jaxlsq.models.scan import Scan
 from jaxlsq.models.shapes import positive, reduced
 from jaxlsq.models.special import gamma_quotient
 

@@ -6,9 +6,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxlsq.models.candidates import AroundPlaces, Places
-from jaxlsq.models.guessing import Sample, Scan
 from jaxlsq.models.model import Model
 from jaxlsq.models.peaks import WIDTH
+from jaxlsq.models.sample import Sample
+from jaxlsq.models.scan import Scan
 from jaxlsq.models.shapes import floating, logarithm, reduced
 
 __all__ = ["BreitWigner", "Doniach", "Fano"]

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.models.candidates import AroundPlaces
-from jaxlsq.models.guessing import Sample, Scan
 from jaxlsq.models.model import Model
+from jaxlsq.models.sample import Sample
+from jaxlsq.models.scan import Scan
 from jaxlsq.models.shapes import floating, nonzero, sigmoid
 
 __all__ = ["Step"]

@@ -18,18 +18,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxlsq.models.baseline import Baseline
+from jaxlsq.models.columns import least_squares, orthonormal, without
 from jaxlsq.models.compose import Renamed
-from jaxlsq.models.guessing import (
-    Found,
-    Sample,
-    Scan,
-    better,
-    least_squares,
-    orthonormal,
-    sample_of,
-    scaled,
-    without,
-)
+from jaxlsq.models.sample import Sample, sample_of, scaled
+from jaxlsq.models.scan import Found, Scan, better
 
 __all__ = ["SumGuess", "inner_guess"]
 

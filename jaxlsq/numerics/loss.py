@@ -115,10 +115,12 @@ class Robust:
         u = f * (1.0 / scale)
         z = u * u
         value, first, second = self._derivatives(z)
-        curvature = jnp.maximum(first + 2.0 * second * z, self.least * first)
+        curvature = first + 2.0 * second * z
         # A floor that far points reach makes steps too short by as much: of a cauchy point at a
         # distance of 1e5 the curvature is 1e-10.  SciPy's, epsilon, is for covariances.
-        floor = SMALLEST_CURVATURE if self.least else jnp.finfo(f.dtype).eps
+        floor = jnp.finfo(f.dtype).eps
+        if self.least:
+            curvature, floor = jnp.maximum(curvature, self.least * first), SMALLEST_CURVATURE
         curvature = jnp.maximum(curvature, floor)
         return Parts(first * f, curvature, value * scale * scale)
 

@@ -63,6 +63,24 @@ class Contour:
     limits: tuple[float, ...]
     open: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        one, other = self.names
+        lines = [
+            f"Contour of {one} and {other}, {self.rise.shape[1]} x {self.rise.shape[0]} places, "
+            f"around {self.minimum[0]:.6g} and {self.minimum[1]:.6g}"
+        ]
+        places = np.broadcast_arrays(self.a, self.b if self.b.ndim > 1 else self.b[:, None])
+        for level, limit in zip(self.levels, self.limits, strict=True):
+            inner = self.rise <= limit
+            found = [
+                f"{name} {at[inner].min():.5g} to {at[inner].max():.5g}"
+                for name, at in zip(self.names, places, strict=True)
+                if inner.any()
+            ]
+            lines.append(f"  {100 * level:6.4g} %  {', '.join(found) or 'narrower than the grid'}")
+        lines += [f"  open {words}" for words in self.open]
+        return "\n".join(lines)
+
 
 def contour_of(
     one: Any,
@@ -247,7 +265,6 @@ def region(
     minima : Minima
         Of the one fit: the lowest minimum that was met.
     """
-
     search = _searched(one, problem, numbers, x, goal)
     axes = [_axis(search, j, size) for j, size in zip(numbers, sizes, strict=True)]
     return axes, search.minima

@@ -48,6 +48,11 @@ def test_of_a_linear_model_they_are_ellipses():
     # The grid reaches a little beyond the largest region, whose box is known.
     half = np.sqrt(found.limits[1] * result.cov[2, 2] / result.redchi)
     assert half < found.b[-1] - result.x[2] < 1.3 * half
+    head, first, second = repr(found).splitlines()
+    assert head.startswith("Contour of a and c, 9 x 7 places, around ")
+    assert first.split()[:3] == ["50", "%", "a"]
+    inner = found.b[(found.rise <= found.limits[1]).any(axis=1)]
+    assert second.endswith(f"c {inner.min():.5g} to {inner.max():.5g}")
 
 
 def test_a_known_sigma():
@@ -237,6 +242,7 @@ def test_a_region_that_does_not_close_says_so():
     inner = found.rise <= found.limits[0]
     assert inner[:, -1].any()
     assert not inner[:, 0].any()
+    assert "open above top" in repr(found)
     held = fit(saturation, x, y, (5.0, 4.0), bounds={"top": (0.0, 20.0), "half": (0.0, 20.0)})
     found = held.contour("top", "half", levels=[0.95], size=21)
     assert found.open == ()
