@@ -23,7 +23,7 @@ __all__ = ["check_out", "solved_in_portions"]
 # A portion: so many fits, or so many bytes of data, at most.
 MOST_FITS = 1 << 16
 MOST_BYTES = 1 << 27
-VERSION = 1
+VERSION = 2
 
 
 def check_out(out: Any) -> Any:
@@ -107,7 +107,6 @@ def _store(problem: Problem, grid: Grid, path: Any) -> Store:
         "version": VERSION,
         "batch": list(grid.batch),
         "block": list(grid.block),
-        "engine": "",
         "run": run,
     } | storage.described(problem)
     store = open_store(path, description, problem.labels)
@@ -165,4 +164,5 @@ def _arrays(result: FitResult) -> dict[str, NDArray[Any]]:
     """What is written of a portion."""
     arrays = {name: getattr(result, name) for name in storage.ARRAYS}
     stderr = np.sqrt(np.diagonal(result.cov, axis1=-2, axis2=-1))
-    return arrays | {"inverse": result.inverse_gram, "stderr": stderr}
+    engine = np.array(result.engine)
+    return arrays | {"inverse": result.inverse_gram, "stderr": stderr, "engine": engine}

@@ -135,7 +135,7 @@ def from_arrays(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) ->
     values = {name: arrays[name] for name in (*ARRAYS, "inverse")}
     flags = {name: description[name] for name in _FLAGS}
     layout = _layout(_places(description["shapes"], len(names)))
-    return values | flags | {"names": names, "layout": layout, "engine": description["engine"]}
+    return values | flags | {"names": names, "layout": layout, "engine": str(arrays["engine"])}
 
 
 def labels_written(labels: Labels) -> dict[str, Any]:

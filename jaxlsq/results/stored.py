@@ -16,7 +16,6 @@ from jaxlsq.results import storage
 from jaxlsq.results.grid import Grid
 from jaxlsq.results.result import FitResult
 from jaxlsq.results.stores import ENCODED, Store, open_store
-from jaxlsq.results.tables import flags
 from jaxlsq.status import Status, converged, describe
 
 __all__ = ["StoredResult"]
@@ -57,6 +56,13 @@ class StoredResult:
         return tuple(self.store.description["batch"])
 
     @property
+    def engine(self) -> str:
+        """What worked the fits that are there, as `FitResult.engine` says it."""
+        done = self.store.done()
+        found = [str(self.store.engine(box)) for box in self.grid if box.number in done]
+        return "; ".join(dict.fromkeys(found))
+
+    @property
     def grid(self) -> Grid:
         """The blocks."""
         return Grid(self.shape, tuple(self.store.description["block"]))
@@ -83,7 +89,7 @@ class StoredResult:
         """
         first, last, _ = slice(first, last).indices(self.shape[0])
         last = max(first, last)
-        done, arrays = self.store.done(), {}
+        done, arrays, engines = self.store.done(), {}, []
         for box in self.grid:
             rows = box.slices[0]
             low, high = max(rows.start, first), min(rows.stop, last)
@@ -91,12 +97,15 @@ class StoredResult:
                 continue
             part = self.store.read(box)
             arrays = arrays or self._empty(last - first)
+            engines.append(str(part.pop("engine")))
             places = (slice(low - first, high - first), *box.slices[1:])
             for name, values in part.items():
                 if name in arrays:
                     arrays[name][places] = values[low - rows.start : high - rows.start]
         places = (slice(first, last), *(slice(0, size) for size in self.shape[1:]))
-        return self._result(arrays or self._empty(last - first), places)
+        arrays = arrays or self._empty(last - first)
+        engine = np.array("; ".join(dict.fromkeys(engines)))
+        return self._result(arrays | {"engine": engine}, places)
 
     def _empty(self, size: int):
         """Arrays of fits that are not there."""
@@ -151,7 +160,6 @@ class StoredResult:
         success = converged(out.status) & np.isfinite(out.cost)
         for name in self.store.description["variables"]:
             success = success & np.isfinite(out[name])
-        out.status.attrs |= flags()
         for coord in out.coords.values():
             coord.attrs.pop(ENCODED, None)
         return out.assign(success=success)

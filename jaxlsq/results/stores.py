@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from jaxlsq.problem.labels import Coord, Labels
 from jaxlsq.results import storage
 from jaxlsq.results.grid import Box, Grid
-from jaxlsq.results.tables import free_name
+from jaxlsq.results.tables import flags, free_name
 from jaxlsq.status import Status
 
 __all__ = ["ENCODED", "Store", "check_target", "open_store"]
@@ -37,6 +37,19 @@ _PER_FIT = {
     "agreed": (np.int32, 0),
 }
 _PER_PARAMETER = {"active_mask": (np.int8, 0), "fixed": (np.bool_, False)}
+# What xarray's users see of those whose names say too little.
+_LONG_NAMES = {
+    "cost": "half the sum of squares, or of the loss",
+    "nfev": "evaluations of the residual",
+    "njev": "evaluations of the Jacobian",
+    "nit": "iterations",
+    "optimality": "largest element of the gradient",
+    "dof": "degrees of freedom",
+    "agreed": "starts that led to the same cost",
+    "active_mask": "-1 at a lower bound, 1 at an upper one, 0 between",
+    "fixed": "whether a parameter was held",
+    "inverse": "inverse of J'J; the covariance is this times redchi, or this where sigma is absolute",
+}
 
 
 class Store(Protocol):
@@ -60,6 +73,10 @@ class Store(Protocol):
 
     def read(self, box: Box) -> dict[str, NDArray[Any]]:
         """The arrays of a block."""
+        ...
+
+    def engine(self, box: Box) -> NDArray[Any]:
+        """The text of `FitResult.engine` of a block, without an axis."""
         ...
 
     def labels(self) -> Labels | None:
@@ -156,6 +173,11 @@ class _Folder:
         with np.load(self._file(box.number)) as arrays:
             return {name: arrays[name] for name in arrays.files if name != "checksum"}
 
+    def engine(self, box: Box):
+        """As a `Store`."""
+        with np.load(self._file(box.number)) as arrays:
+            return arrays["engine"]
+
     def labels(self):
         """As a `Store`."""
         if not (self.path / LABELS).exists():
@@ -176,7 +198,7 @@ class _Zarr:
             self.description: dict[str, Any] = dict(self.group.attrs)[KEY]
         except (FileNotFoundError, KeyError) as error:
             raise _not_ours(path, f"{type(error).__name__}: {error}") from None
-        self.marks = self.group["run/checksum"]
+        self.marks, self.engines = self.group["run/checksum"], self.group["run/engine"]
 
     @classmethod
     def new(cls, path: Path, description: dict[str, Any], labels: Labels | None):
@@ -208,6 +230,7 @@ class _Zarr:
                 dtype=np.dtype(dtype),
                 fill_value=fill,
                 dimension_names=(*labels.dims, *dims),
+                attributes=_attributes(name),
                 # The last digits of real numbers do not compress: trying takes as long as a fit.
                 compressors=None if np.dtype(dtype).kind == "f" else "auto",
             )
@@ -223,7 +246,9 @@ class _Zarr:
         create("inverse", np.float64, np.nan, (n, n), ("param", "param_j"))
         _write_coords(group, labels, names)
         run = group.create_group("run")
-        run.create_array("checksum", shape=(len(grid),), chunks=(1,), dtype=np.uint64, fill_value=0)
+        each = {"shape": (len(grid),), "chunks": (1,)}
+        run.create_array("checksum", dtype=np.uint64, fill_value=0, **each)
+        run.create_array("engine", dtype=str, fill_value="", **each)
         group.attrs.update({KEY: description | more | {"variables": variables}})
         os.replace(beside, path)
         return cls(path)
@@ -236,12 +261,13 @@ class _Zarr:
     def write(self, box: Box, arrays: dict[str, NDArray[Any]], checksum: int):
         """As a `Store`."""
         rest = dict(arrays)
-        x, stderr = rest.pop("x"), rest.pop("stderr")
+        x, stderr, engine = (rest.pop(name) for name in ("x", "stderr", "engine"))
         for j, name in enumerate(self.description["variables"]):
             self.group[name][box.slices] = x[..., j]
             self.group[f"{name}_stderr"][box.slices] = stderr[..., j]
         for name, values in rest.items():
             self.group[name][box.slices] = values
+        self.engines[box.number] = str(engine)
         self.marks[box.number] = np.uint64(checksum)
 
     def read(self, box: Box):
@@ -250,7 +276,11 @@ class _Zarr:
         names = (*_PER_FIT, *_PER_PARAMETER, "inverse")
         arrays = {name: np.asarray(self.group[name][box.slices]) for name in names}
         columns = [np.asarray(self.group[name][box.slices]) for name in variables]
-        return arrays | {"x": np.stack(columns, axis=-1)}
+        return arrays | {"x": np.stack(columns, axis=-1), "engine": self.engine(box)}
+
+    def engine(self, box: Box):
+        """As a `Store`."""
+        return np.array(str(self.engines[box.number]))
 
     def labels(self):
         """As a `Store`."""
@@ -267,6 +297,14 @@ class _Zarr:
             attrs = {k: v for k, v in attrs.items() if not (kind and k == "units")}
             coords[name] = Coord(tuple(array.metadata.dimension_names), values, attrs)
         return Labels(tuple(dims), tuple(self.description["batch"]), coords)
+
+
+def _attributes(name: str) -> dict[str, Any]:
+    """What xarray's users are told of an array."""
+    said: dict[str, Any] = {"long_name": _LONG_NAMES[name]} if name in _LONG_NAMES else {}
+    if name == "status":
+        said |= {key: np.asarray(value).tolist() for key, value in flags().items()}
+    return said
 
 
 def _write_coords(group: Any, labels: Labels, names: Sequence[str]) -> None:

@@ -64,6 +64,17 @@ def test_the_same_result_from_files(expected, tmp_path, name):
     opened = StoredResult.open(str(tmp_path / name))
     assert (opened.names, opened.shape, len(opened)) == (("a", "k"), (50, 40), 50)
     same(opened.load(), expected)
+    assert stored.engine == opened.engine == opened.load(3, 4).engine == expected.engine != ""
+    assert {part.engine for part in parts} == {expected.engine}
+
+
+def test_what_xarray_sees_of_a_store_says_what_it_is(tmp_path):
+    fit(decay, T, Y[:2, :3], P0, out=tmp_path / "out.zarr")
+    opened = xr.open_zarr(tmp_path / "out.zarr", consolidated=False)
+    codes, words = (opened.status.attrs[f"flag_{what}"] for what in ("values", "meanings"))
+    assert dict(zip(words.split(), codes, strict=True))["FTOL"] == opened.status.values[0, 0]
+    assert opened.inverse.attrs["long_name"].startswith("inverse of J'J")
+    assert opened.cost.attrs["long_name"].startswith("half the sum of squares")
 
 
 @pytest.mark.parametrize("batch", [(50,), (3, 900), (2, 1, 50), (1, 1, 1)])
