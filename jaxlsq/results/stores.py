@@ -48,7 +48,7 @@ _LONG_NAMES = {
     "agreed": "starts that led to the same cost",
     "active_mask": "-1 at a lower bound, 1 at an upper one, 0 between",
     "fixed": "whether a parameter was held",
-    "inverse": "inverse of J'J; the covariance is this times redchi, or this where sigma is absolute",
+    "inverse": "inverse of J'J; times redchi, if sigma is not absolute, the covariance",
 }
 
 

@@ -297,7 +297,8 @@ def test_reports_and_plots_show_components():
     model = Gaussian("p1_") + Gaussian("p2_") + Linear()
     x = np.linspace(0.0, 10.0, 101)
     y = np.asarray(model(x, 5.0, 3.0, 0.5, 3.0, 6.5, 0.8, 0.1, 1.0))
-    result = fit(model, x, np.stack([y, 2 * y]))
+    p0 = dict(zip(model.names, (4.0, 3.2, 0.6, 3.0, 6.3, 0.7, 0.0, 1.0), strict=True))
+    result = fit(model, x, np.stack([y, 2 * y]), p0)
     parts = result[1].components(x)
     assert list(parts) == ["p1_", "p2_", "linear"]
     np.testing.assert_allclose(sum(parts.values()), 2 * y, atol=1e-6)

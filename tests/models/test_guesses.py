@@ -113,6 +113,7 @@ def test_a_fit_needs_no_start_and_knows_bounds_and_what_is_derived():
         fit(models.Gaussian(), x, y, p0={"amplitude": 1.0, "center": 1.0, "sigma": -1.0})
 
 
+@pytest.mark.long_but("float64")
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_guess_does_not_depend_on_its_batch(dtype):
     """XLA sums in another order where there are fewer, if it is not kept from that."""

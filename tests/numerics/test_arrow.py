@@ -92,6 +92,7 @@ def test_blocks_of_the_inverse_and_inflations(written):
     np.testing.assert_allclose(written.arrow.inflations(solved), expected, rtol=1e-10)
 
 
+@pytest.mark.long_but("groups-True", "one-False")
 @pytest.mark.parametrize("boxed", [False, True])
 def test_its_steps_are_those_of_the_whole_matrix(written, boxed):
     n, one = written.n, jnp.ones(())

@@ -41,6 +41,7 @@ def test_a_guess_is_positive_where_it_can_be(model):
     assert np.mean(np.array(least) < 0) > 0.2
 
 
+@pytest.mark.long
 def test_a_guess_that_is_positive_stays_what_it_is():
     y = counts(20) + 50
     model = Gaussian() + Linear()

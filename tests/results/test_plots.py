@@ -126,7 +126,8 @@ def test_grids_of_sums_have_one_legend():
     x, rng = np.linspace(0.0, 20.0, 101), np.random.default_rng(0)
     model = Gaussian() + Linear()
     y = np.asarray(model(x, 3.0, 6.0, 0.8, 0.02, 1.0)) + 0.05 * rng.normal(size=(3, 101))
-    found = fit(model, x, y)
+    p0 = dict(zip(model.names, (3.0, 6.2, 0.7, 0.0, 1.0), strict=True))
+    found = fit(model, x, y, p0)
     axes = found.plot_grid("best")
     assert [words_of(ax) for ax in axes] == [[], [], []]
     (legend,) = axes[0].figure.legends
@@ -135,7 +136,7 @@ def test_grids_of_sums_have_one_legend():
     axes = found.plot_grid("best", axes=given)
     assert [words_of(ax) for ax in axes] == [["gaussian", "linear"], []]
     assert words_of(found.plot(0)[0]) == ["gaussian", "linear"]
-    assert words_of(fit(Gaussian(), x, y).plot(0)[0]) == []
+    assert words_of(fit(Gaussian(), x, y, [3.0, 6.0, 0.8]).plot(0)[0]) == []
 
 
 def test_a_curve_is_smooth_on_an_axis_of_logarithms():
