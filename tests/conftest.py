@@ -2,7 +2,9 @@
 
 import gc
 import os
+import resource
 import signal
+from pathlib import Path
 
 # One thread each for NumPy's linear algebra: tests run side by side on few cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -37,13 +39,47 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.long)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def forgotten():
-    """What a file's tests have compiled is not kept: a heap of gigabytes slows down the rest."""
+    """What tests have compiled is forgotten where it is too much for one process."""
     yield
+    if MEMORY.is_full():
+        forget()
+
+
+def forget():
+    """Forget all that was compiled."""
     jaxlsq.clear_cache()
     jax.clear_caches()
     gc.collect()
+    MEMORY.begin = MEMORY.resident()
+
+
+class Memory:
+    """What compiled programs take, as Linux tells it; elsewhere it is always too much."""
+
+    # In bytes since all was forgotten: a large heap makes all else slow.
+    MOST = 1 << 30
+    # Pieces: the system grants 65,530, a program has a hundred, and without more LLVM aborts.
+    MOST_PIECES = 30_000
+    begin = 0
+
+    def resident(self):
+        """Bytes that are in memory."""
+        try:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+        except OSError:
+            return self.begin + 2 * self.MOST
+        return pages * resource.getpagesize()
+
+    def is_full(self):
+        """Whether to forget."""
+        if self.resident() > self.begin + self.MOST:
+            return True
+        return Path("/proc/self/maps").read_bytes().count(b"\n") > self.MOST_PIECES
+
+
+MEMORY = Memory()
 
 
 @pytest.fixture
@@ -63,6 +99,7 @@ def strict():
 @pytest.fixture
 def compiles(monkeypatch):
     """The number of compilations so far, of XLA and of compiled lanes, as a function."""
+    forget()
     events = []
     compile_text = engine.compile_text
 

@@ -21,6 +21,7 @@ import numpy as np
 from jax import lax
 
 from jaxlsq.models.columns import alone, changes, orthonormal, without
+from jaxlsq.models.once import compiled_once
 from jaxlsq.models.sample import Sample, sample_of, scaled
 
 __all__ = ["Found", "Scan", "better"]
@@ -60,6 +61,7 @@ class Scan:
     rounds: int = 1
     placed: bool = False
 
+    @compiled_once
     def __call__(self, x: Any, y: Any) -> dict[str, jax.Array]:
         sample, size = scaled(sample_of(x, y))
         _, values, coefficients = self.refined(sample, self.searched(sample))

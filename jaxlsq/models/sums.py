@@ -20,6 +20,7 @@ from jax import lax
 from jaxlsq.models.baseline import Baseline
 from jaxlsq.models.columns import least_squares, orthonormal, without
 from jaxlsq.models.compose import Renamed
+from jaxlsq.models.once import compiled_once
 from jaxlsq.models.sample import Sample, sample_of, scaled
 from jaxlsq.models.scan import Found, Scan, better
 
@@ -45,6 +46,7 @@ class SumGuess:
 
     terms: tuple[tuple[float, Any], ...]
 
+    @compiled_once
     def __call__(self, x: Any, y: Any) -> dict[str, jax.Array]:
         kinds = [inner_guess(model.guess)[0] for _, model in self.terms]
         scanned = [t for t, k in zip(self.terms, kinds, strict=True) if isinstance(k, Scan)]

@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.model_guesses import CASES, reached
 from jaxlsq import fit, models
+from jaxlsq.models import Gaussian, Linear
 
 # Its corners are minima of their own.
 CORNERS = {"Step(linear)": 0.85}
@@ -136,3 +138,23 @@ def test_a_guess_of_a_batch_says_how(name):
     x, y = np.linspace(0.0, 1.0, 9), np.ones((3, 9))
     with pytest.raises(ValueError, match=r"one data set.*vmap\(model.guess"):
         getattr(models, name)().guess(x, y)
+
+
+def test_a_guess_of_numbers_is_compiled_once(compiles):
+    model, rng = Gaussian("p_") + Linear(), np.random.default_rng(0)
+    x = np.linspace(0.0, 10.0, 60)
+    y = 3.0 * np.exp(-0.5 * (x - 4.0) ** 2) + 0.3 * x + 0.01 * rng.normal(size=(3, 60))
+    first = [model.guess(x, row) for row in y]
+    before = compiles()
+    again = [(Gaussian("p_") + Linear()).guess(series(x), series(row)) for row in y]
+    assert compiles() == before
+    assert first == again
+    assert first[0] != first[1]
+    traced = jax.jit(jax.vmap(model.guess, (None, 0)))(x, y)
+    for name, values in traced.items():
+        np.testing.assert_allclose(values, [one[name] for one in first], rtol=1e-4)
+        assert all(isinstance(one[name], jax.Array) for one in first)
+
+
+def series(values):
+    return pd.Series(values, index=np.arange(values.size)[::-1])

@@ -1,0 +1,34 @@
+"""Guesses of numbers, each a program that is compiled once."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+__all__ = ["compiled_once"]
+
+_Guess = Callable[[Any, Any, Any], dict[str, jax.Array]]
+
+
+def compiled_once(guess: _Guess) -> _Guess:
+    """The method ``guess(self, x, y)`` of a hashable object, as one program where it has numbers.
+
+    One by one, each loop in it would be compiled again by every call, in seconds, and stay in
+    memory: after some hundred of them the system gives the process no more.
+    """
+    program = jax.jit(guess, static_argnums=0)
+
+    @wraps(guess)
+    def call(self: Any, x: Any, y: Any) -> dict[str, jax.Array]:
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((x, y))):
+            return guess(self, x, y)
+        return program(self, jax.tree.map(_array, x), _array(y))
+
+    return call
+
+
+def _array(values: Any):
+    return values if isinstance(values, jax.Array) else np.asarray(values)
