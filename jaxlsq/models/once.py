@@ -29,10 +29,23 @@ def compiled_once(guess: _Guess) -> _Guess:
             return guess(self, x, y)
         numbers = jax.tree.map(_array, x), _array(y)
         key = program_key((), "guess", (type(self), self), numbers)
-        program = jax.jit(partial(guess, self))
-        return PROGRAMS.get(key, lambda: program.lower(*numbers).compile())(*numbers)
+        program, names = PROGRAMS.get(key, partial(_compiled, partial(guess, self), numbers))
+        found = program(*numbers)
+        return {name: found[name] for name in names}  # JAX sorts them
 
     return call
+
+
+def _compiled(guess: Callable[..., dict[str, Any]], numbers: tuple[Any, Any]):
+    """The program, and the names of what it gives in their order."""
+    names: list[str] = []
+
+    def named(x: Any, y: Any):
+        found = guess(x, y)
+        names.extend(found)
+        return found
+
+    return jax.jit(named).lower(*numbers).compile(), tuple(names)
 
 
 def _array(values: Any):

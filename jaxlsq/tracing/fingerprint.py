@@ -217,7 +217,8 @@ class Fingerprint(Signature):
         is_ours = isinstance(values, tuple) and kind.__module__.split(".")[0] == OURS
         if len(values) > MOST_VALUES or not (kind in (tuple, list, dict) or is_ours):
             return self._unknown()
-        items = values.items() if isinstance(values, dict) else values
+        # A list: what is asked of a value may change the dict, and so may another thread.
+        items = list(values.items()) if isinstance(values, dict) else values
         return (kind, *(self._pair(item, names) for item in items))
 
     def _pair(self, item, names):
@@ -231,7 +232,7 @@ class Fingerprint(Signature):
         parts = []
         for one in kind.__mro__:
             if one.__module__.split(".")[0] not in (*LIBRARIES, OURS):
-                own = {k: v for k, v in vars(one).items() if k not in _NOT_ITS_OWN}
+                own = {k: v for k, v in vars(one).copy().items() if k not in _NOT_ITS_OWN}
                 parts.append(self._kind(own, ()))
         return (weakref.ref(kind), *parts)
 

@@ -79,7 +79,8 @@ def _results(value):
 def _ufunc(ufunc):
     """JAX's function of a name of one of NumPy's or SciPy's, which may have several."""
     for theirs, ours in ((np, jnp), (sys.modules.get("scipy.special"), jax.scipy.special)):
-        for name, value in vars(theirs).items() if theirs else ():
+        # A copy: another thread may import what is a part of NumPy.
+        for name, value in vars(theirs).copy().items() if theirs else ():
             if value is ufunc and hasattr(ours, name):
                 return getattr(ours, name)
     raise NoCounterpart(f"jax.numpy and jax.scipy.special have no {ufunc.__name__}")

@@ -122,7 +122,7 @@ class Signature:
     def _collection(self, values, names):
         if not isinstance(values, (tuple, dict)):
             # In lists, numbers are data, and so is how many there are.
-            others = [v for v in values if not isinstance(v, (int, float, complex))]
+            others = [v for v in list(values) if not isinstance(v, (int, float, complex))]
             if len(others) > _LONG:
                 self.complete = False
                 return type(values)
@@ -131,6 +131,8 @@ class Signature:
             self.complete = self.complete and all(isinstance(v, (int, float)) for v in values)
             return type(values)
         if isinstance(values, dict):
+            # A copy: what is asked of a value may change it, and so may another thread.
+            values = dict(values)
             keys = tuple(values) if all(isinstance(k, str) for k in values) else len(values)
             return (type(values), keys, tuple(self._kind(v, names) for v in values.values()))
         return (tuple, tuple(self._kind(v, names) for v in values))

@@ -152,7 +152,8 @@ def test_infinite_bounds_are_none(compiles):
     assert not plain.fixed.any()
 
 
-def test_new_bounds_compile_nothing(result, compiles):
+def test_new_bounds_compile_nothing(compiles):
+    result = fit(decay, T, Y, START, bounds=BOUNDS)
     before = compiles()
     other = fit(decay, T, Y, START, bounds=(LOWER - 0.1, UPPER + 0.1))
     held = fit(decay, T, Y, START, fixed=[True, False])

@@ -518,3 +518,37 @@ def test_jaxs_settings_are_part_of_it():
         pytest.raises(Exception, match="no available implicit dtype promotion path"),
     ):
         fit(model, T, Y, [1.0])
+
+
+class Asked:
+    """A part of a model that, when it is asked for an attribute, adds one to the model."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __getattr__(self, name):
+        vars(self.model)[f"asked_{len(vars(self.model))}"] = 1.0
+        raise AttributeError(name)
+
+
+class Growing:
+    def __init__(self):
+        self.part, self.rate = Asked(self), 1.0
+
+    def __call__(self, t, k):
+        return jnp.exp(-k * self.rate * t)
+
+
+@pytest.mark.parametrize(
+    "fitted",
+    [
+        lambda model: fit(model, T, Y[1], [0.5]).x,
+        lambda model: curve_fit(model, T, Y[1], [0.5])[0],
+        lambda model: leastsq(lambda p: np.asarray(model(T, *p)) - Y[1], [0.5])[0],
+        lambda model: least_squares(lambda p: model(T, *p) - Y[1], jnp.array([0.5])).x,
+    ],
+    ids=["fit", "curve_fit", "leastsq", "least_squares"],
+)
+def test_an_object_that_grows_while_it_is_looked_at(fitted):
+    """As one does that another thread is using."""
+    np.testing.assert_allclose(fitted(Growing()), 1.0, rtol=1e-6)
