@@ -96,10 +96,15 @@ def strict():
         yield
 
 
-@pytest.fixture
-def compiles(monkeypatch):
-    """The number of compilations so far, of XLA and of compiled lanes, as a function."""
+@pytest.fixture(scope="module")
+def fresh():
+    """Nothing of other files is compiled."""
     forget()
+
+
+@pytest.fixture
+def compiles(fresh, monkeypatch):
+    """The number of compilations so far, of XLA and of compiled lanes, as a function."""
     events = []
     compile_text = engine.compile_text
 

@@ -173,6 +173,7 @@ def test_bounds_of_other_parameters_masks_and_ragged_data():
     np.testing.assert_allclose(ragged.x[1], fit(decays, T, y[1], {"k": 0.5}, linear=linear).x)
 
 
+@pytest.mark.long
 def test_a_model_of_the_library():
     x = np.linspace(-5.0, 5.0, 100)
     model = Gaussian("p_") + Linear()

@@ -27,6 +27,7 @@ def in_numpy(x, *params):
 TRUE = np.array([[3.0, 4.0 * k + 2.0, 0.8] for k in range(PEAKS)]).ravel()
 
 
+@pytest.mark.long_but("float64")
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_eighteen_parameters(dtype):
     rng = np.random.default_rng(0)

@@ -63,6 +63,7 @@ def test_an_error_of_the_users_is_no_leak(options):
         fit(raising, T, Y, P0, **options)
 
 
+@pytest.mark.long
 def test_a_leak_of_the_users_is_found():
     kept = []
 

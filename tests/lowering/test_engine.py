@@ -57,6 +57,10 @@ CASES = {
 }
 
 
+OFTEN = ["plain", "mask", "cauchy", "poisson", "x-of-each", "starts", "jac", "3-point"]
+
+
+@pytest.mark.long_but(*OFTEN)
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_as_the_pool(name):
     how = {"xdata": X, "ydata": Y, "p0": P0} | CASES[name]
@@ -214,14 +218,10 @@ def stepped(x, a, k):
 
 
 MIXED = [{}, {"loss": "cauchy"}, {"bounds": ([0.5, 0.3], [4.0, 0.9])}]
-TURNS = [
-    f"{model}-options{k}-float{(64, 32)[(j + k) % 2]}"
-    for j, model in enumerate(("walk", "two_pieces", "stepped"))
-    for k in range(3)
-]
+TURNS = "walk-options0-float64", "two_pieces-options1-float32", "stepped-options2-float64"
 
 
-@pytest.mark.long_but(*TURNS)  # each model with all options, in one type and the other by turns
+@pytest.mark.long_but(*TURNS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("options", MIXED)
 @pytest.mark.parametrize("model", [walk, two_pieces, stepped])

@@ -34,7 +34,7 @@ def tolerance(y):
     return 1e-6 if y.dtype == jnp.float64 else 2e-3
 
 
-@pytest.mark.long_but("f64-bounds", "f64-differences", "f32-plain")
+@pytest.mark.long_but("f64-bounds", "f32-plain")
 @pytest.mark.parametrize(
     "how",
     [{}, {"bounds": (np.array([0.0, 0.0, -0.1]), np.array([2.0, 1.2, 0.3]))}, {"loss": "soft_l1"},

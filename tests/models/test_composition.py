@@ -128,6 +128,7 @@ def test_guess_of_two_separated_peaks_on_a_line(make):
     assert same_cost(model, truth, 0.05) >= 0.98
 
 
+@pytest.mark.long
 def test_guess_of_two_peaks_that_overlap():
     truth = draws(
         150, p1_amplitude=(1, 4), p1_center=(6, 8), p1_sigma=(0.5, 0.8), p2_amplitude=(1, 4)
@@ -243,6 +244,7 @@ def test_a_response_keeps_its_grid_wherever_the_model_is_asked(is_tied):
     np.testing.assert_allclose(result.band(X[::3]), result.band()[::3], rtol=1e-6, atol=1e-14)
 
 
+@pytest.mark.long
 def test_each_data_set_has_a_grid_of_its_own_and_its_length():
     response = np.exp(-0.5 * ((np.arange(40) - 12) / 4) ** 2)
     model = Exponential().convolved(response) + Constant()

@@ -144,6 +144,7 @@ def test_derivatives_of_w_are_exact():
         np.testing.assert_allclose(found, factor * expected, atol=2e-12)
 
 
+@pytest.mark.long_but("0.0-float64-1e-11", "0.0001-float64-1e-11", "1e-06-float32-3e-05")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-11), (np.float32, 3e-5)])
 @pytest.mark.parametrize("sigma", [0.0, 1e-9, 1e-6, 1e-4, 1e-2])
 def test_voigt_of_no_sigma_has_the_derivatives_of_the_lorentzian(sigma, dtype, tolerance):
@@ -258,6 +259,7 @@ def test_powers_of_zero_scales_and_places_are_their_limits(power, dtype):
         np.testing.assert_allclose(found, np.exp(-powers), rtol=1e-5, atol=1e-30)
 
 
+@pytest.mark.long_but(*list(CASES)[::2])
 @pytest.mark.parametrize("name", [name for name in CASES if name != "Step(linear)"])
 def test_derivatives_are_those_of_the_values(name):
     case = CASES[name]

@@ -115,6 +115,7 @@ def test_its_steps_are_those_of_the_whole_matrix(written, boxed):
     )
 
 
+@pytest.mark.long_but("groups")
 @pytest.mark.parametrize("name", SLOTS)
 def test_problems_side_by_side_have_dampings_of_their_own(name):
     alone, several = Written(SLOTS[name]), Written(SLOTS[name], (3,))

@@ -211,6 +211,7 @@ def test_a_large_fixed_parameter_is_as_one_that_is_written_out(engine, shared):
     np.testing.assert_allclose(result.x[:, 1], 0.02, rtol=0.1)
 
 
+@pytest.mark.long
 def test_a_large_parameter_of_equal_bounds_in_the_other_doors(x64):
     start = [*DIP_START.values(), EPOCH]
     bounds = ([-np.inf] * 3 + [EPOCH], [np.inf] * 3 + [EPOCH])

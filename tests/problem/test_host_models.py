@@ -77,6 +77,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.long_but("bounds", "loss", "mask and sigma")
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_options(options):
     result = fit(decides, X, Y, P0, **options)

@@ -183,6 +183,7 @@ def test_float32_residuals_of_any_size_give_the_same_fit(strict, power):
         np.testing.assert_array_equal(result.cost, plain.cost * 2.0 ** (2 * power))
 
 
+@pytest.mark.long_but("1e-30", "1.0", "1e+30")
 @pytest.mark.parametrize("size", [1e-30, 1e-17, 1e-10, 1.0, 1e10, 1e18, 1e30])
 def test_float32_data_of_any_size_are_fitted_as_well(strict, size):
     x0, y = problems()

@@ -62,6 +62,7 @@ def test_a_callback_in_a_float32_fit_gets_float32():
     assert "float64" not in seen or result.x.dtype == np.float64
 
 
+@pytest.mark.long
 def test_shard_map_in_a_residual():
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("points",))
     spec = PartitionSpec("points")

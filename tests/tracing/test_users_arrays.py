@@ -114,7 +114,7 @@ def check(*arrays):
                 np.testing.assert_allclose(got, 1 - array, rtol=0, atol=1e-15 if wide else 1e-6)
 
 
-ALL_WRAPPED = (by_leastsq, by_fit, by_least_squares)
+ALL_WRAPPED = (by_fit,)
 SHORT = [
     f"{door.__name__}-{last.__name__}-{wrap.__name__}"
     for door in DOORS

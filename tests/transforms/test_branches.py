@@ -131,6 +131,7 @@ def test_a_loss_with_a_branch():
     np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-10)
 
 
+@pytest.mark.long
 def test_a_loop_without_reverse_mode():
     def looped(p):
         def goes_on(state):

@@ -25,7 +25,7 @@ def solve(y, start=None):
     return least_squares(lambda p: p[0] * jnp.exp(-p[1] * T) - y, start, **TIGHT).x
 
 
-def test_linear_problem_has_the_derivative_of_the_normal_equations():
+def linear_problem():
     rng = np.random.default_rng(1)
     a, b = jnp.asarray(rng.normal(size=(8, 3))), jnp.asarray(rng.normal(size=8))
 
@@ -35,10 +35,20 @@ def test_linear_problem_has_the_derivative_of_the_normal_equations():
     def closed(a, b):
         return jnp.linalg.solve(a.T @ a, a.T @ b)
 
+    return a, b, fitted, closed
+
+
+def test_linear_problem_has_the_derivative_of_the_normal_equations():
+    a, b, fitted, closed = linear_problem()
     for mode in (jax.jacfwd, jax.jacrev):
         expected, found = (mode(function, (0, 1))(a, b) for function in (closed, fitted))
         for by_argument, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(by_argument, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.long
+def test_linear_problem_has_the_second_derivative_of_the_normal_equations():
+    a, b, fitted, closed = linear_problem()
     expected = jax.hessian(lambda a: closed(a, b)[0])(a)
     np.testing.assert_allclose(
         jax.hessian(lambda a: fitted(a, b)[0])(a), expected, rtol=1e-7, atol=1e-9

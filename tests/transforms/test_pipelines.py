@@ -124,6 +124,7 @@ def test_in_scan_and_checkpoint():
         np.testing.assert_allclose(jax.jit(jax.grad(fitted))(y[0]), expected[0], rtol=1e-9)
 
 
+@pytest.mark.long
 def test_mapped_over_the_predicate_of_a_cond():
     """`vmap` then makes a selection of it, and copies of all that it reads, limits too."""
     y, fitted = jnp.asarray(Y[:6]), jnp.arange(6) % 2 == 0
