@@ -11,7 +11,7 @@ from jaxlsq.models.model import Model
 from jaxlsq.models.peaks import bell
 from jaxlsq.models.sample import Sample, spread
 from jaxlsq.models.scan import Scan
-from jaxlsq.models.shapes import floating, positive, reduced
+from jaxlsq.models.shapes import coordinates, floating, positive, reduced
 
 __all__ = ["Gaussian2D", "RotatedGaussian2D", "Spot3D"]
 
@@ -38,7 +38,7 @@ def _near(values: Any, *rows: Any):
 
 
 def _spot(x: Any, amplitude: Any, centerx: Any, centery: Any, sigmax: Any, sigmay: Any):
-    across, along = x[0], x[1]
+    across, along = coordinates(x, 2)
     shape = bell(reduced(across, centerx, sigmax, 50.0)) * bell(
         reduced(along, centery, sigmay, 50.0)
     )
@@ -127,7 +127,7 @@ def Gaussian2D(prefix: str = "") -> Model:
 
 _SPOT = Model(
     _spot,
-    guess=Scan(_spot_candidates, _spot_columns, _spot_assembled, _spot_near, 2),
+    guess=Scan(_spot_candidates, _spot_columns, _spot_assembled, _spot_near, 2, variables=2),
     bounds=_SPOT_BOUNDS,
     derived=_spot_derived,
     units=_SPOT_UNITS,
@@ -139,7 +139,8 @@ _SPOT = Model(
 
 
 def _turned(x: Any, centerx: Any, centery: Any, sigmax: Any, sigmay: Any, rotation: Any):
-    dx, dy = floating(x[0]) - centerx, floating(x[1]) - centery
+    across, along = coordinates(x, 2)
+    dx, dy = floating(across) - centerx, floating(along) - centery
     cosine, sine = jnp.cos(floating(rotation)), jnp.sin(floating(rotation))
     u = reduced(dx * cosine + dy * sine, 0.0, sigmax, 50.0)
     v = reduced(dy * cosine - dx * sine, 0.0, sigmay, 50.0)
@@ -223,7 +224,9 @@ def RotatedGaussian2D(prefix: str = "") -> Model:
 
 _ROTATED = Model(
     _rotated,
-    guess=Scan(_rotated_candidates, _rotated_columns, _rotated_assembled, _rotated_near, 2),
+    guess=Scan(
+        _rotated_candidates, _rotated_columns, _rotated_assembled, _rotated_near, 2, variables=2
+    ),
     bounds=_SPOT_BOUNDS,
     derived=_spot_derived,
     units={**_SPOT_UNITS, "rotation": ""},
@@ -237,9 +240,10 @@ _VOLUME = _TWO_PI**1.5
 
 
 def _bead_shape(x: Any, centerx: Any, centery: Any, centerz: Any, sigma: Any, sigmaz: Any):
-    u = reduced(x[0], centerx, sigma, 50.0)
-    v = reduced(x[1], centery, sigma, 50.0)
-    return bell(u) * bell(v) * bell(reduced(x[2], centerz, sigmaz, 50.0))
+    across, along, height = coordinates(x, 3)
+    u = reduced(across, centerx, sigma, 50.0)
+    v = reduced(along, centery, sigma, 50.0)
+    return bell(u) * bell(v) * bell(reduced(height, centerz, sigmaz, 50.0))
 
 
 def _bead(
@@ -319,7 +323,7 @@ def Spot3D(prefix: str = "") -> Model:
 
 _BEAD = Model(
     _bead,
-    guess=Scan(_bead_candidates, _bead_columns, _bead_assembled, _bead_near),
+    guess=Scan(_bead_candidates, _bead_columns, _bead_assembled, _bead_near, variables=3),
     bounds={"sigma": (0.0, None), "sigmaz": (0.0, None)},
     derived=_bead_derived,
     units={

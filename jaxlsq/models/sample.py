@@ -47,7 +47,7 @@ def sample_of(x: Any, y: Any) -> Sample:
     Raises
     ------
     ValueError
-        For a y of more than one data set.
+        For a y of more than one data set, or of another length than x.
     """
     if jnp.ndim(y) != 1:
         raise ValueError(
@@ -58,6 +58,12 @@ def sample_of(x: Any, y: Any) -> Sample:
     several = isinstance(x, (tuple, list)) or jnp.ndim(x) > 1
     variables = tuple(jnp.asarray(v, dtype) for v in (x if several else (x,)))
     y = jnp.asarray(y, dtype)
+    for variable in variables:
+        if variable.shape != y.shape:
+            raise ValueError(
+                "x and y (xdata and ydata of a fit) must have the same points: y has the shape "
+                f"{y.shape}, and {'a variable of x' if several else 'x'} {variable.shape}."
+            )
     again = y[1:] == y[:-1]
     for variable in variables:
         again = again & (variable[1:] == variable[:-1])

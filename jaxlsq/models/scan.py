@@ -23,6 +23,7 @@ from jax import lax
 from jaxlsq.models.columns import alone, changes, orthonormal, without
 from jaxlsq.models.once import compiled_once
 from jaxlsq.models.sample import Sample, sample_of, scaled
+from jaxlsq.models.shapes import coordinates
 
 __all__ = ["Found", "Scan", "better"]
 
@@ -52,6 +53,8 @@ class Scan:
         How often that is asked.
     placed : bool
         Whether the first two values are a place in x and a width.
+    variables : int
+        Of a point.
     """
 
     candidates: Callable[..., Any]
@@ -60,6 +63,7 @@ class Scan:
     around: Callable[..., Any] | None = None
     rounds: int = 1
     placed: bool = False
+    variables: int = 1
 
     @compiled_once
     def __call__(self, x: Any, y: Any) -> dict[str, jax.Array]:
@@ -85,7 +89,13 @@ class Scan:
         """The best candidate beside orthonormal columns.
 
         Where given, ``allowed(values, coefficients)`` says which may be taken.
+
+        Raises
+        ------
+        ValueError
+            For points of more or fewer variables.
         """
+        coordinates(sample.x if isinstance(sample.x, tuple) else (sample.x,), self.variables)
         others = orthonormal((), sample) if others is None else others
         seen = replace(sample, y=without(sample.y, others))
         found = self.candidates(seen)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
+    "coordinates",
     "exponential",
     "floating",
     "log_power",
@@ -28,6 +29,23 @@ _EXPONENT = {np.dtype(np.float64): 700.0, np.dtype(np.float32): 85.0}
 _LEAST = {np.dtype(np.float64): 1e-300, np.dtype(np.float32): 1e-36}
 # Logarithms of what is zero or infinite in both types.
 _BEYOND = 1e4
+
+
+def coordinates(x: Any, count: int) -> tuple[Any, ...]:
+    """The variables of points: of x as an array of shape (count, m), or as a tuple of them.
+
+    Raises
+    ------
+    ValueError
+        Where there are more or fewer.
+    """
+    several = isinstance(x, (tuple, list))
+    found = len(x) if several else (np.shape(x) or (0,))[0]
+    if found != count:
+        wanted = f"a ({count}, m) array or a tuple of {count}" if count > 1 else "an (m,) array"
+        got = f"{found} variable{'s' * (found != 1)}" if several else f"the shape {np.shape(x)}"
+        raise ValueError(f"x must be {wanted}, with the coordinates of each point; got {got}.")
+    return tuple(x)
 
 
 def floating(value: Any) -> jax.Array:

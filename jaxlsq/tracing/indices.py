@@ -1,4 +1,4 @@
-"""An index past the parameters, which JAX takes for that of the last one: found in the trace.
+"""A constant index past the end, which JAX takes for that of the last one: found in the trace.
 
 An index that is in range becomes a slice; a constant one that is not stays a start that is
 computed, from constants alone.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 from numpy.typing import NDArray
 
@@ -32,6 +33,7 @@ _SAME = ("broadcast_in_dim", "convert_element_type", "copy", "reshape", "slice",
 _JOINED = ("concatenate", "stack", "unstack")
 
 _MOST = 10_000  # indices that are looked at
+_FILLED = lax.GatherScatterMode.FILL_OR_DROP
 
 
 def _broadcast(a, params):
@@ -41,32 +43,43 @@ def _broadcast(a, params):
 
 
 def check_indices(jaxpr: Jaxpr, consts: Sequence[Any], name: str = "func") -> None:
-    """Raise IndexError for a constant index past the parameters.
+    """Raise IndexError for a constant index past the parameters, or past an axis of an array.
 
     Parameters
     ----------
     jaxpr : Jaxpr
         Of a function of the parameters alone, a vector or scalars.
     consts : list
-        Its constants.
+        Its constants; those that are traced themselves are data.
     name : str
         What the user calls the function.
     """
     n = sum(math.prod(v.aval.shape) for v in jaxpr.invars)
-    _check(jaxpr, list(map(_known, consts)), [_Value(is_params=True)] * len(jaxpr.invars), n, name)
+    params = [_Value(is_params=True)] * len(jaxpr.invars)
+    _check(jaxpr, list(map(_known, consts)), params, n, name)
 
 
 @dataclass(frozen=True)
 class _Value:
-    """What is known of a value: the number that it is, or that it is made of parameters alone."""
+    """What is known of a value: the number that it is, or that it is made of inputs alone.
+
+    Attributes
+    ----------
+    number : array, optional
+    is_params, is_data : bool
+        Whether all of it are parameters, or data.
+    """
 
     number: NDArray[Any] | None = None
     is_params: bool = False
+    is_data: bool = False
 
 
 def _known(value):
     """Of a constant: small ones of integers are kept."""
-    if value is None or isinstance(value, Tracer):
+    if isinstance(value, Tracer):
+        return _Value(is_data=True)
+    if value is None:
         return _Value()
     dtype = getattr(value, "dtype", np.dtype(type(value)))
     few = np.size(value) <= _MOST and getattr(dtype, "kind", "O") in "iub"
@@ -78,26 +91,46 @@ def _check(jaxpr, consts, inputs, n, name):
         primitive, inner = eqn.primitive.name, called(eqn)
         if inner:
             return _check(inner[0], list(map(_known, inner[1])), arguments, n, name)
-        is_params = bool(arguments) and all(v.is_params for v in arguments)
-        if primitive in ("dynamic_slice", "gather") and arguments[0].is_params:
-            vector = eqn.invars[0].aval
-            if vector.shape == (n,):
-                _check_index(arguments[1].number, eqn.params["slice_sizes"][0], n, name)
+        if primitive in ("dynamic_slice", "gather"):
+            _check_equation(eqn, arguments, n, name)
         numbers = [v.number for v in arguments]
         number = None
         if primitive in _FOLDED and all(v is not None for v in numbers):
             number = _known(_FOLDED[primitive](eqn, *numbers)).number
-        joined = is_params and primitive in _SAME + _JOINED
-        return [_Value(number, joined)] * len(eqn.outvars)
+        same = bool(arguments) and primitive in _SAME + _JOINED
+        is_params = same and all(v.is_params for v in arguments)
+        is_data = same and all(v.is_data for v in arguments)
+        return [_Value(number, is_params, is_data)] * len(eqn.outvars)
 
     return interpret(jaxpr, consts, inputs, equation, lambda atom, _: _known(atom.val))
 
 
-def _check_index(index, size, n, name):
-    outside = np.empty(0, int) if index is None else index[(index < 0) | (index > n - size)]
-    if len(outside):
+def _check_equation(eqn, arguments, n, name):
+    """Of a part that is read of an array, from a place that is computed."""
+    read, *starts = arguments
+    shape, sizes = eqn.invars[0].aval.shape, eqn.params["slice_sizes"]
+    axes = range(len(shape))
+    if eqn.primitive.name == "gather":
+        axes = eqn.params["dimension_numbers"].start_index_map
+        index, mode = starts[0].number, eqn.params["mode"]
+        # What a caller asks to be clipped or filled is.
+        asked = read.is_data and mode in (lax.GatherScatterMode.CLIP, _FILLED)
+        known = index is not None and index.ndim and not asked
+        starts = [_Value(index[..., k] if known else None) for k in range(len(axes))]
+    for axis, start in zip(axes, starts, strict=True):
+        if start.number is None:
+            continue
+        length, last = shape[axis], shape[axis] - sizes[axis]
+        outside = start.number[(start.number < 0) | (start.number > last)]
+        if not outside.size:
+            continue
         first = int(outside.flat[0])
-        raise IndexError(
-            f"{name} reads parameter {first - n if first < 0 else first} of {n}: indices are 0 to "
-            f"{n - 1}."
-        )
+        first = first - length if first < 0 else first
+        if read.is_params and shape == (n,):
+            raise IndexError(f"{name} reads parameter {first} of {n}: indices are 0 to {n - 1}.")
+        # In what is computed a gather of JAX's own functions may mean to end at the last one.
+        if read.is_data or eqn.primitive.name == "dynamic_slice":
+            raise IndexError(
+                f"{name} reads index {first} along axis {axis} of an array of shape {shape}: "
+                f"indices are 0 to {length - 1}."
+            )

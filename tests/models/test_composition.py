@@ -8,8 +8,19 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from jaxlsq import FitResult, Status, fit
-from jaxlsq.models import Constant, Exponential, Gaussian, Linear, Lorentzian, Model, Sine
+from jaxlsq import FitResult, Status, curve_fit, fit
+from jaxlsq.models import (
+    Constant,
+    Exponential,
+    Gaussian,
+    Gaussian2D,
+    Linear,
+    Lorentzian,
+    Model,
+    RotatedGaussian2D,
+    Sine,
+    Spot3D,
+)
 
 X = np.linspace(0.0, 20.0, 201)
 
@@ -339,3 +350,41 @@ def test_what_is_derived_is_in_the_order_in_which_it_is_written(tmp_path):
     assert list(own) == ["s", "a"]
     nothing = result.derived(lambda p: {})
     assert nothing == ({}, {})
+
+
+ONE, TWO = np.linspace(0.0, 1.0, 12), np.linspace(0.0, 1.0, 24).reshape(2, 12)
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "words"),
+    [
+        (Gaussian2D(), ONE, r"x must be a \(2, m\) array or a tuple of 2"),
+        (Gaussian2D(), np.stack([ONE] * 3), r"x must be a \(2, m\) array or a tuple of 2"),
+        (RotatedGaussian2D(), np.stack([ONE] * 3), r"x must be a \(2, m\) array or a tuple of 2"),
+        (Spot3D(), TWO, r"x must be a \(3, m\) array or a tuple of 3"),
+    ],
+)
+def test_spots_have_so_many_variables(model, x, words, x64):
+    params, y = [1.0] * len(model.names), np.ones((2, 12))
+    for call in (
+        lambda: model(x, *params),
+        lambda: fit(model, x, y, params),
+        lambda: fit(model, x, y),
+        lambda: curve_fit(model, x, y[0], params),
+        lambda: model.guess(x, y[0]),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+@pytest.mark.parametrize("model", [Gaussian(), Linear(), Gaussian() + Linear()])
+def test_a_guess_says_what_is_wrong_with_its_data(model):
+    for call in (
+        lambda: fit(model, ONE, np.ones((3, 13))),
+        lambda: model.guess(ONE, np.ones(11)),
+        lambda: fit(model, ONE[:1], np.ones((3, 13))),
+    ):
+        with pytest.raises(ValueError, match=r"xdata and ydata of a fit.* must have the same"):
+            call()
+    with pytest.raises(ValueError, match=r"x must be an \(m,\) array.* got 2 variables"):
+        fit(model, TWO, np.ones((3, 12)))

@@ -75,7 +75,6 @@ GOOD = [
     lambda p: jnp.take(p, 2),
     lambda p: p[jnp.argmax(jnp.arange(3))],
     lambda p: jnp.concatenate([p, p])[5],
-    lambda p: jnp.arange(5.0)[7] * 0 + p[2],
     lambda p: jax.lax.fori_loop(0, 3, lambda i, s: s + p[i], 0.0 * p[0]) - p[0] - p[1],
 ]
 
@@ -85,3 +84,57 @@ GOOD = [
 def test_indices_in_range(door, good):
     x = door(lambda p: p[0] * jnp.exp(-p[1] * T) + good(p))
     np.testing.assert_allclose(x, [2.5, 1.3, 0.2], rtol=1e-6)
+
+
+# --- of the data ------------------------------------------------------------------------
+
+XS = np.stack([np.ones(30), T])
+SETS = np.stack([np.stack([Y, T]), np.stack([2 * Y, T])])
+
+
+def read(index):
+    """A model of two variables, of which it reads another one."""
+    return lambda x, a, b: a * x[0] + b * x[index]
+
+
+OPTIONS = [
+    *({}, {"jac": "2-point"}, {"jac": "jacrev"}, {"loss": "huber"}, {"bounds": (-9.0, 9.0)}),
+    *({"linear": ["a"]}, {"shared": ["b"]}, {"starts": 2}, {"xsigma": 0.1}),
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_an_index_past_the_variables_of_x(options):
+    with pytest.raises(IndexError, match="reads index 2 along axis 0 of an array of shape"):
+        fit(read(2), XS, np.stack([Y, Y]), [1.0, 1.0], **options)
+
+
+@pytest.mark.parametrize(
+    "fitted",
+    [
+        lambda: fit(read(-3), XS, Y, [1.0, 1.0]),
+        lambda: fit(lambda x, a, b: a * T + b * jnp.arange(1.0, 3.0)[2], XS, Y, [1.0, 1.0]),
+        lambda: fit(lambda x, a, b: a * x[0] + b * x[1, 30], XS, Y, [1.0, 1.0]),
+        lambda: fit(lambda x, a, b: a * x[0] + b * x[np.array([0, 2])][1], XS, Y, [1.0, 1.0]),
+        lambda: fit(read(2), [XS[:, :9], XS], [Y[:9], Y], [1.0, 1.0]),
+        lambda: curve_fit(read(2), jnp.asarray(XS), Y, [1.0, 1.0]),
+        lambda: least_squares_batch(lambda p, d: p[0] * d[1] + p[1] - d[2], [1.0, 1.0], SETS),
+        lambda: jax.vmap(
+            lambda d: least_squares(lambda p: p[0] * d[1] + p[1] - d[2], jnp.ones(2)).x
+        )(SETS),
+        lambda: jax.jit(
+            lambda d: least_squares(lambda p: p[0] * d[1] + p[1] - d[2], jnp.ones(2)).x
+        )(SETS[0]),
+    ],
+)
+def test_an_index_past_the_data(fitted):
+    with pytest.raises(IndexError, match=r"index (-3|2|30) (along|is out of bounds)"):
+        fitted()
+
+
+def test_what_a_caller_asks_to_be_clipped_is():
+    def clipped(x, a, b):
+        return a * x[0] + b * jnp.take(x, 2, axis=0, mode="clip")
+
+    found, expected = (fit(f, XS, Y, [1.0, 1.0]).x for f in (clipped, read(1)))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
