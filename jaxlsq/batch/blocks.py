@@ -13,6 +13,7 @@ __all__ = [
     "BLOCK_BYTES",
     "BLOCK_PROBLEMS",
     "LEAST_PROBLEMS",
+    "LIGHT_BYTES",
     "argument_of",
     "padded",
     "power_of_two_above",
@@ -25,6 +26,9 @@ __all__ = [
 BLOCK_PROBLEMS = 8192
 BLOCK_BYTES = 1 << 25
 LEAST_PROBLEMS = 1024
+# Of small problems up to four times as many, while they are no more than these bytes: what a block
+# costs beside its fits is half a millisecond.
+LIGHT_BYTES = 1 << 20
 LONGEST_PAUSE_S = 0.01
 # What the caller calls the sources that have another name here.
 ARGUMENTS = {"y": "ydata", "whitening": "sigma"}

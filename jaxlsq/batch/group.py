@@ -15,6 +15,7 @@ from jaxlsq.batch.blocks import (
     BLOCK_BYTES,
     BLOCK_PROBLEMS,
     LEAST_PROBLEMS,
+    LIGHT_BYTES,
     argument_of,
     padded,
     power_of_two_above,
@@ -215,8 +216,10 @@ class Group:
 
     def block_size(self, workers: int, starts: int = 1) -> int:
         """How many problems are read together."""
-        fair = max(self.total // (6 * workers), LEAST_PROBLEMS // starts)
-        most = min(BLOCK_PROBLEMS // starts, BLOCK_BYTES // max(self.bytes_each, 1), fair)
+        each = max(self.bytes_each, 1)
+        least = max(LEAST_PROBLEMS, min(LIGHT_BYTES // each, 4 * LEAST_PROBLEMS))
+        fair = max(self.total // (6 * workers), least // starts)
+        most = min(BLOCK_PROBLEMS // starts, BLOCK_BYTES // each, fair)
         return min(power_of_two_below(max(most, 1)), power_of_two_above(self.total))
 
     def _guesses(self, guess, size):

@@ -6,9 +6,16 @@ question to the result raises where they have changed.
 
 import builtins
 import math
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import partial
-from types import CellType, CodeType, FunctionType, MethodType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 import jax
@@ -37,6 +44,8 @@ FILES = ("h5py", "zarr")
 # Set of classes that Python code defines, in their `__flags__`: Py_TPFLAGS_HEAPTYPE.
 HEAP_TYPE = 1 << 9
 JIT: type[Any] = type(jax.jit(len))
+# Of what can't change, or is shared.
+AS_THEY_ARE = {bool, int, float, complex, str, bytes, type, ModuleType, BuiltinFunctionType}
 
 
 @dataclass(frozen=True)
@@ -160,8 +169,10 @@ class Keeper:
         return self._kept(value, None)
 
     def _kept(self, value: Any, module: str | None) -> Any:
-        known = self._made.get(id(value))
         self._left -= 1
+        if value is None or type(value) in AS_THEY_ARE:
+            return value
+        known = self._made.get(id(value))
         if known is not None or self._left < 0:
             return known[1] if known else value
         if isinstance(value, np.ndarray):
@@ -194,17 +205,21 @@ class Keeper:
         if type(values) is not tuple:
             self._made[id(values)] = values, made
         if isinstance(values, dict):
-            made.update((key, self._kept(value, module)) for key, value in values.items())
+            items = list(values.items())  # another thread may add to it
+            made.update((key, self._kept(value, module)) for key, value in items)
         else:
             made.extend(self._kept(value, module) for value in values)
         return tuple(made) if type(values) is tuple else made
 
     def _dataclass(self, value, module):
         """One of our own: the same object where nothing in it is copied."""
-        before = {field.name: getattr(value, field.name) for field in fields(value)}
-        after = {name: self._kept(part, module) for name, part in before.items()}
-        same = all(after[name] is part for name, part in before.items())
-        return value if same else replace(value, **after)
+        after = {}
+        for name in type(value).__dataclass_fields__:
+            part = getattr(value, name)
+            kept = self._kept(part, module)
+            if kept is not part:
+                after[name] = kept
+        return replace(value, **after) if after else value
 
     def _function(self, fun, module):
         """A function with a closure and globals of its own."""

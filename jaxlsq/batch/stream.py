@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -19,6 +19,8 @@ from jaxlsq.status import Status
 from jaxlsq.tracing.settings import own_settings
 
 __all__ = ["BlockShape", "Control", "Halt", "Pace", "stream"]
+
+AnyArrays = TypeVar("AnyArrays")
 
 POLL_S = 0.05
 # What one call may take, so that a run can be stopped between two of them.
@@ -234,7 +236,8 @@ class _Run:
         how = count, drain, place, self.stop
         pool, results, seen, place = program(pool, block.arguments, *how)
         place = replace(place, issued=np.asarray(place.issued), rounds=np.asarray(place.rounds))
-        problem, results, seen = jax.tree.map(np.asarray, (pool.problem, results, seen))
+        problem = np.asarray(pool.problem)
+        results, seen = _each(results, np.asarray), _each(seen, np.asarray)
         pace.measure(rounds - int(place.rounds), time.perf_counter() - begin_s)
         block.place, block.is_issued = place, int(place.issued) >= count
         with self._lock:
@@ -259,7 +262,7 @@ class _Run:
             self._put(block, np.count_nonzero(done[:count]))
         late = size + np.flatnonzero(done[size:])
         keys = number[late] // (self.shape.block * starts)
-        for key in np.unique(keys):
+        for key in np.unique(keys) if late.size else ():
             other, some = self._begun[key], late[keys == key]
             other.take(number[some] - other.first * starts, some, results)
             self._put(other, some.size)
@@ -272,6 +275,11 @@ class _Run:
         if not block.left:
             self.sink.write(block.first, block.last, block.rows)
             del self._begun[block.first // self.shape.block]
+
+
+def _each(arrays: AnyArrays, function: Callable[[Any], Any]) -> AnyArrays:
+    """Of a dataclass of arrays, one of what a function makes of each."""
+    return type(arrays)(**{name: function(array) for name, array in vars(arrays).items()})
 
 
 class _Block:
@@ -288,12 +296,14 @@ class _Block:
 
     def begin(self, results, seen, done):
         """Take in a call's results of the block's own problems, some of which have ended."""
-        seen = jax.tree.map(lambda new: new[: self.size], seen)
+        seen = _each(seen, lambda new: new[: self.size])
         if self.rows is None:
-            # Copied as a whole, which is cheaper than to choose: few have not ended.
-            ended = jax.tree.map(lambda new: new[: done.size].copy(), results)
-            for out, empty in zip(*map(jax.tree.leaves, (ended, NOT_ENDED)), strict=True):
-                out[~done] = empty
+            ended = _each(results, lambda new: new[: done.size])
+            if not done.all():
+                # Copied as a whole, which is cheaper than to choose: few have not ended.
+                ended = _each(ended, np.copy)
+                for out, empty in zip(vars(ended).values(), vars(NOT_ENDED).values(), strict=True):
+                    out[~done] = empty
             self.rows = Rows(ended, seen)
         else:
             self.rows = replace(self.rows, seen=seen)

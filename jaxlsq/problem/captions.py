@@ -1,10 +1,11 @@
 """What the axes of a plot are called: what data and model say of themselves."""
 
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+from jaxlsq.problem.names import arguments_of
 
 __all__ = ["Captions", "caption", "units_of"]
 
@@ -92,7 +93,5 @@ def _attrs(values):
 
 
 def _first_argument(model):
-    try:
-        return next(iter(inspect.signature(model).parameters), "")
-    except (TypeError, ValueError):  # some callables have no signature
-        return ""
+    found = arguments_of(model)
+    return found[0].name if found else ""

@@ -82,14 +82,16 @@ class FitArguments:
         check_x_errors(self.xsigma, self.x_errors, loss, self.jac, self.linear)
         check_open(self.ydata, "ydata")
         check_one_array(self.ydata, "ydata")
-        return replace(self, loss=loss)
+        return self if loss is self.loss else replace(self, loss=loss)
 
     def listed(self) -> Self:
         """The same with lists of arrays for groups of a table, and for columns of arrays."""
         names = ("xdata", "ydata", "sigma", "mask", "xsigma")
         for name in names:
             check_groups(getattr(self, name), self.ydata, name)
-        return replace(self, **{name: as_lists(getattr(self, name), name) for name in names})
+        lists = {name: as_lists(getattr(self, name), name) for name in names}
+        same = all(value is getattr(self, name) for name, value in lists.items())
+        return self if same else replace(self, **lists)
 
     def arranged(self, by: Arrangement) -> Self:
         """The same with the points last, by position, and in the order of ydata's data sets."""

@@ -43,8 +43,9 @@ class MultiStart:
         if isinstance(starts, (int, np.integer)):
             if starts < 1:
                 raise ValueError(f"starts must be at least 1, got {starts}.")
-            u = np.random.default_rng(0).uniform(-1.0, 1.0, (starts, n))
-            u[0] = 0.0
+            u = np.zeros((starts, n))
+            if starts > 1:
+                u[1:] = np.random.default_rng(0).uniform(-1.0, 1.0, (starts, n))[1:]
             return cls(2.0**u, u)
         given = np.asarray(no_mask(starts, "starts"))
         if (

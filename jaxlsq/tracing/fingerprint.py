@@ -2,7 +2,6 @@
 
 import sys
 import weakref
-from dataclasses import fields, is_dataclass
 from dis import opmap
 from enum import Enum
 from functools import partial
@@ -34,6 +33,7 @@ _OUTSIDE = {
     *("pure_callback", "io_callback", "callback"),
 }
 _PLAIN = (type(None), bool, int, str, bytes)
+_NESTED = (tuple, dict, FunctionType)
 _JITTED = type(jax.jit(lambda: None))
 # Of functions that are jitted, what they were when first seen.
 _FIRST: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
@@ -131,6 +131,9 @@ class Fingerprint(Signature):
     def _kind(self, value: Any, names: Any) -> Any:
         if type(value) in _PLAIN or isinstance(value, Enum):
             return (type(value), value)
+        if type(value) in _NESTED:
+            self._alive.append(value)
+            return self._nested(value, names)
         if type(value) in (float, complex):
             return (type(value), value.real.hex(), value.imag.hex())
         if isinstance(value, np.generic) and value.dtype != object:
@@ -169,9 +172,9 @@ class Fingerprint(Signature):
             return ("property", self._kind(value.fget, names))
         if isinstance(value, type):
             return self._class(value)
-        if is_dataclass(value) and type(value).__module__.split(".")[0] == OURS:
-            parts = (getattr(value, field.name) for field in fields(value))
-            return (type(value), *(self._kind(part, names) for part in parts))
+        of_ours = getattr(type(value), "__dataclass_fields__", None)
+        if of_ours is not None and type(value).__module__.split(".")[0] == OURS:
+            return (type(value), *(self._kind(getattr(value, name), names) for name in of_ours))
         # Without a call of what may look attributes up in code of its own.
         plain = isinstance(value, (FunctionType, ModuleType, tuple, list, dict))
         if isinstance(value, _JITTED):

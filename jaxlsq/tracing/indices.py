@@ -109,19 +109,20 @@ def _check_equation(eqn, arguments, n, name):
     """Of a part that is read of an array, from a place that is computed."""
     read, *starts = arguments
     shape, sizes = eqn.invars[0].aval.shape, eqn.params["slice_sizes"]
-    axes = range(len(shape))
+    axes, numbers = range(len(shape)), [start.number for start in starts]
     if eqn.primitive.name == "gather":
         axes = eqn.params["dimension_numbers"].start_index_map
-        index, mode = starts[0].number, eqn.params["mode"]
+        index, mode = numbers[0], eqn.params["mode"]
         # What a caller asks to be clipped or filled is.
         asked = read.is_data and mode in (lax.GatherScatterMode.CLIP, _FILLED)
-        known = index is not None and index.ndim and not asked
-        starts = [_Value(index[..., k] if known else None) for k in range(len(axes))]
-    for axis, start in zip(axes, starts, strict=True):
-        if start.number is None:
+        if index is None or not index.ndim or asked:
+            return
+        numbers = list(np.moveaxis(index, -1, 0))
+    for axis, number in zip(axes, numbers, strict=True):
+        if number is None:
             continue
         length, last = shape[axis], shape[axis] - sizes[axis]
-        outside = start.number[(start.number < 0) | (start.number > last)]
+        outside = number[(number < 0) | (number > last)]
         if not outside.size:
             continue
         first = int(outside.flat[0])

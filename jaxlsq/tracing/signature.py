@@ -67,6 +67,10 @@ class Signature:
             self.arrays.append(value)
         if not is_code and hasattr(value, "dtype") and hasattr(value, "ndim"):
             return (type(value), str(value.dtype), value.ndim)
+        return self._nested(value, names)
+
+    def _nested(self, value, names):
+        """Of what holds other things, and perhaps itself."""
         if id(value) in self._seen:
             return ("again", self._seen[id(value)])
         self._seen[id(value)] = len(self._seen)

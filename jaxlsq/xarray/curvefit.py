@@ -260,9 +260,11 @@ def _starts(
 def _feasible(start: Any, lower: Any, upper: Any) -> Any:
     """A start inside of bounds: their middle if both are finite, else one off the one that is."""
     low, high = (np.isfinite(side) for side in (lower, upper))
-    one_sided = xr.where(low, lower + 1.0, xr.where(high, upper - 1.0, start))
-    inside = xr.where(low & high, _middle(lower, upper), one_sided)
-    moved = xr.where((start < lower) | (start > upper), inside, start)
+    labelled = any(isinstance(value, xr.DataArray) for value in (start, lower, upper))
+    where: Any = xr.where if labelled else np.where
+    one_sided = where(low, lower + 1.0, where(high, upper - 1.0, start))
+    inside = where(low & high, _middle(lower, upper), one_sided)
+    moved = where((start < lower) | (start > upper), inside, start)
     return moved if isinstance(moved, xr.DataArray) and moved.ndim else np.asarray(moved)[()]
 
 

@@ -528,7 +528,7 @@ class Asked:
         self.model = model
 
     def __getattr__(self, name):
-        vars(self.model)[f"asked_{len(vars(self.model))}"] = 1.0
+        setattr(self.model, f"asked_{len(vars(self.model))}", 1.0)
         raise AttributeError(name)
 
 
