@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxlsq.tracing.cache import PROGRAMS, program_key
+from jaxlsq.tracing.fingerprint import trace_key
 
 __all__ = ["compiled_once"]
 
@@ -17,7 +18,7 @@ _Guess = Callable[[Any, Any, Any], dict[str, jax.Array]]
 
 
 def compiled_once(guess: _Guess) -> _Guess:
-    """The method ``guess(self, x, y)`` of a hashable object, as one program where it has numbers.
+    """The method ``guess(self, x, y)``, as one program where it has numbers.
 
     Operation by operation each loop in it would be compiled again by every call, in seconds, and
     stay in memory: after some hundred of them the system gives the process no more.
@@ -28,7 +29,9 @@ def compiled_once(guess: _Guess) -> _Guess:
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((x, y))):
             return guess(self, x, y)
         numbers = jax.tree.map(_array, x), _array(y)
-        key = program_key((), "guess", (type(self), self), numbers)
+        # By value: what a model of the caller's closes over may change.
+        mark = trace_key((guess, self), numbers)
+        key = mark and program_key((), "guess", (mark,), numbers)
         program, names = PROGRAMS.get(key, partial(_compiled, partial(guess, self), numbers))
         found = program(*numbers)
         return {name: found[name] for name in names}  # JAX sorts them

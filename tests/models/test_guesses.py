@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.model_guesses import CASES, reached
 from jaxlsq import fit, models
-from jaxlsq.models import Gaussian, Linear
+from jaxlsq.models import Gaussian, Linear, Model
 
 # Its corners are minima of their own.
 CORNERS = {"Step(linear)": 0.85}
@@ -154,6 +154,18 @@ def test_a_guess_of_numbers_is_compiled_once(compiles):
     for name, values in traced.items():
         np.testing.assert_allclose(values, [one[name] for one in first], rtol=1e-4)
         assert all(isinstance(one[name], jax.Array) for one in first)
+
+
+def test_a_guess_beside_a_function_that_has_changed():
+    x, beside = np.linspace(0.0, 10.0, 60), np.zeros(60)
+
+    def background(x, level=1.0):
+        return level * jnp.asarray(beside)
+
+    model = Model(background) + Linear()
+    assert abs(model.guess(x, np.full(60, 2.0))["intercept"] - 2.0) < 1e-5
+    beside[:] = np.exp(x)
+    assert abs(model.guess(x, beside + 2.0)["intercept"] - 2.0) < 0.01
 
 
 def series(values):
