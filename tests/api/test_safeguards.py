@@ -141,6 +141,7 @@ def sigmoid(x, a, b, c, xp=jnp):
     return a / (1 + xp.exp(-b * (x - c)))
 
 
+@pytest.mark.long
 def test_dose_zero():
     y = np.array([5 + 95 / (1 + (0.8 / max(x, 1e-300)) ** 1.3) if x else 5.0 for x in DOSE])
     start = [0.0, 90.0, 1.0, 1.0]

@@ -309,6 +309,7 @@ def test_guesses(module, expected):
     assert (fixed.x[:, 1] == 1.25).all()
 
 
+@pytest.mark.long
 def test_names_of_ready_models():
     models = pytest.importorskip("jaxlsq.models")
     x = np.linspace(-3, 3, 60)

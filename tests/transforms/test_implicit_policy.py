@@ -47,7 +47,7 @@ def spoiled(value):
     return y
 
 
-@pytest.mark.long_but("pinv-nan")
+@pytest.mark.long
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("policy", ["zero", "pinv"])
 def test_a_fit_without_a_solution_spoils_no_sum(value, policy):

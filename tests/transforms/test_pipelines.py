@@ -275,6 +275,7 @@ def test_the_same_derivatives_as_optimistix():
         np.testing.assert_allclose(ours, jax.jacrev(other)(y), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.long
 def test_an_export_with_a_batch_of_any_size():
     t = np.linspace(0.0, 4.0, 40, dtype=np.float32)
 
