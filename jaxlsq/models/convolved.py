@@ -1,7 +1,7 @@
 """Models that are seen through a response which was measured on a grid."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -10,7 +10,11 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-__all__ = ["Convolved", "ConvolvedColumns"]
+from jaxlsq.models.compose import Renamed, Sum
+from jaxlsq.models.scan import Scan
+from jaxlsq.models.sums import SumGuess, inner_guess
+
+__all__ = ["seen_through"]
 
 # How far a place may be from its place on the grid, in steps: times are written with few digits.
 _SLACK = 0.05
@@ -121,3 +125,18 @@ class ConvolvedColumns:
     def __call__(self, x: Any, *values: Any) -> tuple[jax.Array, ...]:
         found = self.columns(x, *values)
         return tuple(convolved(column, self.response) for column in found)
+
+
+def seen_through(model: Any, response: Sequence[float]) -> Any:
+    """A model through a causal response; of a sum its terms each, which is the same."""
+    if isinstance(model.function, Sum):
+        terms = tuple((sign, seen_through(one, response)) for sign, one in model.function.terms)
+        guess = model.guess and SumGuess(terms)
+        return replace(model, function=Sum(terms), guess=guess)
+    guess, prefix = inner_guess(model.guess)
+    if isinstance(guess, Scan):
+        guess = replace(guess, columns=ConvolvedColumns(guess.columns, response))
+        guess = Renamed(guess, prefix) if prefix else guess
+    else:
+        guess = model.guess
+    return replace(model, function=Convolved(model, response), guess=guess)

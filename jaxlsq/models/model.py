@@ -21,9 +21,8 @@ from jaxlsq.models.compose import (
     TiedDerived,
     TiedGuess,
 )
-from jaxlsq.models.convolved import Convolved, ConvolvedColumns
-from jaxlsq.models.scan import Scan
-from jaxlsq.models.sums import SumGuess, inner_guess
+from jaxlsq.models.convolved import seen_through
+from jaxlsq.models.sums import SumGuess
 from jaxlsq.tracing.numpy_arrays import as_numpy_would
 
 __all__ = ["Model"]
@@ -254,21 +253,7 @@ class Model:
                 "response must be a vector of finite numbers whose sum is above zero, got shape "
                 f"{values.shape}."
             )
-        return self._through(tuple(float(v) for v in values / values.sum()))
-
-    def _through(self, taps: Any):
-        """The model seen through a response; a sum's terms each, which is the same."""
-        if isinstance(self.function, Sum):
-            terms = tuple((sign, model._through(taps)) for sign, model in self.function.terms)
-            guess = self.guess and SumGuess(terms)
-            return replace(self, function=Sum(terms), guess=guess)
-        guess, prefix = inner_guess(self.guess)
-        if isinstance(guess, Scan):
-            guess = replace(guess, columns=ConvolvedColumns(guess.columns, taps))
-            guess = Renamed(guess, prefix) if prefix else guess
-        else:
-            guess = self.guess
-        return replace(self, function=Convolved(self, taps), guess=guess)
+        return seen_through(self, tuple(float(v) for v in values / values.sum()))
 
     @property
     def on_grid(self) -> bool:
