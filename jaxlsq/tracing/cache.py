@@ -11,6 +11,10 @@ from jaxlsq.tracing.structure import aval_key
 
 __all__ = ["PROGRAMS", "Memory", "ProgramCache", "clear_cache", "program_key", "remembering"]
 
+# Of the pieces of memory that Linux grants a process, 65,530, those that it may have before
+# programs are dropped.  XLA's have some hundred each, up to a thousand; without more LLVM aborts.
+MOST_PIECES = 45_000
+
 # Settings of JAX that a program is compiled under and that are not in its arguments.
 _SETTINGS = (
     *("jax_default_device", "jax_default_matmul_precision", "jax_enable_x64"),
@@ -59,6 +63,15 @@ def program_key(
     )
 
 
+def pieces() -> int:
+    """The pieces of memory that this process has; zero where the system does not say."""
+    try:
+        with open("/proc/self/maps", "rb") as file:
+            return file.read().count(b"\n")
+    except OSError:
+        return 0
+
+
 AnyMemory = TypeVar("AnyMemory", bound="Memory")
 
 
@@ -95,6 +108,12 @@ class Memory:
             while len(self._values) > self.size:
                 self._values.popitem(last=False)
 
+    def drop_half(self) -> None:
+        """Forget those that were not used for longest."""
+        with self._lock:
+            for _ in range((len(self._values) + 1) // 2):
+                self._values.popitem(last=False)
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
@@ -128,6 +147,8 @@ class ProgramCache(Memory):
             program = self.find(key)
             if program is None:
                 try:
+                    while len(self) and pieces() > MOST_PIECES:
+                        self.drop_half()
                     program = compile_()
                     self.put(key, program)
                 finally:

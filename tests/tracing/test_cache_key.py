@@ -1,5 +1,6 @@
 """The key of the program cache: a test per ingredient, and no wrong hit."""
 
+import gc
 import threading
 from functools import partial
 
@@ -10,6 +11,7 @@ import pytest
 
 import jaxlsq
 from jaxlsq import curve_fit, fit, least_squares, leastsq
+from jaxlsq.tracing import cache
 from jaxlsq.tracing.cache import PROGRAMS, ProgramCache, program_key
 from jaxlsq.tracing.structure import Unkeyable, _frozen
 from jaxlsq.tracing.trace import trace, with_fixed_literals
@@ -227,3 +229,22 @@ def test_clear_cache_forgets_programs():
     p = leastsq(lambda p: decay(T, *p) - noisy(), [1.0, 1.0])[0]
     assert len(PROGRAMS) == 1
     np.testing.assert_allclose(p, curve_fit(decay, T, noisy(), [1.0, 1.0])[0], rtol=1e-9)
+
+
+@pytest.mark.skipif(not cache.pieces(), reason="of Linux")
+def test_programs_are_dropped_before_a_process_has_too_many_pieces(monkeypatch):
+    """Of many lengths, of which XLA's programs each have one."""
+    gc.collect()
+    before = cache.pieces()
+
+    def fitted(m):
+        t = np.linspace(0.0, 4.0, m)
+        with jaxlsq.using("xla"):
+            found = fit(decay, t, 2.0 * np.exp(-t), [1.0, 0.5])
+        np.testing.assert_allclose(found.x, [2.0, 1.0], rtol=1e-6)
+        return cache.pieces() - before
+
+    each = fitted(40)
+    assert each > 100
+    monkeypatch.setattr(cache, "MOST_PIECES", before + 2 * each)
+    assert max(fitted(m) for m in range(41, 46)) < 4 * each
