@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from jaxlsq.models.columns import least_squares
 from jaxlsq.models.sample import Sample, sample_of, scaled
-from jaxlsq.models.shapes import coordinates
 
 __all__ = ["Baseline"]
 
@@ -36,7 +35,7 @@ class Baseline:
     def _powers(self, sample: Sample):
         if len(self.names) == 1:
             return [jnp.ones_like(sample.y)]
-        coordinates((sample.x,) if not isinstance(sample.x, tuple) else sample.x, 1)
+        sample.check_variables(1)
         t = 2.0 * (sample.x - sample.low) / sample.span - 1.0
         return [t**k for k in range(len(self.names))]
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxlsq.models.shapes import coordinates
+
 __all__ = ["Sample", "sample_of", "scaled", "spread"]
 
 
@@ -37,6 +39,10 @@ class Sample:
     def m(self) -> int:
         """The number of points."""
         return self.y.shape[0]
+
+    def check_variables(self, count: int) -> None:
+        """Raise ValueError where points have more or fewer variables."""
+        coordinates(self.x if isinstance(self.x, tuple) else (self.x,), count)
 
 
 def sample_of(x: Any, y: Any) -> Sample:

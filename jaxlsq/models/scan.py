@@ -23,7 +23,6 @@ from jax import lax
 from jaxlsq.models.columns import alone, changes, orthonormal, without
 from jaxlsq.models.once import compiled_once
 from jaxlsq.models.sample import Sample, sample_of, scaled
-from jaxlsq.models.shapes import coordinates
 
 __all__ = ["Found", "Scan", "better"]
 
@@ -95,7 +94,7 @@ class Scan:
         ValueError
             For points of more or fewer variables.
         """
-        coordinates(sample.x if isinstance(sample.x, tuple) else (sample.x,), self.variables)
+        sample.check_variables(self.variables)
         others = orthonormal((), sample) if others is None else others
         seen = replace(sample, y=without(sample.y, others))
         found = self.candidates(seen)

@@ -9,7 +9,15 @@ import jax
 
 from jaxlsq.tracing.structure import aval_key
 
-__all__ = ["PROGRAMS", "Memory", "ProgramCache", "clear_cache", "program_key", "remembering"]
+__all__ = [
+    "PROGRAMS",
+    "Memory",
+    "ProgramCache",
+    "clear_cache",
+    "pieces",
+    "program_key",
+    "remembering",
+]
 
 # Of the pieces of memory that Linux grants a process, 65,530, those that it may have before
 # programs are dropped.  XLA's have some hundred each, up to a thousand; without more LLVM aborts.

@@ -288,7 +288,7 @@ def test_an_export_with_a_batch_of_any_size():
     (b,) = jax.export.symbolic_shape("b")
     shape = jax.ShapeDtypeStruct((b, 40), jnp.float32)
     with using("xla"):
-        program = jax.export.export(jax.jit(jax.vmap(rates)), platforms=["cpu", "cuda"])
+        program = jax.export.export(jax.jit(jax.vmap(rates)), platforms=["cpu", "cuda", "tpu"])
         data = program(shape).serialize()
     loaded = jax.export.deserialize(data)
     k = np.random.default_rng(0).uniform(0.5, 2.0, 700).astype(np.float32)
