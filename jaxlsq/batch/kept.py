@@ -45,7 +45,8 @@ FILES = ("h5py", "zarr")
 HEAP_TYPE = 1 << 9
 JIT: type[Any] = type(jax.jit(len))
 # Of what can't change, or is shared.
-AS_THEY_ARE = {bool, int, float, complex, str, bytes, type, ModuleType, BuiltinFunctionType}
+NUMBERS = (bool, int, float, complex)
+AS_THEY_ARE: set[type[Any]] = {*NUMBERS, str, bytes, type, ModuleType, BuiltinFunctionType}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def _inner(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision="highest")
 
 
-def _solved(gram: list[list[Any]], right: list[Any], ridge: float):
+def _solved(gram: list[list[Any]], right: list[Any], ridge: float) -> list[Any]:
     """Solutions of small symmetric systems whose elements are arrays, by elimination.
 
     Each unknown is in units in which its column has length one.
@@ -107,7 +107,9 @@ def without(y: jax.Array, others: jax.Array) -> jax.Array:
     return y - _inner(_inner(others, y), others)
 
 
-def changes(columns: list[jax.Array], sample: Sample, others: Any):
+def changes(
+    columns: list[jax.Array], sample: Sample, others: jax.Array
+) -> tuple[jax.Array, list[jax.Array]]:
     """By how much candidates change the sum of squares, and their coefficients.
 
     Parameters

@@ -33,7 +33,7 @@ class Table:
     logarithm: tuple[float, ...]
 
 
-TABLES = {
+TABLES: dict[np.dtype[Any], Table] = {
     np.dtype(np.float64): Table(
         mantissa=52,
         bias=1023,
