@@ -83,5 +83,7 @@ def batch_options(
 
 def _is_number(value, holds):
     """Whether a value is one real number for which something holds."""
+    if type(value) is float:
+        return holds(value)
     kind = np.asarray(value).dtype.kind if np.ndim(value) == 0 else ""
     return kind in set("fiu") and bool(holds(value))

@@ -39,12 +39,11 @@ def covariance(r: NDArray[Any], perm: NDArray[Any]) -> NDArray[Any] | None:
     ``scipy.optimize.leastsq`` computes ``cov_x`` so, and like it takes only an exact
     zero for singular; look at the condition of what comes back.
     """
-    n = len(perm)
-    if np.any(np.diagonal(r) == 0):
+    if not r.diagonal().all():
         return None
-    inverse = np.empty((n, n))
-    # R is triangular, so that the elimination in `solve` is pure back substitution.
-    inverse[perm] = np.linalg.solve(r, np.eye(n))
+    inverse = np.empty_like(r)
+    # R is triangular, so that the elimination in `inv` is pure back substitution.
+    inverse[perm] = np.linalg.inv(r)
     return inverse @ inverse.T
 
 

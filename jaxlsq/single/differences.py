@@ -129,10 +129,12 @@ def difference(
 def _forward(residual, relative_step, x, f):
     """`difference` of the most frequent kind, with less between two evaluations."""
     columns = np.empty((x.size, f.size))
-    for j, (value, column) in enumerate(zip(x.tolist(), columns, strict=True)):
-        h = relative_step * abs(value) or relative_step
-        np.subtract(residual(_moved(x, j, value + h)), f, out=column)
-        column /= h
+    values = x.tolist()
+    steps = [relative_step * abs(value) or relative_step for value in values]
+    for j, (value, h) in enumerate(zip(values, steps, strict=True)):
+        columns[j] = residual(_moved(x, j, value + h))
+    columns -= f
+    columns /= np.array(steps)[:, None]
     return columns.T
 
 

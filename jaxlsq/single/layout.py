@@ -47,7 +47,7 @@ class StateLayout:
     """
 
     tree: PyTreeDef
-    fields: tuple[Any, ...]  # of (is integer, first, last, shape, dtype), a leaf each
+    fields: tuple[Any, ...]  # of (is integer, piece, shape, dtype), a leaf each
 
     @staticmethod
     @lru_cache(maxsize=64)
@@ -57,23 +57,25 @@ class StateLayout:
         used, fields = [0, 0], []
         for leaf in leaves:
             kind = int(leaf.dtype.kind != "f")
-            fields.append((kind, used[kind], used[kind] + leaf.size, leaf.shape, leaf.dtype))
-            used[kind] += leaf.size
+            piece = slice(used[kind], used[kind] + leaf.size)
+            fields.append((kind, piece, leaf.shape, leaf.dtype))
+            used[kind] = piece.stop
         return StateLayout(tree, tuple(fields))
 
     def unpack(self, floats: AnyArray, integers: AnyArray) -> State:
         """The state whose fields are pieces of the two vectors."""
         vectors = floats, integers
-        leaves = [
-            vectors[kind][first:last].reshape(shape).astype(dtype, copy=False)
-            for kind, first, last, shape, dtype in self.fields
-        ]
+        leaves = []
+        for kind, piece, shape, dtype in self.fields:
+            leaf = vectors[kind][piece]
+            leaf = leaf if len(shape) == 1 else leaf.reshape(shape)
+            leaves.append(leaf if leaf.dtype == dtype else leaf.astype(dtype))
         return jax.tree.unflatten(self.tree, leaves)
 
     @cached_property
     def places(self) -> State:
         """Of each field, the piece of its vector."""
-        return jax.tree.unflatten(self.tree, [slice(*field[1:3]) for field in self.fields])
+        return jax.tree.unflatten(self.tree, [piece for _, piece, _, _ in self.fields])
 
 
 def pack_state(state: State, xp: ModuleType = jnp) -> tuple[AnyArray, AnyArray]:
@@ -114,18 +116,19 @@ def _zero_start(form):
 
 @lru_cache(maxsize=64)
 def _start_template(form):
-    """The packed start, and where the starting point is in it."""
+    """The packed start, and where the starting point is in it, (times, n)."""
     plain, other = _zero_start(form), np.full(form.n, np.nan)
     point = replace(plain.point, x=other)
     if point.before is not None:
         point = replace(point, before=replace(point.before, x=other))
     marked = replace(plain, point=point, trial=replace(plain.trial, x=other))
-    return pack_state(plain, np), np.flatnonzero(np.isnan(pack_state(marked, np)[0]))
+    places = np.flatnonzero(np.isnan(pack_state(marked, np)[0]))
+    return pack_state(plain, np), places.reshape(-1, form.n)
 
 
 def packed_start(x0: NDArray[Any], form: Form) -> tuple[NDArray[Any], NDArray[Any]]:
     """The packed state whose first trial is `x0`."""
     (floats, integers), places = _start_template(form)
     floats = floats.copy()
-    floats[places] = np.tile(x0, places.size // x0.size)
+    floats[places] = x0
     return floats, integers.copy()
