@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxlsq.lowering.control import LOOPS
+from jaxlsq.lowering.control import LOOPS, whiles
 from jaxlsq.lowering.elementwise import ELEMENTWISE, elementwise
 from jaxlsq.lowering.emitter import Emitter, Value
 from jaxlsq.lowering.functions import FUNCTIONS, call_function
@@ -89,6 +89,25 @@ class Lowering:
         else:
             raise NotLowered(f"the operation {name!r}")
         return [self.each(write, name, params, arguments, (out.shape, out.dtype))]
+
+    def abreast(
+        self, eqn: Equation, arguments: Sequence[Sequence[Array]], count: int
+    ) -> list[Sequence[Array]]:
+        """The results of an equation at several points, whose loops take their turns together.
+
+        Parameters
+        ----------
+        eqn
+        arguments : sequence
+            Of each operand `count` arrays, one for each point; so are results.
+        count : int
+        """
+        points = [[operand[k] for operand in arguments] for k in range(count)]
+        if eqn.primitive.name == "while":
+            found = whiles(self, eqn.params, points)
+        else:
+            found = [self.equation(eqn, point) for point in points]
+        return list(zip(*found, strict=True))
 
     def each(
         self,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +13,7 @@ from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.lowering.structural import boxed
 from jaxlsq.tracing.parts import opened, scan_counts, scan_turns
 
-__all__ = ["LOOPS", "Carry", "selected"]
+__all__ = ["LOOPS", "Carry", "selected", "whiles"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -76,26 +77,36 @@ def selected(emitter: Any, mask: Any, yes: Array, no: Array) -> Array:
 
 
 def _while(lowering, params, arguments):
+    return whiles(lowering, params, [arguments])[0]
+
+
+def whiles(lowering: Any, params: dict[str, Any], several: Sequence[Any]) -> list[list[Array]]:
+    """The results of a ``while`` for several lists of arguments, that take their turns together.
+
+    Each turn of one waits for the one before; with others between, the processor need not.
+    """
     emitter = lowering.emitter
     c, b = params["cond_nconsts"], params["body_nconsts"]
     goes, steps = opened(params["cond_jaxpr"]), opened(params["body_jaxpr"])
-    of_cond, of_body, begun = arguments[:c], arguments[c : c + b], arguments[c + b :]
-    carry = Carry(emitter, begun)
+    carries = [Carry(emitter, arguments[c + b :]) for arguments in several]
 
     def enter():
-        present = carry.load()
-        (on,) = lowering.run(*goes, [*of_cond, *present])
-        if on.ndim:  # many loops that `vmap` made one, each with an end of its own
-            raise NotLowered("loops of while side by side")
-        on = lowering.of_held(on[()])
-        return (present, on), emitter.any(on)
+        states = [carry.load() for carry in carries]
+        masks = []
+        for arguments, state in zip(several, states, strict=True):
+            (on,) = lowering.run(*goes, [*arguments[:c], *state])
+            if on.ndim:  # many loops that `vmap` made one, each with an end of its own
+                raise NotLowered("loops of while side by side")
+            masks.append(lowering.of_held(on[()]))
+        any_on = reduce(lambda a, b: lowering.op("or", a, b, dtype=bool), masks)
+        return (states, masks), emitter.any(any_on)
 
-    def turn(state):
-        present, on = state
-        carry.choose(on, lowering.run(*steps, [*of_body, *present]))
+    def turn(present):
+        for carry, arguments, state, on in zip(carries, several, *present, strict=True):
+            carry.choose(on, lowering.run(*steps, [*arguments[c : c + b], *state]))
 
     emitter.loop(enter, turn)
-    return carry.load()
+    return [carry.load() for carry in carries]
 
 
 def _scan(lowering, params, arguments):

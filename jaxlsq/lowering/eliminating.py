@@ -14,6 +14,7 @@ from jaxlsq.lowering.arrays import Lowering, listed
 from jaxlsq.lowering.reading import Reader
 from jaxlsq.lowering.structural import boxed
 from jaxlsq.lowering.sums import Sums, summed
+from jaxlsq.lowering.tiles import Step
 from jaxlsq.numerics.elimination import coefficients, without_linear
 
 __all__ = ["Elimination", "completed", "reduced_sums"]
@@ -119,14 +120,13 @@ def _found(lowering, reader, one, xs, dtype):
     """Linear parameters, the sums with them, and of mixed derivatives with the residual."""
     zero = lowering.lift(np.zeros((), dtype))  # an array of one value
     first = _Terms(reader(_whole(one, xs, [zero] * len(one.linear))), one)
-    rows = first.reader.program.rows
     k, pairs = len(one.linear), triangle(len(one.linear))
-    found = summed(lowering, first.of_linear, len(pairs) + k, dtype, rows)
+    found = summed(lowering, first.of_linear, len(pairs) + k, dtype, first.step)
     solve = _coefficients(k, dtype)
     (c,) = lowering.run(solve.jaxpr, solve.consts, [found[: len(pairs)], found[len(pairs) :]])
     second = _Terms(reader(_whole(one, xs, [boxed(v) for v in c])), one)
     half, n = len(triangle(one.n)), one.n
-    found = summed(lowering, second.of_all, half + n + 1 + len(one.mixed), dtype, rows)
+    found = summed(lowering, second.of_all, half + n + 1 + len(one.mixed), dtype, second.step)
     sums = Sums(found[:half], found[half : half + n], boxed(found[half + n]))
     return _Found(c, sums, found[half + n + 1 :])
 
@@ -146,24 +146,30 @@ class _Terms:
     def __init__(self, reader, one):
         self.reader, self.one = reader, one
 
-    def _rows(self, i):
-        """The residual, columns and mixed derivatives of each row of a point."""
-        results = [v.ravel() for v in self.reader.at(i)]
-        one = self.one
-        for k in range(self.reader.program.rows):
-            row = [v[k] for v in results]
-            columns = [row[1 + j] for j in (*one.linear, *one.others)]
-            yield row[0], columns, row[1 + one.n :]
+    @property
+    def step(self) -> Step:
+        """For `summed`."""
+        return Step(self.reader.program.rows, self.reader.program.abreast)
 
-    def of_linear(self, i):
+    def _rows(self, places):
+        """The residual, columns and mixed derivatives of each row of some points."""
+        one = self.one
+        for results in zip(*self.reader.abreast(places), strict=True):
+            values = [v.ravel() for v in results]
+            for k in range(self.reader.program.rows):
+                row = [v[k] for v in values]
+                columns = [row[1 + j] for j in (*one.linear, *one.others)]
+                yield row[0], columns, row[1 + one.n :]
+
+    def of_linear(self, places):
         """The products of linear columns, and with the residual."""
         k = len(self.one.linear)
         return [
             [*((c[a], c[b]) for a, b in triangle(k)), *((v, f) for v in c[:k])]
-            for f, c, _ in self._rows(i)
+            for f, c, _ in self._rows(places)
         ]
 
-    def of_all(self, i):
+    def of_all(self, places):
         """Those of all columns, with the residual, its square, and mixed derivatives with it."""
         return [
             [
@@ -172,7 +178,7 @@ class _Terms:
                 (f, f),
                 *((d, f) for d in mixed),
             ]
-            for f, c, mixed in self._rows(i)
+            for f, c, mixed in self._rows(places)
         ]
 
 

@@ -115,6 +115,8 @@ class PointProgram:
         Which of the results depend neither on the parameters nor on a lane's data.
     stage : PointProgram or None
         Of no parameters; its results, of which each may have several numbers, are read.
+    abreast : int
+        How many points are computed side by side, see `Lowering.abreast`.
     """
 
     jaxpr: Jaxpr
@@ -126,6 +128,7 @@ class PointProgram:
     rows: int = 1
     steady: tuple[bool, ...] = ()
     stage: "PointProgram | None" = None
+    abreast: int = 1
 
     @property
     def given(self) -> list[Input]:

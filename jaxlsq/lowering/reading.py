@@ -60,26 +60,34 @@ class Reader:
         self._left = []
         for eqn in jaxpr.eqns:
             if all(isinstance(v, Literal) or v in self._known for v in eqn.invars):
-                self._evaluate(eqn, self._known)
+                arguments = [
+                    lowering.literal(v) if isinstance(v, Literal) else self._known[v]
+                    for v in eqn.invars
+                ]
+                found = lowering.equation(eqn, arguments)
+                self._known.update(zip(eqn.outvars, found, strict=True))
             else:
                 self._left.append(eqn)
 
     def at(self, i: str) -> list[Any]:
         """The results at a point, arrays of values."""
-        values = dict(self._known)
+        return [one for (one,) in self.abreast([i])]
+
+    def abreast(self, places: Sequence[str]) -> list[Sequence[Any]]:
+        """Of each result the arrays at some points, whose loops take their turns together."""
+        count = len(places)
+        values: dict[Any, Any] = {v: [known] * count for v, known in self._known.items()}
         for v, one, pointer in self._inputs:
             if one.of_point:
-                values[v] = self._at(one, pointer, i)
+                values[v] = [self._at(one, pointer, i) for i in places]
+
+        def value(v):
+            return [self.lowering.literal(v)] * count if isinstance(v, Literal) else values[v]
+
         for eqn in self._left:
-            self._evaluate(eqn, values)
-        return [self._value(v, values) for v in self.program.jaxpr.outvars]
-
-    def _value(self, v, values):
-        return self.lowering.literal(v) if isinstance(v, Literal) else values[v]
-
-    def _evaluate(self, eqn, values):
-        arguments = [self._value(v, values) for v in eqn.invars]
-        values.update(zip(eqn.outvars, self.lowering.equation(eqn, arguments), strict=True))
+            found = self.lowering.abreast(eqn, [value(v) for v in eqn.invars], count)
+            values.update(zip(eqn.outvars, found, strict=True))
+        return [value(v) for v in self.program.jaxpr.outvars]
 
     def _whole(self, one: Input, pointer: str):
         """An input without points."""

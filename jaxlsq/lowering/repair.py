@@ -17,6 +17,7 @@ from jaxlsq.lowering.control import Carry
 from jaxlsq.lowering.reading import Reader
 from jaxlsq.lowering.structural import boxed
 from jaxlsq.lowering.sums import Factors, Sums, accumulated
+from jaxlsq.lowering.tiles import Step
 from jaxlsq.numerics.bounds import Bounds
 from jaxlsq.numerics.repair import REPAIR_EVALUATIONS, difference_of, repair_points
 
@@ -170,8 +171,11 @@ def _summed(lowering, where, dtype):
     e, n = lowering.emitter, len(where.x)
     reader: Reader = where.reader(map(boxed, where.x))
 
-    def at_point(i):
-        results, count = [v.ravel() for v in reader.at(i)[: where.rows]], reader.program.rows
+    count = reader.program.rows
+
+    def at_points(points):
+        (i,) = points
+        results = [v.ravel() for v in reader.at(i)[: where.rows]]
         pairs = []
         for k in range(count):
             places = [_element_of(e, where, (j, i), (count, k), dtype) for j in range(n)]
@@ -180,5 +184,5 @@ def _summed(lowering, where, dtype):
             return [where.factors.applied(lowering, *pair) for pair in pairs]
         return pairs
 
-    sums = accumulated(lowering, at_point, n, dtype, reader.program.rows)
+    sums = accumulated(lowering, at_points, n, dtype, Step(count))
     return [listed(list(sums.half)), listed(list(sums.gradient))]

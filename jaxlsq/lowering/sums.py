@@ -1,6 +1,7 @@
 """Sums over the points: J'J, J'f and f'f of each lane, and the largest of what is summed."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from jaxlsq.lowering.arrays import Lowering, listed
 from jaxlsq.lowering.control import Carry
 from jaxlsq.lowering.emitter import Value
 from jaxlsq.lowering.reading import Reader
-from jaxlsq.lowering.tiles import Terms, Tiled, registers, with_terms
+from jaxlsq.lowering.tiles import Step, Terms, Tiled, registers, with_terms
 
 __all__ = [
     "Factors",
@@ -70,14 +71,19 @@ def row_count(results: int, n: int) -> int:
     return 1 if results == n + 1 else 3
 
 
-def rows_and_columns(reader: Reader, n: int, i: str) -> list[tuple[list[Value], list[Value]]]:
-    """Of each residual of a point, its rows and its columns."""
-    out = [v.ravel() for v in reader.at(i)]
-    rows = row_count(len(out), n)
-    return [
-        ([v[k] for v in out[:rows]], [v[k] for v in out[rows : rows + n]])
-        for k in range(reader.program.rows)
-    ]
+def rows_and_columns(
+    reader: Reader, n: int, places: Sequence[str]
+) -> list[tuple[list[Value], list[Value]]]:
+    """Of each residual of some points, its rows and its columns."""
+    found = []
+    for results in zip(*reader.abreast(places), strict=True):
+        out = [v.ravel() for v in results]
+        rows = row_count(len(out), n)
+        found += [
+            ([v[k] for v in out[:rows]], [v[k] for v in out[rows : rows + n]])
+            for k in range(reader.program.rows)
+        ]
+    return found
 
 
 def sums_of(lowering: Lowering, reader: Reader, n: int, factors: Factors | None = None) -> Sums:
@@ -93,23 +99,24 @@ def sums_of(lowering: Lowering, reader: Reader, n: int, factors: Factors | None 
     factors : Factors, optional
     """
 
-    def at_point(i):
-        pairs = rows_and_columns(reader, n, i)
+    def at_points(places):
+        pairs = rows_and_columns(reader, n, places)
         return pairs if factors is None else [factors.applied(lowering, *pair) for pair in pairs]
 
-    dtype = reader.program.jaxpr.outvars[0].aval.dtype
-    return accumulated(lowering, at_point, n, dtype, reader.program.rows)
+    program = reader.program
+    dtype = program.jaxpr.outvars[0].aval.dtype
+    return accumulated(lowering, at_points, n, dtype, Step(program.rows, program.abreast))
 
 
 def accumulated(
-    lowering: Lowering, at_point: Callable[[str], Any], n: int, dtype: Any, rows: int
+    lowering: Lowering, at_points: Callable[[Sequence[str]], Any], n: int, dtype: Any, step: Step
 ) -> Sums:
-    """The sums of all pairs ``rows, columns`` of ``at_point(i)``, of which there are `rows`."""
+    """The sums of all pairs ``rows, columns`` of ``at_points(places)``, as `summed` takes them."""
     pairs = triangle(n)
 
-    def terms(i):
+    def terms(places):
         out = []
-        for rows, columns in at_point(i):
+        for rows, columns in at_points(places):
             weighted = columns
             if len(rows) > 1:
                 weighted = [lowering.op("mul", rows[1], c) for c in columns]
@@ -118,12 +125,12 @@ def accumulated(
             out.append([*products, *((c, rows[0]) for c in columns), square])
         return out
 
-    sums = summed(lowering, terms, len(pairs) + n + 1, dtype, rows)
+    sums = summed(lowering, terms, len(pairs) + n + 1, dtype, step)
     return Sums(sums[: len(pairs)], sums[len(pairs) : -1], sums[-1:].reshape(()))
 
 
 def summed(
-    lowering: Lowering, terms: Callable[[str], Terms], count: int, dtype: Any, rows: int
+    lowering: Lowering, terms: Callable[[list[str]], Terms], count: int, dtype: Any, step: Step
 ) -> Any:
     """The sums over all points, and over a point's rows, of `count` terms.
 
@@ -131,11 +138,11 @@ def summed(
     ----------
     lowering : Lowering
     terms : callable
-        ``terms(i)`` is a list for each row of point i: of two values that are multiplied, or one.
+        ``terms(places)`` is a list for each row of these points, in their order: of two values
+        that are multiplied, or one.
     count : int
     dtype : dtype
-    rows : int
-        Of a point.
+    step : Step
 
     Returns
     -------
@@ -149,7 +156,7 @@ def summed(
 
     def of_block(first):
         part.store(zeros)
-        part.add(first, e.lesser(e.sum(first, BLOCK), "%points"), rows, terms)
+        part.add(first, e.lesser(e.sum(first, BLOCK), "%points"), step, terms)
         pairs = zip(whole.load(), part.load(), strict=True)
         sums: Any = listed([lowering.op("add", old, more) for old, more in pairs])
         whole.store(sums)
@@ -171,14 +178,21 @@ class _InRegisters:
     def store(self, sums):
         self._carry.store([sums])
 
-    def add(self, first, end, rows, terms):
-        def add(i):
-            sums: Any = self.load()
-            for row in terms(i):
-                sums = with_terms(self._lowering, row, sums)
-            self.store(listed(sums))
+    def add(self, first, end, step, terms):
+        e = self._lowering.emitter
 
-        self._lowering.emitter.repeat(first, end, add)
+        def add(i):
+            found, rows = terms(step.places(e, i)), step.rows
+            for number in range(step.points):
+                # The last point may be alone.
+                there = e.named(f"icmp slt i64 {e.sum(i, number)}, {end}") if number else ""
+                with e.when(there) if there else nullcontext():
+                    sums: Any = self.load()
+                    for row in found[number * rows : (number + 1) * rows]:
+                        sums = with_terms(self._lowering, row, sums)
+                    self.store(listed(sums))
+
+        e.repeat(first, end, add, step.points)
 
 
 def largest_elements(lowering: Lowering, reader: Reader, n: int) -> Any:
@@ -190,7 +204,7 @@ def largest_elements(lowering: Lowering, reader: Reader, n: int) -> Any:
 
     def at_point(i):
         largest: Any = carry.load()[0]
-        for rows, columns in rows_and_columns(reader, n, i):
+        for rows, columns in rows_and_columns(reader, n, [i]):
             sizes = [op("abs", v) for v in (rows[-1], *columns)]
             if len(rows) > 1:
                 root = op("sqrt", rows[1])

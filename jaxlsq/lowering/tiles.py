@@ -17,7 +17,7 @@ from jaxlsq.lowering.arrays import Lowering, listed
 from jaxlsq.lowering.control import Carry
 from jaxlsq.lowering.emitter import Emitter, Value
 
-__all__ = ["Terms", "Tiled", "registers", "with_terms"]
+__all__ = ["Step", "Terms", "Tiled", "registers", "with_terms"]
 
 # Rows that are kept at a time: those of so many points, if each has one.
 KEPT_ROWS = 16
@@ -44,6 +44,20 @@ def with_terms(
         return lowering.op("add", *term, total)
 
     return [one(term, total) for term, total in zip(terms, sums, strict=True)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """How many points are computed before they are added, and how many rows each has."""
+
+    rows: int
+    points: int = 1
+
+    def places(self, e: Emitter, i: str) -> list[str]:
+        """The points from i on; the last one of all stands for those behind it."""
+        more = range(1, self.points)
+        last = e.named("sub i64 %points, 1") if more else ""
+        return [i, *(e.lesser(e.sum(i, k), last) for k in more)]
 
 
 @dataclass(frozen=True)
@@ -126,16 +140,17 @@ class Tiled:
         for place, value in zip(self._places, sums, strict=True):
             self._lowering.emitter.store(value, place)
 
-    def add(self, first: str, end: str, rows: int, terms: Callable[[str], Terms]) -> None:
-        """Add the points i from `first` below `end`; ``terms(i)`` of each has so many rows."""
-        e, points = self._lowering.emitter, max(1, KEPT_ROWS // rows)
+    def add(self, first: str, end: str, step: Step, terms: Callable[[list[str]], Terms]) -> None:
+        """Add the points from `first` below `end`, of which ``terms(places)`` has the rows."""
+        e, rows = self._lowering.emitter, step.rows
+        points = step.points * max(1, KEPT_ROWS // (rows * step.points))
 
         def of_few(begin):
             stop = e.lesser(e.sum(begin, points), end)
             made = []
 
             def keep(i):
-                found = terms(i)
+                found = terms(step.places(e, i))
                 plan = _Plan.of(found)
                 memory = e.slot(self._kind, points * rows * plan.size)
                 kept = _Kept(e, memory, begin, rows, plan, self._dtype)
@@ -143,7 +158,7 @@ class Tiled:
                     kept.store(i, number, row)
                 made.append(kept)
 
-            e.repeat(begin, stop, keep)
+            e.repeat(begin, stop, keep, step.points)
             (kept,) = made
             for tile in kept.plan.tiles(SIDES[registers(e, self._dtype)]):
                 self._add_tile(tile, kept, begin, stop)
