@@ -1,12 +1,11 @@
 """What decides, with every number in its data, what a Python function does."""
 
+import builtins
 import sys
 import weakref
-from dis import opmap
 from enum import Enum
-from functools import partial
 from inspect import getattr_static
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxlsq.tracing.cache import ProgramCache, remembering
+from jaxlsq.tracing.outside import OURS, imported, is_known, is_of_library, is_outside
 from jaxlsq.tracing.signature import LIBRARIES, Signature, names_in
 
 __all__ = ["TRACES", "Fingerprint", "TraceKey", "trace_key"]
@@ -21,23 +21,16 @@ __all__ = ["TRACES", "Fingerprint", "TraceKey", "trace_key"]
 # Arrays of so many bytes are compared; a function that reads larger ones is traced again.
 MOST_BYTES = 1 << 16
 MOST_VALUES = 1000
-OURS = __name__.split(".")[0]
 
-# What code may reach, by these names, that is not in it: other names, files, clocks, chance.
-_OUTSIDE = {
-    *("getattr", "globals", "locals", "vars", "eval", "exec", "open", "input", "next"),
-    *("__import__", "import_module", "environ", "random", "time", "perf_counter", "now"),
-    *("time_ns", "monotonic", "today", "utcnow", "getenv", "urandom", "default_rng"),
-    *("load", "loadtxt", "genfromtxt", "fromfile", "read_csv", "read", "readline"),
-    *("read_text", "read_bytes"),
-    *("pure_callback", "io_callback", "callback"),
-}
+# Names by which code reaches what a module holds under other names.
+_WHOLE = ("__dict__", "__getattribute__")
 _PLAIN = (type(None), bool, int, str, bytes)
+_NUMBERS = (*_PLAIN, float, complex, np.ndarray)
+_METHODS = (FunctionType, property, classmethod, staticmethod)
 _NESTED = (tuple, dict, FunctionType)
 _JITTED = type(jax.jit(lambda: None))
 # Of functions that are jitted, what they were when first seen.
 _FIRST: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-_IMPORT = opmap["IMPORT_NAME"]
 _BY_VALUE = (np.dtype, jax.tree_util.PyTreeDef, jax.ShapeDtypeStruct)
 # Of a class, what is not code or data of its own.
 _NOT_ITS_OWN = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__"}
@@ -124,13 +117,34 @@ class Fingerprint(Signature):
     """
 
     def __init__(self, *values: Any) -> None:
-        self._alive = []  # what is told from other objects by its address
-        self.addresses: list[int] = []  # of JAX's arrays
-        super().__init__(*values)
+        # Names in the code that was met; for each function that is jitted, those in its code.
+        self._names: dict[str, None] = {}
+        self._scopes: dict[int, dict[str, None]] = {}
+        while True:
+            self._alive = []  # what is told from other objects by its address
+            self.addresses: list[int] = []  # of JAX's arrays
+            self._modules: dict[str, ModuleType] = {}  # those of libraries
+            self._jits = []
+            self._meets_own_module = False
+            before = self._count_names()
+            super().__init__(*values)
+            # A module is read by the names that code has which may be met after it.
+            if not (self.complete and self._meets_own_module) or self._count_names() == before:
+                break
+        if self.complete:
+            self.key = (self.key, self._of_libraries())
+        for value, inner in self._jits:
+            if self.complete and _FIRST.setdefault(value, inner) != inner:
+                self._unknown()
+
+    def _count_names(self):
+        return len(self._names) + sum(map(len, self._scopes.values()))
 
     def _kind(self, value: Any, names: Any) -> Any:
-        if type(value) in _PLAIN or isinstance(value, Enum):
+        if type(value) in _PLAIN:
             return (type(value), value)
+        if isinstance(value, Enum):
+            return self._member(value, names)
         if type(value) in _NESTED:
             self._alive.append(value)
             return self._nested(value, names)
@@ -166,8 +180,9 @@ class Fingerprint(Signature):
     def _compound(self, value: Any, names: Any) -> Any:
         if not self.complete:
             return None
-        if _is_of_library(value):
-            return _Same(value)
+        if is_of_library(value):
+            outside = is_outside(getattr(value, "__name__", None))  # under whatever name it came
+            return self._unknown() if outside else _Same(value)
         if isinstance(value, property):
             return ("property", self._kind(value.fget, names))
         if isinstance(value, type):
@@ -193,27 +208,69 @@ class Fingerprint(Signature):
         JAX keeps what it was when first called until its cache is cleared, which is not seen: what
         has been another function is not known.
         """
-        seen, self._seen = self._seen, {id(value): 0}
+        outer = self._seen, self._names
+        self._seen, self._names = {id(value): 0}, self._scopes.setdefault(id(value), {})
         inner = self._kind(value.__wrapped__, ())
-        self._seen = seen
-        if self.complete and _FIRST.setdefault(value, inner) != inner:
-            return self._unknown()
+        self._seen, self._names = outer
+        self._jits.append((value, inner))
         return (_JITTED, inner)
 
     def _function(self, function: Any) -> Any:
         names = names_in(function.__code__)
-        if not _OUTSIDE.isdisjoint(names):
+        if any(map(is_outside, names)):
             return self._unknown()
-        found, inside = function.__globals__, []
-        if _imports(function.__code__):
-            inside = [sys.modules[n] for n in names if n not in found and n in sys.modules]
-        return (super()._function(function), *(self._kind(one, names) for one in inside))
+        self._names.update(dict.fromkeys(names))
+        modules = imported(function.__code__)
+        if modules is None:
+            return self._unknown()
+        inside = (self._kind(sys.modules[name], names) for name in modules)
+        return (super()._function(function), *inside)
 
     def _module(self, module: Any, names: Any) -> Any:
-        is_known = module.__name__.split(".")[0] in LIBRARIES
-        if "__getattr__" in vars(module) and not is_known:
+        if module.__name__.split(".")[0] in LIBRARIES:
+            self._modules[module.__name__] = module
+            return super()._module(module, names)
+        self._meets_own_module = True
+        if type(module) is not ModuleType or "__getattr__" in vars(module):
             return self._unknown()
-        return super()._module(module, names)
+        if any(name in self._names for name in _WHOLE):
+            return self._unknown()
+        # In the order of the names, which later ones would change, each with its name.
+        found = vars(module)
+        used = ((n, self._kind(found[n], ())) for n in sorted(self._names) if n in found)
+        return (module.__name__, *used)
+
+    def _of_libraries(self):
+        """What libraries' modules hold under the names in the code, where others may put things."""
+        names = sorted(set().union(self._names, *self._scopes.values()))
+        modules = [builtins, *self._modules.values()]
+        parts = []
+        for module in modules:  # those found on the way come behind
+            found = vars(module)
+            for name in filter(found.__contains__, names):
+                value = found[name]
+                if isinstance(value, ModuleType) and is_known(value.__name__):
+                    modules += [] if value in modules else [value]
+                    continue
+                is_own = isinstance(value, FunctionType) and not is_of_library(value)
+                by_value = is_own or type(value) in _NUMBERS
+                kind = self._kind(value, ()) if by_value else _Same(value)
+                parts.append((module.__name__, name, kind))
+        return tuple(parts)
+
+    def _member(self, member, names):
+        """A member of an enumeration, with what else it was given."""
+        kind = type(member)
+        if kind.__module__.split(".")[0] in (*LIBRARIES, OURS):
+            return (kind, member)
+        self._alive.append(member)
+        if id(member) in self._seen:
+            return ("again", self._seen[id(member)])
+        self._seen[id(member)] = len(self._seen)
+        own = {k: v for k, v in vars(member).items() if k not in ("__objclass__", "_sort_order_")}
+        does = {k: v for k, v in vars(kind).copy().items() if isinstance(v, _METHODS)}
+        does = {k: v for k, v in does.items() if getattr(v, "__module__", None) != Enum.__module__}
+        return (kind, member.name, self._kind(own, names), self._kind(does, ()))
 
     def _collection(self, values: Any, names: Any) -> Any:
         kind = type(values)
@@ -233,6 +290,8 @@ class Fingerprint(Signature):
     def _class(self, kind):
         """A class of the caller's own, with those above it."""
         parts = []
+        if type(kind).__module__ not in ("builtins", "abc"):
+            parts.append(self._kind(type(kind), ()))
         for one in kind.__mro__:
             if one.__module__.split(".")[0] not in (*LIBRARIES, OURS):
                 own = {k: v for k, v in vars(one).copy().items() if k not in _NOT_ITS_OWN}
@@ -246,30 +305,3 @@ class Fingerprint(Signature):
         if known or not hasattr(value, "__dict__") or kind.__basicsize__ > _Same.__basicsize__:
             return self._unknown()
         return (self._kind(kind, names), self._kind(vars(value), names))
-
-
-def _imports(code):
-    """Whether a function, or one inside of it, imports modules."""
-    inner = (const for const in code.co_consts if isinstance(const, CodeType))
-    return _IMPORT in code.co_code[::2] or any(map(_imports, inner))
-
-
-def _is_of_library(value):
-    """Whether it is a library's own function, class or ufunc, which stay as they are."""
-    if isinstance(value, BuiltinFunctionType):
-        return isinstance(value.__self__, (ModuleType, type(None)))
-    if isinstance(value, np.ufunc):
-        return True
-    if isinstance(value, (MethodType, partial, ModuleType)):
-        return False
-    module = getattr(value, "__module__", None)
-    name = getattr(value, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str):
-        return False
-    if module.split(".")[0] not in (*LIBRARIES, OURS):
-        return False
-    # The one of that name in its module, not one that a function of the library made.
-    found = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found is value or (isinstance(value, FunctionType) and not value.__closure__)

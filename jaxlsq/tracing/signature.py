@@ -86,7 +86,10 @@ class Signature:
         if isinstance(value, FunctionType):
             return self._function(value)
         if isinstance(value, MethodType):
-            return ("method", self._function(value.__func__), self._kind(value.__self__, names))
+            function = value.__func__  # a function, or any callable: one that is jitted
+            plain = isinstance(function, FunctionType)
+            kind = self._function(function) if plain else self._kind(function, names)
+            return ("method", kind, self._kind(value.__self__, names))
         if isinstance(value, partial):
             parts = (value.func, value.args, value.keywords)
             return ("partial", *(self._kind(part, names) for part in parts))
