@@ -147,9 +147,12 @@ def _batch_size(leaves: list[Any]) -> int:
     sizes = {leaf.shape[0] if leaf.shape else None for leaf in leaves}
     size = sizes.pop() if len(sizes) == 1 else None
     if size is None:
+        shapes = [tuple(leaf.shape) for leaf in leaves]
+        more = f" and {len(shapes) - 4} more" if len(shapes) > 4 else ""
+        hint = "" if any(shapes) else " Make arrays of lists of numbers: np.array(data)."
         raise ValueError(
             "every array of data must have the problems along its first axis; got shapes "
-            f"{[tuple(leaf.shape) for leaf in leaves]}."
+            f"{shapes[:4]}{more}.{hint}"
         )
     return size
 

@@ -10,6 +10,7 @@ from jaxlsq.batch.group import Group
 from jaxlsq.batch.kept import Keeper
 from jaxlsq.numerics.loss import POISSON, Loss, Robust
 from jaxlsq.problem.arrangement import Arrangement
+from jaxlsq.problem.containers import check_flags
 from jaxlsq.problem.covariance import GOES_WITH_NO_MASK
 from jaxlsq.problem.functions import Counts, ModelJacobian, ModelResidual, Predict, scale_of
 from jaxlsq.problem.inputs import broadcast_source
@@ -150,7 +151,8 @@ def _with_mask(problem, mask, keeper):
         raise ValueError(
             "refit takes no mask where data sets differ in length; call fit again with it."
         )
-    mask = keeper.array("mask", np.asarray(_of_points(problem, mask, "mask"), bool))
+    mask = check_flags(_of_points(problem, mask, "mask"))
+    mask = keeper.array("mask", np.asarray(mask, bool))
     groups = []
     for members, group in problem.groups:
         if "whitening" in group.lanes or "whitening" in group.shared:

@@ -18,10 +18,12 @@ from jaxlsq.problem.views import View
 __all__ = [
     "as_array_like",
     "by_name",
+    "check_flags",
     "check_one_array",
     "is_masked",
     "is_real",
     "is_table",
+    "native",
     "no_mask",
     "plain",
 ]
@@ -145,6 +147,28 @@ def no_mask(value: Any, name: str) -> Any:
     return value
 
 
+def check_flags(value: Any) -> Any:
+    """A mask of points, without one of its own and with nothing that is neither true nor false.
+
+    What is read in blocks is taken as it is.
+
+    Raises
+    ------
+    ValueError
+    """
+    value = None if value is None else as_array_like(no_mask(value, "mask"), "mask")
+    if not isinstance(value, (np.ndarray, jax.Array)) or value.dtype == bool:
+        return value
+    flags = np.asarray(value)
+    others = flags[(flags != 0) & (flags != 1)]
+    if others.size:
+        raise ValueError(
+            f"mask must be true for points that count and false for others, got {others[0]}. "
+            "Weights go into sigma, as 1 / sqrt(weight)."
+        )
+    return flags.astype(bool)
+
+
 # --- names -------------------------------------------------------------------
 
 
@@ -181,12 +205,26 @@ def plain(value: Any) -> Any:
 
     JAX takes no such objects.  Tables are left: their columns have names that a model may use.
     """
-    if isinstance(value, (np.ndarray, jax.Array, np.generic)) or is_table(value):
+    if isinstance(value, np.ndarray):
+        return native(value)
+    if isinstance(value, (jax.Array, np.generic)) or is_table(value):
         return value
     if not all(hasattr(value, name) for name in ("__array__", "shape", "dtype")):
         return value
     array = _in_memory(value, "the argument")
     return array if is_real(array.dtype) else value
+
+
+def native(value: Any) -> Any:
+    """An array of NumPy's in a type that JAX has too; anything else as it is.
+
+    That is not the case of the other order of bytes, as in FITS files, and of long doubles.
+    """
+    if not isinstance(value, (np.ndarray, np.generic)) or value.dtype.kind not in "fiu":
+        return value
+    dtype = value.dtype.newbyteorder("=")
+    dtype = dtype if dtype.itemsize <= 8 else np.dtype(np.float64)
+    return value if value.dtype == dtype else value.astype(dtype)
 
 
 def for_jax(value: Any) -> Any:

@@ -35,7 +35,7 @@ def _holds_nan(block):
 def check_counts(parts: Iterable[tuple[Any, ...]]) -> None:
     """Raise ValueError for ydata that are not counts, where they are not masked."""
     for _, _, ydata, _, mask in parts:
-        live = True if mask is None else np.broadcast_to(np.asarray(mask), ydata.shape)
+        live = True if mask is None else np.broadcast_to(np.asarray(mask, bool), ydata.shape)
         for rows in _blocks(ydata):
             block = ydata[rows]
             present = ~np.ma.getmaskarray(block) if isinstance(block, np.ma.MaskedArray) else True

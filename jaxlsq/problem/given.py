@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxlsq.numerics.types import AnyArray
-from jaxlsq.problem.containers import as_array_like, is_masked, no_mask
+from jaxlsq.problem.containers import as_array_like, check_flags, is_masked
 from jaxlsq.problem.contents import check_nan
 from jaxlsq.problem.covariance import GOES_WITH_NO_MASK, is_covariance
 from jaxlsq.problem.data import Pieces
@@ -72,7 +72,7 @@ def parts_of(
         masked = True
     else:
         batch, m = tuple(data.shape[:-1]), data.shape[-1]
-        no_mask(mask, "mask")
+        mask = check_flags(mask)
         leaves, structure = read_x(x, lists, batch, Outcome(trial, m, _may_be_wide(x, data, sigma)))
         leaves = with_sigmas(leaves, structure, xsigma, batch, m)
         sigma = _weights(sigma, data.shape)

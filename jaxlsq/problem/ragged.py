@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlsq.problem.containers import as_array_like, no_mask
+from jaxlsq.problem.containers import as_array_like, check_flags
 from jaxlsq.problem.readings import EACH, Leaf
 from jaxlsq.problem.sources import converted
 from jaxlsq.problem.xsigma import with_sigmas
@@ -54,9 +54,7 @@ def ragged_parts(
                 array = converted(array, np.result_type(array.dtype, np.float32))
             padded.append(array)
         if mask is not None:
-            live = live & _stacked(
-                [np.asarray(no_mask(mask[i], "mask"), bool) for i in index], size
-            )
+            live = live & _stacked([np.asarray(check_flags(mask[i]), bool) for i in index], size)
         x, y, s, of_x = padded
         if of_x is not None and of_x.ndim < x.ndim:  # the same for all variables of a point
             of_x = of_x.reshape(len(index), *[1] * (x.ndim - of_x.ndim), size)
