@@ -1,6 +1,6 @@
 """`least_squares`: one problem in pure JAX, whose `vmap` is the lane pool."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from operator import index
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from jaxlsq.problem.bounds import traced_bounds
 from jaxlsq.problem.checks import check_known, check_method
+from jaxlsq.problem.containers import native
 from jaxlsq.problem.losses import check_scale, loss_of
 from jaxlsq.problem.starts import traced_start
 from jaxlsq.problem.tolerances import batch_options
@@ -128,6 +129,7 @@ def least_squares(
     check_known("on_singular", on_singular, POLICIES)
     check_method("jac", jac)
     check_scale(f_scale)
+    args, kwargs = _others(args, kwargs)
     limits: dict[str, Any] = {
         "ftol": ftol,
         "xtol": xtol,
@@ -144,8 +146,20 @@ def least_squares(
         options = batch_options(layout.n, np.dtype(dtype), loss=rule.loss, **limits)
     leaves = alike(leaves, axes_of((leaves, bounds, args, kwargs)))
     form = Form(layout, tuple(leaf.dtype for leaf in leaves), _length(return_history), rule)
-    functions = Functions.of(fun, jac, Call(args, kwargs or {}, layout, form.dtypes))
+    functions = Functions.of(fun, jac, Call(args, kwargs, layout, form.dtypes))
     return solved(form, functions, Begin(leaves, bounds, scale, options))
+
+
+def _others(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Further arguments, in types that JAX has."""
+    if not isinstance(args, Iterable):
+        raise TypeError(f"args must be a tuple, got {args!r}; write args=({args!r},).")
+    if not isinstance(kwargs, Mapping | None):
+        raise TypeError(f"kwargs must be a dict of arguments by name, got {kwargs!r}.")
+    given = tuple(args), dict(kwargs or {})
+    if all(native(leaf) is leaf for leaf in jax.tree.leaves(given)):
+        return given  # as it is: a map would put dicts in another order
+    return jax.tree.map(native, given)
 
 
 def _check_plain(limits: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxlsq.problem.containers import by_name, is_real, no_mask
+from jaxlsq.problem.containers import by_name, is_real, native, no_mask
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.types import Batch, PyTree
 
@@ -106,12 +106,19 @@ def traced_start(x0: PyTree) -> tuple[list[jax.Array], Layout, np.dtype[Any]]:
     TypeError
         If there are no parameters, or complex ones.
     """
-    arrays = jax.tree.map(jnp.asarray, x0)
+    arrays = jax.tree.map(_traced_leaf, x0)
     leaves = jax.tree.leaves(arrays)
     check_numbers(leaves, "x0")
     some_float = any(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
     dtype = wide_enough(jnp.result_type(*([] if some_float else [float]), *leaves))
     return leaves, Layout.of(arrays), dtype
+
+
+def _traced_leaf(value):
+    value = native(no_mask(value, "x0"))
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        raise TypeError("x0 must be real numbers, got dtype object. Say of which: .astype(float).")
+    return jnp.asarray(value)
 
 
 def wide_enough(dtype: np.dtype[Any]) -> np.dtype[Any]:

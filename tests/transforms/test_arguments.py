@@ -1,0 +1,78 @@
+"""Arguments of `least_squares` that JAX does not take as they are, and batches of no problem."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlsq import least_squares, leastsq
+
+T = np.linspace(0.0, 2.0, 12)
+Y = 2.0 * np.exp(-T)
+
+
+def residual(p, t, y):
+    return p[0] * jnp.exp(-p[1] * t) - y
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">f4", "<f4", np.longdouble, ">i4"])
+def test_types_that_jax_does_not_have(dtype):
+    """The other order of bytes, as in FITS files, and long doubles."""
+    x0 = np.array([1, 1], dtype)
+    for args in [(T.astype(dtype), Y.astype(dtype))] if np.dtype(dtype).kind == "f" else [(T, Y)]:
+        found = least_squares(residual, x0, args=args)
+        np.testing.assert_allclose(found.x, [2.0, 1.0], rtol=1e-4)
+        named = least_squares(residual, x0, kwargs=dict(zip("ty", args, strict=True)))
+        np.testing.assert_allclose(named.x, [2.0, 1.0], rtol=1e-4)
+        np.testing.assert_allclose(leastsq(residual, x0, args=args)[0], [2.0, 1.0], rtol=1e-6)
+
+
+def test_arguments_keep_their_order():
+    seen = []
+
+    def fun(p, parts):
+        seen.append(list(parts))
+        return residual(p, parts["t"], parts["a"])
+
+    least_squares(fun, jnp.ones(2), args=({"t": jnp.array(T), "a": jnp.array(Y)},))
+    assert seen[0] == ["t", "a"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"args": 2.0}, r"args must be a tuple, got 2\.0; write args=\(2\.0,\)\."),
+        ({"kwargs": [1.0]}, r"kwargs must be a dict of arguments by name, got \[1\.0\]\."),
+    ],
+)
+def test_arguments_of_another_kind(given, words):
+    with pytest.raises(TypeError, match=words):
+        least_squares(lambda p, s=1.0: s * p - 1.0, jnp.ones(2), **given)
+
+
+def test_starts_that_are_no_numbers():
+    with pytest.raises(TypeError, match="x0 must be real numbers, got dtype object"):
+        least_squares(lambda p: p, np.array([1.0, None]))
+    with pytest.raises(ValueError, match="x0 has 1 masked elements of 2"):
+        least_squares(lambda p: p, np.ma.array([1.0, 2.0], mask=[True, False]))
+
+
+def solution(y, bounds=None):
+    return least_squares(lambda p: residual(p, T, y), jnp.ones(2), bounds=bounds)
+
+
+@pytest.mark.parametrize("bounds", [None, (0.0, 5.0)], ids=["free", "bounds"])
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["plain", "jit"])
+def test_no_problems(wrap, bounds):
+    """As `vmap` of anything else: arrays with nothing in them."""
+    nothing = jnp.zeros((0, T.size))
+    found = wrap(jax.vmap(lambda y: solution(y, bounds)))(nothing)
+    one = solution(jnp.asarray(Y), bounds)
+    for empty, full in zip(jax.tree.leaves(found), jax.tree.leaves(one), strict=True):
+        assert (empty.shape, empty.dtype) == ((0, *full.shape), full.dtype)
+    assert wrap(jax.vmap(jax.vmap(lambda y: solution(y).x)))(jnp.zeros((3, 0, 12))).shape == (
+        3,
+        0,
+        2,
+    )
+    assert wrap(jax.vmap(jax.jacrev(lambda y: solution(y).x)))(nothing).shape == (0, 2, 12)
