@@ -239,13 +239,19 @@ def _key(kernel, target):
 
 def _point_key(point):
     """Of what is compiled for a program of one point; None where that can't be told."""
-    reader = StructureReader()
+    reader, stage = StructureReader(), None
     try:
         structure = reader.read(point.jaxpr, ())
     except Unkeyable:
         return None
+    if point.stage:
+        places = tuple(one.source for one in point.inputs if one.staged)
+        stage = _point_key(point.stage), places
+        if stage[0] is None:
+            return None
     consts = tuple(
         (np.shape(c), np.asarray(c).dtype, np.asarray(c).tobytes()) for c in point.consts
     )
     numbers = np.array(reader.scalars).tobytes()
-    return structure, numbers, consts, tuple(one.key for one in point.inputs), point.rows
+    inputs = tuple(one.key for one in point.inputs)
+    return structure, numbers, consts, inputs, point.rows, point.steady, stage
