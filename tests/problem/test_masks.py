@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxlsq import fit
+from jaxlsq import fit, least_squares_batch
 
 X = np.linspace(0.0, 4.0, 20)
 COUNTS = np.random.default_rng(0).poisson(20.0 * np.exp(-X) + 3.0).astype(float)
@@ -58,3 +58,9 @@ def test_what_is_neither_true_nor_false(door, mask, got):
     """It may be a weight, or a hole in a table, of which `bool` says true."""
     with pytest.raises(ValueError, match=rf"mask must be true .*, got {got}\. Weights go"):
         door(mask)
+
+
+def test_a_list_of_numbers_as_data():
+    """A list is a pytree; of its many leaves the message names few."""
+    with pytest.raises(ValueError, match=r"\(\), \(\)\] and 56 more\. Make arrays of lists"):
+        least_squares_batch(lambda p, y: p - y, [1.0], np.ones((2, 30)).tolist())
