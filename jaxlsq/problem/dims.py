@@ -1,11 +1,13 @@
 """Arrays whose dims have names (xarray's): aligned with ydata by name, never by position."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import jax
 import numpy as np
 
+from jaxlsq.problem.alignment import aligned, indexes_of
 from jaxlsq.problem.readings import EACH, SHARED, Leaf
 from jaxlsq.problem.types import BoundsLike, PyTree
 
@@ -22,16 +24,20 @@ class Dims:
         The batch's, then that of the points; None where ydata has no names, and everything
         else is taken by position.
     sizes : tuple of int
+    indexes : dict of pandas indexes
+        The labels along dims that have some, by which others are brought into their order.
     """
 
     names: tuple[Any, ...] | None
     sizes: tuple[int, ...]
+    indexes: Mapping[Any, Any] = field(default_factory=dict[Any, Any], compare=False)
 
     @classmethod
     def of(cls, ydata: Any) -> Self:
         """Those of an array-like."""
         names = tuple(ydata.dims) if _is_named(ydata) else None
-        return cls(names, tuple(getattr(ydata, "shape", ())))
+        indexes = indexes_of(ydata) if names else {}
+        return cls(names, tuple(getattr(ydata, "shape", ())), indexes)
 
     @property
     def _known(self) -> tuple[Any, ...]:
@@ -57,7 +63,7 @@ class Dims:
             return value
         names = self._known
         self._refuse([d for d in own if d not in names], name)
-        return self._ordered(value, names)
+        return self._ordered(value, names, name)
 
     def of_parameters(self, value: Any, name: str) -> Any:
         """Values for each parameter: the batch's axes in order, then one that ydata has not."""
@@ -72,7 +78,7 @@ class Dims:
         batch, extra = names[:-1], [d for d in own if d not in names]
         if names[-1] in own or len(extra) != 1:
             self._refuse([d for d in own if d not in batch], f"{name}, but for one of parameters,")
-        array = np.asarray(self._ordered(value, (*batch, extra[0])))
+        array = np.asarray(self._ordered(value, (*batch, extra[0]), name))
         array = np.broadcast_to(array, (*self.sizes[:-1], array.shape[-1]))
         labels = getattr(value, "coords", {}).get(extra[0], [])
         labels = np.asarray(labels).tolist()
@@ -95,7 +101,7 @@ class Dims:
             return value
         batch = self._known[:-1]
         self._refuse([d for d in own if d not in batch], name)
-        array = np.asarray(self._ordered(value, batch))
+        array = np.asarray(self._ordered(value, batch, name))
         return np.broadcast_to(array, self.sizes[:-1])
 
     def of_x(self, xdata: PyTree) -> PyTree:
@@ -115,7 +121,7 @@ class Dims:
         if own is None:
             return value
         others = tuple(d for d in own if d not in self._known)
-        return self._ordered(value, (*self._known[:-1], *others, *self._known[-1:]))
+        return self._ordered(value, (*self._known[:-1], *others, *self._known[-1:]), "xsigma")
 
     def _of_x(self, value):
         own = self._names_of(value)
@@ -126,17 +132,17 @@ class Dims:
         others = tuple(d for d in own if d not in names)
         last = points if points[0] in own else ()
         if not set(own) & set(batch):
-            return Leaf(value.transpose(*others, *last), SHARED)
-        array = self._ordered(value, (*batch, *others, *last))
+            return Leaf(self._ordered(value, (*others, *last), "xdata"), SHARED)
+        array = self._ordered(value, (*batch, *others, *last), "xdata")
         if not set(batch) <= set(own):
             array = np.asarray(array)
             array = np.broadcast_to(array, (*self.sizes[:-1], *array.shape[len(batch) :]))
         return Leaf(array, EACH)
 
-    def _ordered(self, value, names):
+    def _ordered(self, value, names, what):
         """A value's axes in the order of names, of length one where it has none."""
         own = [d for d in names if d in value.dims]
-        value = value.transpose(*own)
+        value = aligned(value, self.indexes, what).transpose(*own)
         if len(own) == len(names):
             return value
         sizes = dict(zip(own, value.shape, strict=True))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxlsq.problem.alignment import aligned
 from jaxlsq.problem.containers import is_table
 from jaxlsq.problem.tables import cells_of, keys_of
 from jaxlsq.problem.types import Batch
@@ -139,6 +140,34 @@ class Labels:
             for values in found.values()
         ]
         return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
+    def of_fits(self, value: Any, name: str) -> Any:
+        """A value for each fit, an xarray DataArray, as an array with the batch's axes.
+
+        Anything else is returned as it is.
+
+        Raises
+        ------
+        ValueError
+            For other dims than the batch has, or other labels.
+        """
+        if not (hasattr(value, "dims") and hasattr(value, "indexes")) or not value.dims:
+            return value
+        grid, own = self.grid(), tuple(map(str, value.dims))
+        if set(own) != set(grid.dims) and own != grid.dims[: len(own)]:
+            raise ValueError(
+                f"{name} has the dims {list(value.dims)}, and the batch {list(grid.dims)}; make "
+                "them alike, or pass .values to take it by position."
+            )
+        import pandas as pd  # which xarray needs
+
+        labels = {
+            dim: pd.Index(grid.coords[str(dim)].values)
+            for dim in value.dims
+            if str(dim) in grid.coords and grid.coords[str(dim)].dims == (str(dim),)
+        }
+        ordered = sorted(value.dims, key=lambda dim: grid.dims.index(str(dim)))
+        return np.asarray(aligned(value, labels, name).transpose(*ordered))
 
     def _where(self, places):
         """Positions along each of the axes."""

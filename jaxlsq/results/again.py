@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jaxlsq.problem.labels import Labels
-from jaxlsq.problem.tables import in_order, series_in_order
+from jaxlsq.problem.tables import in_order
 from jaxlsq.problem.types import Batch
 from jaxlsq.results import storage
 from jaxlsq.results.evaluator import Evaluator
@@ -47,6 +47,7 @@ class Again:
         def failed(self) -> NDArray[Any]: ...
         @property
         def _keys(self) -> Any: ...
+        def _of_fits(self, value: Any, name: str) -> NDArray[Any]: ...
         def _flat(self, name: str) -> NDArray[Any]: ...
         def _with_data(self, what: str) -> Evaluator: ...
 
@@ -87,7 +88,7 @@ class Again:
         ----------
         where : (...) bool array, optional
             Which ones.  If not given, those that `failed`; all with another question.  A Series
-            is read by its keys.
+            is read by its keys, a DataArray by its dims and labels.
         p0 : optional
             Where to start, as for `fit`, with the batch's shape where it is per problem;
             where they ended if not given (or at the first start, if that is not finite).
@@ -115,7 +116,7 @@ class Again:
         settings = problem.changed_settings(changes)
         if where is None:
             where = np.ones(self.shape, bool) if asked else self.failed
-        where = np.asarray(series_in_order(where, self._keys, "where"))
+        where = self._of_fits(where, "where")
         p0 = in_order(p0, self._keys, "p0")
         if where.shape not in ((), self.shape):
             raise ValueError(f"where must have the batch's shape {self.shape}, got {where.shape}.")

@@ -160,11 +160,11 @@ class FitResult(
         return {Status(code): count for code, count in number.most_common()}
 
     def __getitem__(self, index: Any) -> "FitResult":
-        """The fit or fits at an index of the batch; a Series of booleans is read by its keys."""
+        """The fit or fits at an index of the batch; booleans with labels are read by those."""
         if not self.shape:
             raise IndexError("this is one fit; there is nothing to index")
         if getattr(index, "dtype", None) == np.bool_:
-            index = np.asarray(series_in_order(index, self._keys, "the index"))
+            index = self._of_fits(index, "the index")
         places = np.asarray(np.arange(self.status.size).reshape(self.shape)[index])
         arrays = {name: self._flat(name)[places] for name in storage.ARRAYS}
         problem = self.problem and self.problem.take(places.reshape(-1), places.shape)
@@ -183,6 +183,11 @@ class FitResult(
     @property
     def _keys(self):
         return self.labels and self.labels.keys()
+
+    def _of_fits(self, value: Any, name: str) -> NDArray[Any]:
+        """A value for each fit, in their order where it has labels."""
+        value = self.labels.of_fits(value, name) if self.labels else value
+        return np.asarray(series_in_order(value, self._keys, name))
 
     def _flat(self, name: str) -> NDArray[Any]:
         """An array with one axis for the batch."""

@@ -124,7 +124,7 @@ class LeastSquaresAccessor:
         options |= {"nan_policy": "omit" if skipna else "propagate"}
         inputs: dict[Part, Any] = {}
         for number, variable in enumerate(variables):
-            inputs["xdata", number] = over_points(variable, data, dims)
+            inputs["xdata", number] = over_points(variable, data, dims, "x")
         for name, value in (("sigma", sigma), ("mask", mask)):
             if value is not None:
                 inputs[name, None] = _of_points(value, name, data, dims)
@@ -215,7 +215,7 @@ def _of_points(value: Any, name: str, data: xr.DataArray, dims: Sequence[Hashabl
     if not isinstance(value, xr.DataArray):
         return value
     check_dims(value, data.dims, f"{name} has the dims {{unexpected}}, and the data {{allowed}}.")
-    return over_points(value, data, dims)
+    return over_points(value, data, dims, name)
 
 
 def _sigmas(xsigma: Any, count: int) -> list[Any]:

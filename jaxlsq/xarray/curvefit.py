@@ -119,7 +119,7 @@ def curvefit(
     for key, data in arrays.items():
         parts = dict(inputs)
         for number, variable in enumerate(variables):
-            parts["xdata", number] = over_points(variable, data, dims)
+            parts["xdata", number] = over_points(variable, data, dims, "coords")
         if sigma is not None:
             parts["sigma", None] = _weights(sigma, data, dims)
         read = _Read(errors == "raise")
@@ -278,4 +278,4 @@ def _weights(sigma: Any, data: xr.DataArray, dims: Sequence[Hashable]):
     if not isinstance(sigma, xr.DataArray):
         return sigma
     check_dims(sigma, data.dims, "sigma has the dims {unexpected}, and the data {allowed}.")
-    return over_points(sigma, data, dims)
+    return over_points(sigma, data, dims, "sigma")

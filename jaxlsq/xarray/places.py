@@ -5,6 +5,8 @@ from typing import Any
 
 import xarray as xr
 
+from jaxlsq.problem.alignment import aligned, indexes_of
+
 __all__ = ["as_dims", "check_dims", "numbers", "over_points"]
 
 
@@ -37,8 +39,20 @@ def numbers(coord: xr.DataArray) -> xr.DataArray:
     return coord
 
 
-def over_points(value: xr.DataArray, data: xr.DataArray, dims: Sequence[Hashable]) -> xr.DataArray:
-    """A value at each point: with all the dims of the points, and those of its own."""
+def over_points(
+    value: xr.DataArray, data: xr.DataArray, dims: Sequence[Hashable], name: str
+) -> xr.DataArray:
+    """A value at each point: with all the dims of the points, and those of its own.
+
+    Along the points it is in the data's order; along the others xarray compares the labels.
+
+    Raises
+    ------
+    ValueError
+        For other labels of the points than the data's.
+    """
+    labels = {dim: index for dim, index in indexes_of(data).items() if dim in dims}
+    value = aligned(value, labels, name)
     missing = [dim for dim in dims if dim not in value.dims]
     # Of `data.isel(time=0) > level` a number of that name is left.
     value = value.drop_vars([dim for dim in missing if dim in value.coords])

@@ -1,0 +1,48 @@
+"""Arrays with labels along their dims (xarray's), brought into the order of others' labels."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+__all__ = ["aligned", "indexes_of"]
+
+
+def indexes_of(value: Any) -> Mapping[Hashable, Any]:
+    """The labels along each dim that has some, as pandas indexes; none of what has no dims."""
+    return dict(getattr(value, "indexes", {})) if hasattr(value, "dims") else {}
+
+
+def aligned(value: Any, indexes: Mapping[Hashable, Any], name: str) -> Any:
+    """A labelled array in the order of other labels, along the dims that both have.
+
+    Parameters
+    ----------
+    value : DataArray
+    indexes : dict of pandas indexes
+        By dim; along one without, or where `value` has none, it is taken by position.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    ValueError
+        Where its labels are others.
+    """
+    for dim, own in indexes_of(value).items():
+        labels = indexes.get(dim)
+        if labels is None or len(own) != len(labels) or own.equals(labels):
+            continue  # of another length it is refused by its shape
+        alike = own.is_unique and labels.is_unique and own.nlevels == labels.nlevels
+        places = own.get_indexer(labels) if alike else [-1]
+        if min(places) < 0:
+            raise ValueError(
+                f"{name} has other labels than ydata along {dim!r}: {_some(own)}, not "
+                f"{_some(labels)}. Select the same ones, or pass .values to take it by position."
+            )
+        value = value.isel({dim: places})
+    return value
+
+
+def _some(index: Any):
+    """The first few of an index, for messages."""
+    words = [str(key) for key in list(index[:3])]
+    return f"[{', '.join(words)}{', ...' if len(index) > 3 else ''}]"

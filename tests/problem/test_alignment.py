@@ -1,0 +1,110 @@
+"""What has labels along its dims is read by them, in every door, and never by position."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlsq import fit
+
+xr = pytest.importorskip("xarray")
+import jaxlsq.xarray  # noqa: E402, F401
+from jaxlsq.xarray import curvefit  # noqa: E402
+
+RNG = np.random.default_rng(0)
+T = np.linspace(0.1, 4.0, 8)
+U = list("abc")
+RATES = RNG.uniform(0.5, 1.0, (3, 3, 1))
+Y = 2.0 * np.exp(-RATES * T) + 0.02 * RNG.normal(size=(3, 3, 8))
+DATA = xr.DataArray(Y, {"t": T, "u": U}, ("u", "v", "t"))
+SIGMA = np.linspace(0.01, 0.3, 8)
+P0 = {"a": 1.0, "k": 1.0}
+
+
+def decay(t, a, k):
+    return a * jnp.exp(-k * t)
+
+
+def of_points(values, dtype=float):
+    return xr.DataArray(np.asarray(values, dtype), {"t": T}, "t")
+
+
+def of_sets(values):
+    return xr.DataArray(np.asarray(values, float), {"u": U}, "u")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sigma", of_points(SIGMA)),
+        ("mask", of_points(np.arange(8) < 5, bool)),
+        ("xsigma", of_points(SIGMA)),
+        ("sigma", of_sets([0.1, 0.2, 0.3]) * of_points(SIGMA)),
+    ],
+)
+def test_values_of_points_in_another_order(name, value):
+    expected = fit(decay, T, DATA, P0, **{name: value})
+    turned = value.isel({dim: slice(None, None, -1) for dim in value.dims})
+    for data, axis in ((DATA, "t"), (DATA.transpose("t", "v", "u"), "t")):
+        found = fit(decay, T, data, P0, axis=axis, **{name: turned})
+        x = found.x if data is DATA else found.x.transpose(1, 0, 2)
+        np.testing.assert_allclose(x, expected.x, rtol=1e-9)
+    if "u" not in value.dims:
+        out = DATA.lsq.fit(decay, "t", P0, **{name: turned})
+        np.testing.assert_allclose(out.k, expected.params["k"], rtol=1e-9)
+
+
+def test_x_in_another_order():
+    expected = fit(decay, T, DATA, P0)
+    x = DATA.t[::-1]
+    np.testing.assert_allclose(fit(decay, x, DATA, P0).x, expected.x, rtol=1e-9)
+    each = (x * of_sets([1.0, 2.0, 3.0]))[:, ::-1]
+    same = fit(decay, (T * np.array([[1.0], [2.0], [3.0]]))[:, None] + np.zeros((3, 3, 8)), Y, P0)
+    np.testing.assert_allclose(fit(decay, each, DATA, P0).x, same.x, rtol=1e-9)
+    out = DATA.lsq.fit(decay, "t", P0, x=x)
+    np.testing.assert_allclose(out.k, expected.params["k"], rtol=1e-9)
+    out = curvefit(DATA, x, decay, reduce_dims="t", kwargs={"sigma": of_points(SIGMA)[::-1]})
+    weighted = fit(decay, T, DATA, P0, sigma=SIGMA)
+    np.testing.assert_allclose(out.curvefit_coefficients, weighted.x, rtol=1e-6)
+
+
+def test_values_of_data_sets_in_another_order():
+    starts = of_sets([1.0, 2.0, 3.0])[::-1]
+    held = fit(decay, T, DATA, {"a": starts, "k": 1.0}, fixed=["a"])
+    np.testing.assert_array_equal(held.params["a"], np.repeat([[1.0], [2.0], [3.0]], 3, axis=1))
+    most = of_sets([0.5, 1.0, 1.5])[::-1]
+    bounded = fit(decay, T, DATA, {"a": 0.1, "k": 1.0}, bounds={"a": (0.0, most)})
+    np.testing.assert_array_equal(bounded.params["a"][:, 0], [0.5, 1.0, 1.5])
+    groups = xr.DataArray(["p", "q", "q"], {"u": U}, "u")[::-1]
+    shared = fit(decay, T, DATA, P0, shared={"k": groups}).params["k"]
+    np.testing.assert_array_equal(shared[1], shared[2])
+    assert np.all(shared[0] != shared[1])
+
+
+def test_other_labels_are_refused():
+    other = xr.DataArray(SIGMA, {"t": T + 0.5}, "t")
+    twice = xr.DataArray(SIGMA, {"t": np.r_[T[:7], T[6]]}, "t")
+    for wrong in (other, twice):
+        with pytest.raises(ValueError, match="sigma has other labels than ydata along 't'"):
+            fit(decay, T, DATA, P0, sigma=wrong)
+        with pytest.raises(ValueError, match="sigma has other labels than ydata along 't'"):
+            DATA.lsq.fit(decay, "t", P0, sigma=wrong)
+    start = xr.DataArray([1.0, 2.0, 3.0], {"u": list("abd")}, "u")
+    with pytest.raises(ValueError, match=r"p0\['a'\] has other labels than ydata along 'u'"):
+        fit(decay, T, DATA, {"a": start, "k": 1.0})
+    unlabelled = xr.DataArray(SIGMA, dims="t")  # which has no other place than its own
+    expected = fit(decay, T, DATA, P0, sigma=SIGMA)
+    np.testing.assert_array_equal(fit(decay, T, DATA, P0, sigma=unlabelled).x, expected.x)
+
+
+def test_booleans_with_dims_choose_fits_by_them():
+    result = fit(decay, T, DATA, P0)
+    wanted = np.array([[True, False, False], [False, False, True], [False, False, False]])
+    chosen = xr.DataArray(wanted, {"u": U}, ("u", "v")).transpose()[:, ::-1]
+    np.testing.assert_array_equal(result[chosen].x, result[wanted].x)
+    np.testing.assert_array_equal(result.refit(chosen, fixed=["a"]).fixed[..., 0], wanted)
+    part = result[1:]
+    np.testing.assert_array_equal(part[chosen.sel(u=["c", "b"])].x, result[1:][wanted[1:]].x)
+    first = xr.DataArray([False, True, False], {"u": U}, "u")
+    np.testing.assert_array_equal(result[first].x, result[[1]].x)
+    with pytest.raises(ValueError, match=r"the index has the dims \['w', 'v'\]"):
+        result[chosen.rename(u="w").transpose("w", "v")]
