@@ -9,7 +9,13 @@ import numpy as np
 
 from jaxlsq.problem.axis import points_last
 from jaxlsq.problem.dims import Dims
-from jaxlsq.problem.tables import in_order, points_in_order, points_of
+from jaxlsq.problem.tables import (
+    along_points,
+    in_order,
+    labels_of_points,
+    points_in_order,
+    points_of,
+)
 from jaxlsq.problem.types import BoundsLike, PyTree
 
 __all__ = ["Arrangement"]
@@ -31,6 +37,8 @@ class Arrangement:
         Of each of them; None where they differ, or are not called anything.
     dims : Dims
         With the points last.
+    labels : pandas index or None
+        What the points are called.
     """
 
     axis: int
@@ -38,13 +46,15 @@ class Arrangement:
     keys: Any
     points_of_each: int | None
     dims: Dims
+    labels: Any = None
 
     @classmethod
     def of(cls, ydata: Any, axis: int, keys: Any) -> Self:
         """Of data as they were given."""
         shape = tuple(np.shape(ydata)) if axis >= 0 else ()
         points = None if keys is None else points_of(ydata, axis)
-        by_position = cls(axis, shape, keys, points, Dims.of(None))
+        labels = labels_of_points(ydata, axis)
+        by_position = cls(axis, shape, keys, points, Dims.of(None), labels)
         return replace(by_position, dims=Dims.of(by_position.ydata(ydata)))
 
     def ydata(self, ydata: Any) -> Any:
@@ -63,16 +73,26 @@ class Arrangement:
         """What broadcasts to `ydata`, with the points last."""
         if value is None:
             return None
-        value = points_in_order(value, self.keys, self.points_of_each, self.axis, name)
+        value = self._labelled(value, name)
         return self.dims.like_ydata(self._points_last(value, name), name)
+
+    def _labelled(self, value: Any, name: str) -> Any:
+        """A table or a Series in the order of the data sets and of the points."""
+        value = points_in_order(value, self.keys, self.points_of_each, self.axis, name)
+        return along_points(value, self.labels, self.axis)
+
+    def _x(self, leaf: Any) -> Any:
+        """An array of x; a table of it has a row for each data set, as ydata has."""
+        keys = self.keys if hasattr(self.keys, "get_indexer") else None
+        return self._points_last(along_points(leaf, self.labels, self.axis, keys), "xdata")
 
     def xdata(self, xdata: PyTree) -> PyTree:
         """The arrays of x, with the points last in those that have the axes of the data."""
-        return self.dims.of_x(jax.tree.map(lambda leaf: self._points_last(leaf, "xdata"), xdata))
+        return self.dims.of_x(jax.tree.map(self._x, xdata))
 
     def xsigma(self, xsigma: Any, xdata: PyTree) -> Any:
         """Standard deviations of the arrays of `xdata`, likewise."""
-        xsigma = points_in_order(xsigma, self.keys, self.points_of_each, self.axis, "xsigma")
+        xsigma = self._labelled(xsigma, "xsigma")
         structure = jax.tree.structure(xdata)
         try:
             leaves = structure.flatten_up_to(xsigma)

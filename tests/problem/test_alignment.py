@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from jaxlsq import fit
@@ -108,3 +109,43 @@ def test_booleans_with_dims_choose_fits_by_them():
     np.testing.assert_array_equal(result[first].x, result[[1]].x)
     with pytest.raises(ValueError, match=r"the index has the dims \['w', 'v'\]"):
         result[chosen.rename(u="w").transpose("w", "v")]
+
+
+# --- pandas ------------------------------------------------------------------------------
+
+KEYS, NAMES = list("wxyz"), [f"t{i}" for i in range(8)]
+X2 = T * np.arange(1.0, 5.0)[:, None]
+Y2 = 2.0 * np.exp(-RNG.uniform(0.5, 1.0, (4, 1)) * X2) + 0.02 * RNG.normal(size=(4, 8))
+SIGMA2 = RNG.uniform(0.01, 0.3, (4, 8))
+TABLES = {
+    name: pd.DataFrame(values, KEYS, NAMES)
+    for name, values in (("x", X2), ("y", Y2), ("sigma", SIGMA2))
+}
+SHUFFLED = {name: table.iloc[[2, 0, 3, 1], ::-1] for name, table in TABLES.items()}
+
+
+def test_tables_of_points_in_another_order():
+    expected = fit(decay, X2, Y2, P0, sigma=SIGMA2).x
+    sigma = SHUFFLED["sigma"]
+    found = fit(decay, SHUFFLED["x"], TABLES["y"], P0, sigma=sigma)
+    np.testing.assert_array_equal(found.x, expected)
+    turned = fit(decay, SHUFFLED["x"].T, TABLES["y"].T, P0, sigma=sigma.T, axis=0)
+    np.testing.assert_array_equal(turned.x, expected)
+    errors = fit(decay, TABLES["x"], TABLES["y"], P0, xsigma=TABLES["sigma"]).x
+    np.testing.assert_array_equal(fit(decay, TABLES["x"], TABLES["y"], P0, xsigma=sigma).x, errors)
+    # Columns of other names are taken in their order.
+    renamed = TABLES["sigma"].set_axis([f"s{i}" for i in range(8)], axis=1)
+    np.testing.assert_array_equal(
+        fit(decay, TABLES["x"], TABLES["y"], P0, sigma=renamed).x, expected
+    )
+    apart = TABLES["x"].T.set_axis(["x1", "x2", "x3", "x4"], axis=1)
+    found = fit(decay, apart, TABLES["y"].T, P0, sigma=SIGMA2.T, axis=0)
+    np.testing.assert_array_equal(found.x, expected)
+
+
+def test_columns_of_points_in_another_order():
+    expected = fit(decay, T, Y2, P0, sigma=SIGMA2[0], mask=T < 3.0).x
+    columns = (pd.Series(values, NAMES)[::-1] for values in (T, SIGMA2[0], T < 3.0))
+    x, sigma, mask = columns
+    found = fit(decay, x, TABLES["y"], P0, sigma=sigma, mask=mask)
+    np.testing.assert_array_equal(found.x, expected)
