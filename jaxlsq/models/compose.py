@@ -82,6 +82,10 @@ class Sum:
                 found[free] = values if sign > 0 else -values
         return found
 
+    def prefixed(self, prefix: str) -> "Sum":
+        """Of the terms that `Model.prefixed` gives."""
+        return Sum(tuple((sign, model.prefixed(prefix)) for sign, model in self.terms))
+
     def elsewhere(self, x: Any) -> "Sum":
         """Of the terms that `Model.elsewhere` gives."""
         return Sum(tuple((sign, model.elsewhere(x)) for sign, model in self.terms))
@@ -174,6 +178,18 @@ class _Left(dict[str, Any]):
 
 
 @dataclass(frozen=True)
+class _OfPrefixed:
+    """A tie, which asks for parameters by their names before they had a prefix."""
+
+    tie: Callable[..., Any]
+    prefix: str
+
+    def __call__(self, params: dict[str, Any]) -> Any:
+        size = len(self.prefix)
+        return self.tie(_Left({name[size:]: value for name, value in params.items()}))
+
+
+@dataclass(frozen=True)
 class Tied:
     """A model, some of whose parameters follow from others."""
 
@@ -187,6 +203,14 @@ class Tied:
     def completed(self, params: dict[str, Any]) -> dict[str, Any]:
         """With the parameters that are tied."""
         return _completed(params, self.ties)
+
+    def prefixed(self, prefix: str) -> "Tied":
+        """Of what `Model.prefixed` gives."""
+        ties = tuple(
+            (prefix + name, prefix + tie if isinstance(tie, str) else _OfPrefixed(tie, prefix))
+            for name, tie in self.ties
+        )
+        return Tied(self.model.prefixed(prefix), tuple(prefix + n for n in self.free), ties)
 
     def elsewhere(self, x: Any) -> "Tied":
         """Of what `Model.elsewhere` gives."""

@@ -164,11 +164,18 @@ class Model:
         check_prefix(prefix)
         if not prefix:
             return self
+        function, guess = self.function, self.guess
+        if isinstance(function, (Sum, Tied)):  # whose parts are read by their names
+            function = function.prefixed(prefix)
+        if isinstance(guess, SumGuess):
+            guess = guess.prefixed(prefix)
+        else:
+            guess = guess and Renamed(guess, prefix)
         return replace(
             self,
-            function=self.function,
+            function=function,
             names=tuple(prefix + name for name in self.names),
-            guess=self.guess and Renamed(self.guess, prefix),
+            guess=guess,
             bounds={prefix + name: pair for name, pair in self.bounds.items()},
             derived=self.derived
             if self.derived is _nothing

@@ -65,6 +65,10 @@ class SumGuess:
             rest = rest - sign * _values(model, x, found)
         return {name: found[name] for _, model in self.terms for name in model.names}
 
+    def prefixed(self, prefix: str) -> "SumGuess":
+        """Of the terms that `Model.prefixed` gives."""
+        return SumGuess(tuple((sign, model.prefixed(prefix)) for sign, model in self.terms))
+
 
 def _values(model: Any, x: Any, found: dict[str, Any]):
     return model(x, **{name: found[name] for name in model.names})
