@@ -86,8 +86,11 @@ class Policy:
         return seen, xp.all(xp.broadcast_to(good, y.shape), axis=-1)
 
     def filled(self, lane: Parts, shared: Parts) -> jax.Array:
-        """y with the last value before each point that does not count in its place."""
-        y, live = lane["y"], self.live(lane, shared)
+        """y with the last value before each point without weight in its place."""
+        y, live, sigma = lane["y"], self.live(lane, shared), find("sigma", lane, shared)
+        if sigma is not None:  # an infinite one is no weight
+            weighs = jnp.broadcast_to(~jnp.isinf(sigma), y.shape)
+            live = weighs if live is None else live & weighs
         if live is None:
             return y
         places = jnp.where(live, jnp.arange(y.size), -1)

@@ -99,6 +99,20 @@ def test_infinite_sigma_is_no_weight_as_in_scipy(absolute):
         np.testing.assert_allclose(ours[1], pcov, rtol=1e-4)
 
 
+def test_a_guess_does_not_see_points_without_weight():
+    def guess(t, y):
+        return {"a": jnp.max(y), "k": 1.0}
+
+    y = np.where(BAD, 1e6, Y)
+    expected = np.max(np.where(BAD, -np.inf, Y), axis=-1)
+    sigma = np.where(BAD, np.inf, 0.1)
+    for given in (sigma, np.broadcast_to(sigma, Y.shape).copy()):
+        result = fit(decay, T, y, guess, sigma=given, fixed=["a"])
+        np.testing.assert_array_equal(result.params["a"], expected)
+    hidden = fit(decay, T, y, guess, sigma=0.1, mask=~BAD, fixed=["a"])
+    np.testing.assert_array_equal(hidden.params["a"], expected)
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
 def test_a_bad_sigma_is_named(value):
     sigma = np.where(BAD, value, 1.0)
