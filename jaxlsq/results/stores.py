@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from jaxlsq.problem.labels import Coord, Labels
 from jaxlsq.results import storage
 from jaxlsq.results.grid import Box, Grid
-from jaxlsq.results.tables import flags, free_name
+from jaxlsq.results.tables import flags, free_names
 from jaxlsq.status import Status
 
 __all__ = ["ENCODED", "Store", "check_target", "open_store"]
@@ -211,10 +211,8 @@ class _Zarr:
         more |= {"coords": list(labels.coords)}
         names = description["names"]
         taken = {*_PER_FIT, *_PER_PARAMETER, "inverse", *labels.dims, *labels.coords, "param"}
-        taken |= {"success"}  # which is not stored: `StoredResult.to_dataset` makes it
-        variables: list[str] = []
-        for name in names:
-            variables.append(free_name(name, {*taken, *variables}))
+        taken |= {"param_j", "run", "success"}  # the last is made by `StoredResult.to_dataset`
+        variables = free_names(names, taken)
         beside = path.with_name(f"{path.name}.tmp")
         shutil.rmtree(beside, ignore_errors=True)
         group: Any = zarr.create_group(beside, overwrite=True)

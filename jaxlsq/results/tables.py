@@ -12,7 +12,7 @@ from jaxlsq.problem.labels import Labels
 from jaxlsq.results import storage
 from jaxlsq.status import Status, describe
 
-__all__ = ["columns", "dataset", "flags", "frame", "frame_of", "free_name"]
+__all__ = ["columns", "dataset", "flags", "frame", "frame_of", "free_names"]
 
 LIBRARIES = ("pandas", "polars")
 # What is said of each fit, but for its parameters.
@@ -33,19 +33,32 @@ def _of_parameters(result: Any, stderr: bool, taken: Iterable[str]) -> dict[str,
     if stderr:
         errors = np.moveaxis(np.sqrt(np.diagonal(result.cov, axis1=-2, axis2=-1)), -1, 0)
     out: dict[str, NDArray[Any]] = {}
-    for name, value, error in zip(result.names, values, errors, strict=True):
-        own = free_name(name, {*taken, *out})
-        out[own] = value
+    names = free_names(result.names, taken, stderr)
+    for name, value, error in zip(names, values, errors, strict=True):
+        out[name] = value
         if error is not None:
-            out[f"{own}_stderr"] = error
+            out[f"{name}_stderr"] = error
     return out
 
 
-def free_name(name: str, taken: Iterable[Hashable]) -> str:
-    """A parameter's name for a column: with ``_param`` where that is taken."""
-    while name in taken:
-        name = f"{name}_param"
-    return name
+def free_names(names: Iterable[str], taken: Iterable[Hashable], stderr: bool = True) -> list[str]:
+    """Parameters' names for columns: with ``_param`` where that, or its error's, is taken.
+
+    Parameters
+    ----------
+    names : sequence of str
+    taken : set
+        Names of other columns.
+    stderr : bool
+        Whether there is a column ``<name>_stderr`` beside each.
+    """
+    used, found = {*taken}, list[str]()
+    for name in names:
+        while name in used or (stderr and f"{name}_stderr" in used):
+            name = f"{name}_param"
+        found.append(name)
+        used |= {name, f"{name}_stderr"} if stderr else {name}
+    return found
 
 
 def frame(result: Any, library: str | None, stderr: bool) -> Any:
@@ -140,7 +153,7 @@ def dataset(result: Any, stderr: bool, cov: bool) -> Any:
     labels = (result.labels or Labels.numbered(result.shape)).grid()
     coords = {name: (one.dims, one.values, one.attrs) for name, one in labels.coords.items()}
     said = [name for name in PER_FIT if name != "message"]
-    taken = {*said, *coords, *labels.dims, "cov"}
+    taken = {*said, *coords, *labels.dims, "cov", "param_i", "param_j"}
     variables: dict[str, tuple[Any, ...]] = {
         name: (labels.dims, values)
         for name, values in _of_parameters(result, stderr, taken).items()

@@ -13,7 +13,7 @@ from jaxlsq.problem.captions import units_of
 from jaxlsq.problem.fit_data import FitArguments, read
 from jaxlsq.problem.settings import Settings
 from jaxlsq.results.result import FitResult
-from jaxlsq.results.tables import flags, free_name
+from jaxlsq.results.tables import flags, free_names
 from jaxlsq.xarray.blocks import Output, Part, fitted
 from jaxlsq.xarray.places import as_dims, check_dims, numbers, over_points
 
@@ -142,7 +142,8 @@ class LeastSquaresAccessor:
         if cov:
             out = out.assign_coords(param_i=list(names), param_j=list(names))
         out.status.attrs |= flags()
-        _add_units(out, model, names, data, variables[0])
+        own = dict(zip(names, keys[: 2 * len(names) : 2], strict=True))
+        _add_units(out, model, own, data, variables[0])
         return out
 
 
@@ -176,11 +177,8 @@ def _outputs(
     names: tuple[str, ...], cov: bool, taken: Iterable[Hashable]
 ) -> tuple[list[Output], list[str]]:
     """`Output` of each variable, and its name; ``_param`` where one is taken."""
-    keys: list[str] = []
-    for name in names:
-        name = free_name(name, {*taken, *PER_FIT, *keys})
-        keys += [name, f"{name}_stderr"]
-    keys += PER_FIT
+    own = free_names(names, {*taken, *PER_FIT, "cov", "param_i", "param_j"})
+    keys = [key for name in own for key in (name, f"{name}_stderr")] + list(PER_FIT)
     kinds = [np.float64] * (2 * len(names)) + list(PER_FIT.values())
     outputs = [Output((), (), kind) for kind in kinds]
     if cov:
@@ -300,13 +298,16 @@ def _names(
 def _add_units(
     out: xr.Dataset,
     model: Callable[..., Any],
-    names: tuple[str, ...],
+    names: Mapping[str, str],
     data: xr.DataArray,
     x: xr.DataArray,
 ):
-    """Units of parameters, where the model says what they are in, and the data have some."""
+    """Units of parameters, where the model says what they are in, and the data have some.
+
+    `names` says by parameter what its variable is called.
+    """
     own = [str(of.attrs.get("units") or "") for of in (x, data)]
     for name, units in units_of(model, *own).items():
-        for key in (name, f"{name}_stderr") if name in names else ():
-            if key in out:
+        if name in names:
+            for key in (names[name], f"{names[name]}_stderr"):
                 out[key].attrs["units"] = units

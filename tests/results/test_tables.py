@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 from jaxlsq import FitResult, Status, fit
+from jaxlsq.models import Model
 
 T = np.linspace(0.0, 4.0, 30)
 RNG = np.random.default_rng(0)
@@ -171,6 +172,48 @@ def test_names_that_are_taken():
     assert list(result.to_dataset())[:4] == ["cost_param", "cost_param_stderr", "row_param",
                                              "row_param_stderr"]  # fmt: skip
     assert {"cost_param", "row_param", "cost"} <= set(result.to_frame())
+
+
+@pytest.mark.parametrize("names", [("a_stderr", "a"), ("a", "a_stderr")])
+def test_a_name_that_is_that_of_an_error(names, tmp_path):
+    """Each has its value and its error, in every table: none takes another's place."""
+    import jaxlsq.xarray  # noqa: F401
+
+    own = {name: name if k == 0 else f"{name}_param" for k, name in enumerate(names)}
+    model = Model(lambda t, p, q: p * jnp.exp(-q * t), names=names)
+    start = dict.fromkeys(names, 1.0)
+    y = xr.DataArray(Y[:, 0], dims=("row", "time"), coords={"time": T})
+    result = fit(model, T, y, start, nan_policy="omit")
+    stored = fit(model, T, y, start, nan_policy="omit", out=tmp_path / "out.zarr")
+    np.testing.assert_array_equal(stored.load().x, result.x)
+    accessor = y.lsq.fit(model, "time", start)
+    tables = (
+        result.to_frame(),
+        result.to_frame("polars"),
+        result.to_dataset(),
+        result.to_dict(stderr=True),
+        stored.to_dataset(),
+        accessor,
+    )
+    for table in tables:
+        for name, column in own.items():
+            np.testing.assert_allclose(table[column], result.params[name], rtol=1e-9)
+            np.testing.assert_allclose(table[f"{column}_stderr"], result.stderr[name], rtol=1e-9)
+
+
+def test_names_of_a_store_and_of_a_covariance(tmp_path):
+    import jaxlsq.xarray  # noqa: F401
+
+    def model(t, run, param_i):
+        return run * jnp.exp(-param_i * t)
+
+    y = xr.DataArray(Y[:, 0], dims=("row", "time"), coords={"time": T})
+    result = fit(model, T, y, [1.0, 1.0])
+    stored = fit(model, T, y, [1.0, 1.0], out=tmp_path / "out.zarr")
+    np.testing.assert_array_equal(stored.to_dataset()["run_param"], result.x[:, 0])
+    for out in (result.to_dataset(cov=True), y.lsq.fit(model, "time", [1.0, 1.0], cov=True)):
+        np.testing.assert_allclose(out["param_i_param"], result.x[:, 1], rtol=1e-9)
+        np.testing.assert_allclose(out["cov"], result.cov, rtol=1e-6)
 
 
 def test_a_dict_with_errors(plain):
