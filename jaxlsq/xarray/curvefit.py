@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from keyword import iskeyword
 from numbers import Real
 from typing import Any, NoReturn
 
@@ -76,7 +77,8 @@ def curvefit(
     -------
     Dataset
         ``curvefit_coefficients``, with the dim ``param``, and ``curvefit_covariance``, with
-        ``cov_i`` and ``cov_j``; of a Dataset, for each variable, with ``<variable>_`` in front.
+        ``cov_i`` and ``cov_j``, which takes no notice of bounds that hold; of a Dataset, for each
+        variable, with ``<variable>_`` in front.
 
     Raises
     ------
@@ -102,7 +104,7 @@ def curvefit(
     options, sigma = _options(kwargs or {})
     variables, dims = _places(obj, coords, reduce_dims)
     kept = [dim for dim in obj.dims if dim not in dims]
-    p0, bounds = dict(p0 or {}), dict(bounds or {})
+    p0, bounds = _by_name(p0, "p0"), _by_name(bounds, "bounds")
     names, defaults = _parameters(func, param_names)
     for name in (*p0, *bounds):
         if name not in names:
@@ -115,6 +117,8 @@ def curvefit(
         Output(("cov_i", "cov_j"), (n, n), np.float64),
     ]
     arrays = obj.data_vars if isinstance(obj, xr.Dataset) else {None: obj}
+    _check_variables(arrays, dims)
+    own = _internal(names)
     made = {}
     for key, data in arrays.items():
         parts = dict(inputs)
@@ -124,7 +128,8 @@ def curvefit(
             parts["sigma", None] = _weights(sigma, data, dims)
         read = _Read(errors == "raise")
         several = len(variables) > 1
-        values = fitted(_Renamed(func, n), data, dims, parts, options, outputs, read, several)
+        data = _with_dims_of(parts, data, dims)
+        values = fitted(_Renamed(func, own), data, dims, parts, options, outputs, read, several)
         front = "" if key is None else f"{key}_"
         made[f"{front}curvefit_coefficients"], made[f"{front}curvefit_covariance"] = values
     places = dict.fromkeys(("param", "cov_i", "cov_j"), names)
@@ -133,23 +138,60 @@ def curvefit(
 
 @dataclass(frozen=True)
 class _Renamed:
-    """The user's function with parameters p0, p1, ...: its own may not have names."""
+    """The user's function with parameters that have names: its own may not."""
 
     func: Callable[..., Any]
-    n: int
+    names: tuple[str, ...]
 
     @property
     def __signature__(self):
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        names = ["x", *map(_internal, range(self.n))]
+        first = "x" if "x" not in self.names else "".join(("x_", *self.names))
+        names = [first, *self.names]
         return inspect.Signature([inspect.Parameter(name, kind) for name in names])
 
-    def __call__(self, x: Any, **params: Any):
-        return self.func(x, *(params[_internal(number)] for number in range(self.n)))
+    def __call__(self, x: Any, /, **params: Any):
+        return self.func(x, *(params[name] for name in self.names))
 
 
-def _internal(number: int):
-    return f"p{number}"
+def _internal(names: Sequence[Hashable]) -> tuple[str, ...]:
+    """Names that Python's functions may have: the user's where those are such, for messages."""
+    words = [name for name in names if isinstance(name, str) and name.isidentifier()]
+    if len(set(words)) == len(names) and not any(map(iskeyword, words)):
+        return tuple(words)
+    return tuple(f"p{number}" for number in range(len(names)))
+
+
+def _by_name(values: Any, name: str) -> dict[Any, Any]:
+    """A dict of what is said of some parameters."""
+    if values is not None and not isinstance(values, Mapping):
+        raise TypeError(
+            f"{name} must be a dict with the names of parameters, got {type(values).__name__}."
+        )
+    return dict(values or {})
+
+
+def _check_variables(arrays: Mapping[Any, xr.DataArray], dims: Sequence[Hashable]):
+    """Raise ValueError for a Dataset's variable that lacks one of the dims of the points."""
+    for key, data in arrays.items():
+        missing = [dim for dim in dims if dim not in data.dims]
+        if missing:
+            raise ValueError(
+                f"the variable {key!r} has the dims {tuple(data.dims)}, and is to be fitted along "
+                f"{', '.join(map(repr, missing))}; leave it out with drop_vars."
+            )
+
+
+def _with_dims_of(
+    parts: Mapping[Part, Any], data: xr.DataArray, dims: Sequence[Hashable]
+) -> xr.DataArray:
+    """A Dataset's variable, repeated along dims of starts and bounds that others of it have."""
+    sizes: dict[Hashable, int] = {}
+    for value in parts.values():
+        if isinstance(value, xr.DataArray):
+            sizes |= {d: value.sizes[d] for d in value.dims if d not in (*data.dims, *dims)}
+    kept = [dim for dim in data.dims if dim not in dims]
+    return data.expand_dims(sizes).transpose(*kept, *sizes, *dims) if sizes else data
 
 
 @dataclass(frozen=True)
@@ -166,7 +208,11 @@ class _Read:
             place = tuple(map(int, np.argwhere(bad)[0])) if bad.ndim else ()
             _raise(result, place, int(np.count_nonzero(bad)))
         x = np.where(good[..., None], result.x, np.nan)
-        cov = np.where(good[..., None, None], result.cov, np.nan)
+        # SciPy's covariance takes no notice of bounds that hold.
+        free = result
+        if result.active_mask.any():
+            free = replace(result, active_mask=np.zeros_like(result.active_mask))
+        cov = np.where(good[..., None, None], free.cov, np.nan)
         return x, cov
 
 
@@ -242,10 +288,9 @@ def _starts(
 ):
     """Inputs for starting values and bounds."""
     inputs: dict[Part, Any] = {}
-    for number, name in enumerate(names):
-        own = _internal(number)
+    for name, own in zip(names, _internal(names), strict=True):
         check_dims(p0.get(name), kept, UNEXPECTED.format(what="Initial guess", name=name))
-        lower, upper = bounds.get(name, (-np.inf, np.inf))
+        lower, upper = _sides(bounds.get(name, (None, None)), name)
         for side, what in ((lower, "Lower"), (upper, "Upper")):
             check_dims(side, kept, UNEXPECTED.format(what=f"{what} bound", name=name))
         start = p0.get(name)
@@ -255,6 +300,14 @@ def _starts(
         if name in bounds:
             inputs["lower", own], inputs["upper", own] = lower, upper
     return inputs
+
+
+def _sides(pair: Any, name: Hashable) -> tuple[Any, Any]:
+    """The lower and the upper bound of a parameter; None is infinite."""
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise ValueError(f"bounds[{name!r}] must be a pair (lower, upper), got {pair!r}.")
+    lower, upper = pair
+    return -np.inf if lower is None else lower, np.inf if upper is None else upper
 
 
 def _feasible(start: Any, lower: Any, upper: Any) -> Any:

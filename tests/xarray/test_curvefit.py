@@ -205,3 +205,51 @@ def test_dates_are_no_numbers():
     da = decays().assign_coords(t=days)
     with pytest.raises(TypeError, match=r"datetime64.*say in which unit"):
         curvefit(da, "t", decay)
+
+
+def test_the_covariance_at_a_bound_is_xarrays_own():
+    da = decays() + 0.05 * RNG.normal(size=(3, T.size))
+    for bounds in ({"n0": (0, 2.5)}, {"n0": (0, xr.DataArray([2.5, 9.0, 9.0], {"x": da.x}, "x"))}):
+        ours, theirs = (
+            curvefit(da, "t", decay, bounds=bounds),
+            da.curvefit("t", decay, bounds=bounds),
+        )
+        assert float(ours.curvefit_coefficients.sel(param="n0", x=0)) == 2.5
+        xr.testing.assert_allclose(ours, theirs, rtol=1e-3)
+    open_below = curvefit(da, "t", decay, bounds={"n0": (None, 2.5)})
+    xr.testing.assert_allclose(open_below, curvefit(da, "t", decay, bounds={"n0": (-np.inf, 2.5)}))
+
+
+def test_variables_of_other_dims_than_the_starts(chunked):
+    da = decays()
+    ds = xr.Dataset({"each": da, "one": da.isel(x=1, drop=True)})
+    high = xr.DataArray([2.0, 4.0, 9.0], {"x": da.x}, "x")
+    for more in ({"p0": {"n0": high}}, {"bounds": {"n0": (0, high)}}):
+        ours = curvefit(chunked(ds, x=1), "t", decay, **more)
+        theirs = ds.curvefit("t", decay, **more)
+        for name in theirs:
+            assert ours[name].dims == theirs[name].dims
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-9)
+    with pytest.raises(ValueError, match=r"variable 'one' has the dims \('t',\).* along 'x'"):
+        curvefit(ds, "t", decay, reduce_dims="x")
+
+
+def test_mistakes_name_what_the_caller_named():
+    da = decays()
+    with pytest.raises(ValueError, match=r"'n0' starts at 5\.0"):
+        curvefit(da, "t", decay, p0={"n0": 5}, bounds={"n0": (0, 2)})
+    with pytest.raises(ValueError, match=r"those of 'tau' are 3\.0 and 1\.0"):
+        curvefit(da, "t", decay, bounds={"tau": (3, 1)})
+    with pytest.raises(TypeError, match="p0 must be a dict"):
+        curvefit(da, "t", decay, p0=[1, 2])
+    with pytest.raises(TypeError, match="bounds must be a dict"):
+        curvefit(da, "t", decay, bounds=(0, 1))
+    with pytest.raises(ValueError, match=r"bounds\['tau'\] must be a pair"):
+        curvefit(da, "t", decay, bounds={"tau": 3})
+
+
+@pytest.mark.parametrize("names", [("x", "lambda"), (0, 1), ("x", "y"), ("a b", "c")])
+def test_names_that_are_no_words_of_python(names):
+    out = curvefit(decays(), "t", lambda t, *p: decay(t, *p), param_names=names)
+    np.testing.assert_allclose(out.curvefit_coefficients, [[3, 3], [5, 4], [2, 2.5]], rtol=1e-6)
+    assert out.param.values.tolist() == list(names)
