@@ -9,13 +9,8 @@ import numpy as np
 
 from jaxlsq.problem.axis import points_last
 from jaxlsq.problem.dims import Dims
-from jaxlsq.problem.tables import (
-    along_points,
-    in_order,
-    labels_of_points,
-    points_in_order,
-    points_of,
-)
+from jaxlsq.problem.rows import along_points, check_rows, labels_of_points
+from jaxlsq.problem.tables import in_order, points_in_order, points_of
 from jaxlsq.problem.types import BoundsLike, PyTree
 
 __all__ = ["Arrangement"]
@@ -73,18 +68,24 @@ class Arrangement:
         """What broadcasts to `ydata`, with the points last."""
         if value is None:
             return None
-        value = self._labelled(value, name)
-        return self.dims.like_ydata(self._points_last(value, name), name)
-
-    def _labelled(self, value: Any, name: str) -> Any:
-        """A table or a Series in the order of the data sets and of the points."""
         value = points_in_order(value, self.keys, self.points_of_each, self.axis, name)
-        return along_points(value, self.labels, self.axis)
+        return self.dims.like_ydata(self._of_points(value, name), name)
+
+    def _of_points(self, value: Any, name: str, keys: Any = None) -> Any:
+        """A table or a Series in the order of the points, with those last."""
+        return self._points_last(self._along_points(value, name, keys), name)
+
+    def _along_points(self, value: Any, name: str, keys: Any = None) -> Any:
+        """A table or a Series in the order of the points, of which there may be one data set."""
+        if self.keys is None:
+            check_rows(value, self.labels, name)
+            return value
+        return along_points(value, self.labels, self.axis, keys)
 
     def _x(self, leaf: Any) -> Any:
         """An array of x; a table of it has a row for each data set, as ydata has."""
         keys = self.keys if hasattr(self.keys, "get_indexer") else None
-        return self._points_last(along_points(leaf, self.labels, self.axis, keys), "xdata")
+        return self._of_points(leaf, "xdata", keys)
 
     def xdata(self, xdata: PyTree) -> PyTree:
         """The arrays of x, with the points last in those that have the axes of the data."""
@@ -92,13 +93,13 @@ class Arrangement:
 
     def xsigma(self, xsigma: Any, xdata: PyTree) -> Any:
         """Standard deviations of the arrays of `xdata`, likewise."""
-        xsigma = self._labelled(xsigma, "xsigma")
+        xsigma = points_in_order(xsigma, self.keys, self.points_of_each, self.axis, "xsigma")
         structure = jax.tree.structure(xdata)
         try:
             leaves = structure.flatten_up_to(xsigma)
         except (ValueError, TypeError):  # of another structure, which is said where both are read
             return xsigma
-        leaves = [one if one is None else self._points_last(one, "xsigma") for one in leaves]
+        leaves = [one if one is None else self._of_points(one, "xsigma") for one in leaves]
         return self.dims.of_xsigma(jax.tree.unflatten(structure, leaves))
 
     def bounds(self, bounds: BoundsLike) -> BoundsLike:

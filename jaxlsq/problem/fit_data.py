@@ -27,6 +27,7 @@ from jaxlsq.problem.mistakes import brief_errors
 from jaxlsq.problem.model_values import begin_of, bounds_of, in_models_order
 from jaxlsq.problem.names import check_count, check_order, names_of
 from jaxlsq.problem.policy import Policy
+from jaxlsq.problem.rows import check_lists
 from jaxlsq.problem.separable import check_separable, linear_places
 from jaxlsq.problem.sharing import Sharing
 from jaxlsq.problem.shifted import ORTHOGONAL
@@ -89,6 +90,7 @@ class FitArguments:
         names = ("xdata", "ydata", "sigma", "mask", "xsigma")
         for name in names:
             check_groups(getattr(self, name), self.ydata, name)
+            check_lists(getattr(self, name), self.ydata, name)
         lists = {name: as_lists(getattr(self, name), name) for name in names}
         same = all(value is getattr(self, name) for name, value in lists.items())
         return self if same else replace(self, **lists)

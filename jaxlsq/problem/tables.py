@@ -10,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxlsq.problem.containers import as_array_like, is_table
+from jaxlsq.problem.rows import check_rows
 
 __all__ = [
-    "along_points",
     "as_lists",
     "cells_of",
     "check_groups",
     "in_order",
     "is_grouped",
     "keys_of",
-    "labels_of_points",
     "points_in_order",
     "points_of",
     "series_in_order",
@@ -108,53 +107,6 @@ def points_of(ydata: Any, axis: int) -> int | None:
     return shape[axis] if shape else None
 
 
-def labels_of_points(ydata: Any, axis: int) -> Any:
-    """The pandas index of a table's points, which are along an axis; None where there is none.
-
-    (One data set, a Series, has the rows of some table, and is taken as SciPy takes it.)
-    """
-    if not (hasattr(ydata, "iloc") and is_table(ydata)):
-        return None
-    return ydata.columns if axis in (-1, 1) else ydata.index
-
-
-def along_points(value: Any, labels: Any, axis: int, keys: Any = None) -> Any:
-    """A Series or a table in the order of the points' labels, where it has the same ones.
-
-    Anything else is returned as it is: other names than ydata has say nothing of an order.
-
-    Parameters
-    ----------
-    value : Series or DataFrame
-    labels : pandas index or None
-        Of the points of ydata.
-    axis : int
-        Of the points.
-    keys : pandas index or None
-        Of the data sets, by which a table is brought into their order likewise.
-    """
-    if labels is None or not hasattr(value, "iloc"):
-        return value
-    if not is_table(value):
-        places = _turned(value.index, labels)
-        return value if places is None else value.iloc[places]
-    rows, columns = (keys, labels) if axis in (-1, 1) else (labels, keys)
-    places = _turned(value.index, rows), _turned(value.columns, columns)
-    if all(one is None for one in places):
-        return value
-    return value.iloc[tuple(slice(None) if one is None else one for one in places)]
-
-
-def _turned(own, labels):
-    """Where labels are in an index that has the same ones in another order; else None."""
-    if labels is None or len(own) != len(labels) or own.nlevels != labels.nlevels:
-        return None
-    if own.equals(labels) or not (own.is_unique and labels.is_unique):
-        return None
-    places = own.get_indexer(labels)
-    return places if np.all(places >= 0) else None
-
-
 def check_groups(value: Any, ydata: Any, name: str) -> None:
     """Raise ValueError for groups that are not those of ydata, or in another order."""
     (_, own), (_, keys) = cells_of(value), cells_of(ydata)
@@ -173,6 +125,12 @@ def check_groups(value: Any, ydata: Any, name: str) -> None:
             f"{name} has the groups {_some(own)}, and ydata {_some(keys)}: they must be the same "
             "in the same order. Take both from one groupby."
         )
+    check_rows(value.obj.iloc[_rows_of(value)], ydata.obj.index[_rows_of(ydata)], name)
+
+
+def _rows_of(groups):
+    """The numbers of the rows of all groups, one group after the other."""
+    return np.concatenate([np.empty(0, int), *groups.indices.values()])
 
 
 def in_order(value: Any, keys: Any, name: str) -> Any:

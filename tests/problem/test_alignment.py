@@ -149,3 +149,44 @@ def test_columns_of_points_in_another_order():
     x, sigma, mask = columns
     found = fit(decay, x, TABLES["y"], P0, sigma=sigma, mask=mask)
     np.testing.assert_array_equal(found.x, expected)
+
+
+def of_one():
+    index = [f"row {k}" for k in range(8)]
+    return pd.Series(T, index), pd.Series(Y[0, 0], index)
+
+
+REFUSED = {
+    "xdata": lambda x, y: ((x[::-1], y), {}),
+    "xdata of two": lambda x, y: ((pd.DataFrame({"a": x, "b": x})[::-1], y), {}),
+    "sigma": lambda x, y: ((x, y), {"sigma": pd.Series(SIGMA, x.index)[::-1]}),
+    "mask": lambda x, y: ((x, y), {"mask": pd.Series(T < 2, x.index)[::-1]}),
+    "xsigma": lambda x, y: (((x, x), y), {"xsigma": (None, 0.1 * x[::-1])}),
+    "lists": lambda x, y: (([x, x[::-1]], [y, y]), {}),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_rows_of_one_data_set_in_another_order_are_refused(case):
+    (x, y), more = REFUSED[case](*of_one())
+    name = "xdata" if case in ("lists", "xdata of two") else case
+    with pytest.raises(ValueError, match=rf"{name} has the rows of ydata in another order"):
+        fit(decay, x, y, P0, **more)
+
+
+def test_rows_of_one_data_set_that_are_called_otherwise_are_taken_as_they_lie():
+    x, y = of_one()
+    expected = fit(decay, T, Y[0, 0], P0).x
+    for one in (x, x[::-1].reset_index(drop=True)[::-1].set_axis(range(8)), T):
+        np.testing.assert_array_equal(fit(decay, one, y, P0).x, expected)
+
+
+def test_groups_of_tables_that_are_sorted_differently_are_refused():
+    k = np.repeat(["a", "b"], 8)
+    table = pd.DataFrame({"k": k, "t": np.tile(T, 2), "y": Y[0, :2].ravel()})
+    groups, turned = (one.groupby("k") for one in (table, table.sort_values("y")))
+    expected = fit(decay, [T, T], Y[0, :2], P0).x
+    np.testing.assert_allclose(fit(decay, groups["t"], groups["y"], P0).x, expected, rtol=1e-12)
+    np.testing.assert_allclose(fit(decay, turned["t"], turned["y"], P0).x, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"xdata has the rows of ydata in another order"):
+        fit(decay, turned["t"], groups["y"], P0)
