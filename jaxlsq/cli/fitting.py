@@ -8,9 +8,9 @@ from typing import Any, Self
 from jaxlsq.api.fit import fit
 from jaxlsq.cli.data import Data
 from jaxlsq.cli.models import Chosen, chosen, imported
-from jaxlsq.problem.names import parameters_of
 from jaxlsq.results.interrupted import Interrupted
 from jaxlsq.results.result import FitResult
+from jaxlsq.tracing.arguments import parameters_of
 
 __all__ = ["Job"]
 

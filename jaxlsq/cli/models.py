@@ -16,7 +16,7 @@ from typing import Any
 
 from jaxlsq import models
 from jaxlsq.cli.formula import Formula, parse
-from jaxlsq.problem.names import POSITIONAL, parameters_of
+from jaxlsq.tracing.arguments import POSITIONAL, parameters_of
 
 __all__ = ["Chosen", "chosen", "imported"]
 

@@ -5,35 +5,31 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxlsq.models.compose import Defaults
+from jaxlsq.tracing.arguments import POSITIONAL, arguments_of
 
 __all__ = ["check_prefix", "check_tie", "defaults_of", "names_of"]
-
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def names_of(function: Callable[..., Any]) -> tuple[str, ...]:
     """A function's parameters after x."""
-    try:
-        found = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # some callables have no signature
-        raise TypeError("function has no signature; pass names=('a', 'b').") from None
-    names = tuple(p.name for p in found[1:] if p.kind in _POSITIONAL)
-    several = any(p.kind not in _POSITIONAL for p in found)
+    found = arguments_of(function)
+    if found is None:
+        raise TypeError("function has no signature; pass names=('a', 'b').")
+    names = tuple(p.name for p in found[1:] if p.kind in POSITIONAL)
+    # What comes by keyword alone and has a default is an option, as for `fit`.
+    others = [p for p in found if p.kind not in POSITIONAL]
+    several = any(p.kind is not p.KEYWORD_ONLY or p.default is p.empty for p in others)
     if several or not names:
         raise TypeError(
             "function must be f(x, a, b, ...) with one argument for each parameter, got "
-            f"{inspect.signature(function)}; pass names=('a', 'b') for *params."
+            f"{inspect.Signature(found)}; pass names=('a', 'b') for *params."
         )
     return names
 
 
 def defaults_of(function: Callable[..., Any], names: tuple[str, ...]) -> Defaults | None:
     """The guess that a function's defaults are, where all parameters have one."""
-    try:
-        found = list(inspect.signature(function).parameters.values())[1:]
-    except (TypeError, ValueError):
-        return None
-    values = [p.default for p in found if p.kind in _POSITIONAL]
+    values = [p.default for p in (arguments_of(function) or [])[1:] if p.kind in POSITIONAL]
     numbers = len(values) == len(names) and all(isinstance(v, (int, float)) for v in values)
     return Defaults(tuple(zip(names, map(float, values), strict=True))) if numbers else None
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from jaxlsq.problem.names import arguments_of
+from jaxlsq.tracing.arguments import arguments_of
 
 __all__ = ["Captions", "caption", "units_of"]
 

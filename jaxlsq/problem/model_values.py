@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlsq.problem.containers import by_name
-from jaxlsq.problem.names import POSITIONAL, check_count, parameters_of
+from jaxlsq.problem.names import check_count
 from jaxlsq.problem.parameters import Layout
 from jaxlsq.problem.starts import Start
 from jaxlsq.problem.types import BoundsLike
+from jaxlsq.tracing.arguments import POSITIONAL, parameters_of
 
 __all__ = ["Begin", "begin_of", "bounds_of", "in_models_order"]
 

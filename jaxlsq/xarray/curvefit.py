@@ -11,9 +11,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from jaxlsq.problem.names import POSITIONAL, parameters_of, unknown_name
+from jaxlsq.problem.names import unknown_name
 from jaxlsq.results.result import FitResult
 from jaxlsq.status import Status
+from jaxlsq.tracing.arguments import POSITIONAL, parameters_of
 from jaxlsq.xarray.blocks import Output, Part, fitted
 from jaxlsq.xarray.places import as_dims, check_dims, numbers, over_points
 

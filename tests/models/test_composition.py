@@ -95,6 +95,17 @@ def test_wrong_parameters_are_refused():
         Model(3)
 
 
+def test_what_comes_by_keyword_alone_is_an_option():
+    def bent(x, a, b, *, power=2.0):
+        return a * x + b * x**power
+
+    model = Model(bent)
+    assert model.names == ("a", "b")
+    np.testing.assert_allclose(fit(model, X, 3.0 * X + 0.5 * X**2, [1.0, 1.0]).x, [3.0, 0.5])
+    with pytest.raises(TypeError, match=r"one argument for each parameter, got \(x, a, \*, b\)"):
+        Model(lambda x, a, *, b: a * x + b)
+
+
 def test_plain_functions_become_models():
     def bent(x, height=2.0, rate=1.0):
         return height * np.exp(-rate * x)  # NumPy's
