@@ -10,7 +10,7 @@ from jaxlsq.batch.group import Group
 from jaxlsq.batch.kept import Keeper
 from jaxlsq.numerics.loss import POISSON, Loss, Robust
 from jaxlsq.problem.arrangement import Arrangement
-from jaxlsq.problem.containers import check_flags
+from jaxlsq.problem.contents import check_flags
 from jaxlsq.problem.covariance import GOES_WITH_NO_MASK
 from jaxlsq.problem.functions import Counts, ModelJacobian, ModelResidual, Predict, scale_of
 from jaxlsq.problem.inputs import broadcast_source

@@ -18,7 +18,6 @@ from jaxlsq.problem.views import View
 __all__ = [
     "as_array_like",
     "by_name",
-    "check_flags",
     "check_one_array",
     "is_masked",
     "is_real",
@@ -145,28 +144,6 @@ def no_mask(value: Any, name: str) -> Any:
             f"{name}.filled(value)."
         )
     return value
-
-
-def check_flags(value: Any) -> Any:
-    """A mask of points, without one of its own and with nothing that is neither true nor false.
-
-    What is read in blocks is taken as it is.
-
-    Raises
-    ------
-    ValueError
-    """
-    value = None if value is None else as_array_like(no_mask(value, "mask"), "mask")
-    if not isinstance(value, (np.ndarray, jax.Array)) or value.dtype == bool:
-        return value
-    flags = np.asarray(value)
-    others = flags[(flags != 0) & (flags != 1)]
-    if others.size:
-        raise ValueError(
-            f"mask must be true for points that count and false for others, got {others[0]}. "
-            "Weights go into sigma, as 1 / sqrt(weight)."
-        )
-    return flags.astype(bool)
 
 
 # --- names -------------------------------------------------------------------

@@ -4,12 +4,13 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 import numpy as np
 
-from jaxlsq.problem.containers import as_array_like
+from jaxlsq.problem.containers import as_array_like, no_mask
 from jaxlsq.problem.losses import not_counts
 
-__all__ = ["check_counts", "check_nan"]
+__all__ = ["check_counts", "check_flags", "check_nan"]
 
 
 def check_nan(parts: Iterable[tuple[Any, ...]]) -> None:
@@ -48,6 +49,27 @@ def check_counts(parts: Iterable[tuple[Any, ...]]) -> None:
                     f"{block[bad].ravel()[0]!r}. Mask such points, or use sigma and least squares "
                     "for data that were scaled or had a background subtracted."
                 )
+
+
+def check_flags(value: Any) -> Any:
+    """A mask of points, without one of its own and with nothing that is neither true nor false.
+
+    Raises
+    ------
+    ValueError
+    """
+    value = None if value is None else as_array_like(no_mask(value, "mask"), "mask")
+    if value is None or value.dtype == bool:
+        return value
+    for rows in _blocks(value):
+        block = np.asarray(value[rows])
+        others = block[(block != 0) & (block != 1)]
+        if others.size:
+            raise ValueError(
+                f"mask must be true for points that count and false for others, got {others[0]}. "
+                "Weights go into sigma, as 1 / sqrt(weight)."
+            )
+    return np.asarray(value, bool) if isinstance(value, (np.ndarray, jax.Array)) else value
 
 
 def _blocks(array):

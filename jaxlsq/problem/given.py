@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from jaxlsq.numerics.types import AnyArray
-from jaxlsq.problem.containers import as_array_like, check_flags, is_masked
-from jaxlsq.problem.contents import check_nan
+from jaxlsq.problem.containers import as_array_like, is_masked
+from jaxlsq.problem.contents import check_flags, check_nan
 from jaxlsq.problem.covariance import GOES_WITH_NO_MASK, is_covariance
 from jaxlsq.problem.data import Pieces
 from jaxlsq.problem.functions import Predict

@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlsq.problem.containers import as_array_like, check_flags
+from jaxlsq.problem.containers import as_array_like
+from jaxlsq.problem.contents import check_flags
 from jaxlsq.problem.readings import EACH, Leaf
 from jaxlsq.problem.sources import converted
 from jaxlsq.problem.xsigma import with_sigmas

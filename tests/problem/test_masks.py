@@ -60,6 +60,18 @@ def test_what_is_neither_true_nor_false(door, mask, got):
         door(mask)
 
 
+def test_a_mask_that_is_read_in_blocks(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "mask.h5", "w") as file:
+        good = file.create_dataset("good", data=np.tile(KEPT.astype(np.uint8), (3, 1)))
+        weights = file.create_dataset("weights", data=np.tile(np.where(KEPT, 1.0, 0.3), (3, 1)))
+        y = np.tile(BAD, (3, 1))
+        expected = fit(decay, X, y, P0, mask=np.asarray(good)).x
+        np.testing.assert_array_equal(fit(decay, X, y, P0, mask=good).x, expected)
+        with pytest.raises(ValueError, match=r"mask must be true .*, got 0\.3\. Weights go"):
+            fit(decay, X, y, P0, mask=weights)
+
+
 def test_a_list_of_numbers_as_data():
     """A list is a pytree; of its many leaves the message names few."""
     with pytest.raises(ValueError, match=r"\(\), \(\)\] and 56 more\. Make arrays of lists"):
