@@ -45,6 +45,7 @@ def parsed():
     )
     others = parser.add_argument_group("instead of the table of batches")
     others.add_argument("--single", action="store_true", help="one fit at a time, beside SciPy")
+    others.add_argument("--first", action="store_true", help="what a process's first fit waits for")
     others.add_argument("--scaling", action="store_true", help="cores, sizes, stragglers, a file")
     others.add_argument("--constrained", action="store_true", help="bounds, losses, counts")
     others.add_argument("--gradients", action="store_true", help="derivatives of many fits")
@@ -105,6 +106,11 @@ def main():
 
         results["single"] = single.measure()
         texts.append(single.table(results["single"]))
+    if options.first:
+        from benchmarks import first
+
+        results["first"] = first.measure()
+        texts.append(first.table(results["first"]))
     if options.scaling:
         from benchmarks import scaling
 

@@ -75,7 +75,9 @@ def test_the_same_as_the_pool(name):
     if "bounds" not in how:  # where nothing is left to gain, rounding says which test holds
         assert np.mean(lanes.status == pool.status) > 0.98
     np.testing.assert_array_equal(lanes.success, pool.success)
-    np.testing.assert_allclose(lanes.x, pool.x, rtol=1e-5, atol=1e-7)
+    # Forward differences round by the root of a rounding, and fits stop so far apart.
+    atol = 1e-6 if name == "2-point" else 1e-7
+    np.testing.assert_allclose(lanes.x, pool.x, rtol=1e-5, atol=atol)
     np.testing.assert_allclose(lanes.cost, pool.cost, rtol=1e-9)
     np.testing.assert_allclose(lanes.optimality, pool.optimality, rtol=0.02, atol=1e-4)
     np.testing.assert_array_equal(lanes.dof, pool.dof)
