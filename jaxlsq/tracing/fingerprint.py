@@ -132,7 +132,7 @@ class Fingerprint(Signature):
             if not (self.complete and self._meets_own_module) or self._count_names() == before:
                 break
         if self.complete:
-            self.key = (self.key, self._of_libraries())
+            self.key: tuple[Any, ...] = (self.key, self._of_libraries())
         for value, inner in self._jits:
             if self.complete and _FIRST.setdefault(value, inner) != inner:
                 self._unknown()
