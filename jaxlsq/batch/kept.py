@@ -45,8 +45,10 @@ FILES = ("h5py", "zarr")
 HEAP_TYPE = 1 << 9
 JIT: type[Any] = type(jax.jit(len))
 # Of what can't change, or is shared.
-NUMBERS = (bool, int, float, complex)
-AS_THEY_ARE: set[type[Any]] = {*NUMBERS, str, bytes, type, ModuleType, BuiltinFunctionType}
+AS_THEY_ARE: set[type[Any]] = {
+    *(bool, int, float, complex, str, bytes),
+    *(type, ModuleType, BuiltinFunctionType),
+}
 
 
 @dataclass(frozen=True)

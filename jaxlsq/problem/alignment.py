@@ -3,6 +3,8 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from jaxlsq.problem.rows import first_few
+
 __all__ = ["aligned", "indexes_of"]
 
 
@@ -35,14 +37,9 @@ def aligned(value: Any, indexes: Mapping[Hashable, Any], name: str) -> Any:
         places = own.get_indexer(labels) if alike else [-1]
         if min(places) < 0:
             raise ValueError(
-                f"{name} has other labels than ydata along {dim!r}: {_some(own)}, not "
-                f"{_some(labels)}. Select the same ones, or pass .values to take it by position."
+                f"{name} has other labels than ydata along {dim!r}: "
+                f"{first_few(own, str)}, not {first_few(labels, str)}. Select the same ones, or "
+                "pass .values to take it by position."
             )
         value = value.isel({dim: places})
     return value
-
-
-def _some(index: Any):
-    """The first few of an index, for messages."""
-    words = [str(key) for key in list(index[:3])]
-    return f"[{', '.join(words)}{', ...' if len(index) > 3 else ''}]"

@@ -1,12 +1,13 @@
 """Points that are rows of a table (pandas'): paired by their labels, or refused."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from jaxlsq.problem.containers import is_table
 
-__all__ = ["along_points", "check_lists", "check_rows", "labels_of_points"]
+__all__ = ["along_points", "check_lists", "check_rows", "first_few", "labels_of_points"]
 
 
 def labels_of_points(ydata: Any, axis: int) -> Any:
@@ -68,10 +69,10 @@ def check_rows(value: Any, labels: Any, name: str) -> None:
         For messages.
     """
     if hasattr(value, "iloc") and _turned(value.index, labels) is not None:
-        own, others = (str(list(index[:3]))[:-1] for index in (value.index, labels))
+        own, others = map(first_few, (value.index, labels))
         raise ValueError(
-            f"{name} has the rows of ydata in another order: {own}, ...], not {others}, ...]. Take "
-            "both from one table, or pass .to_numpy() of both to pair them by position."
+            f"{name} has the rows of ydata in another order: {own}, not {others}. Take both from "
+            "one table, or pass .to_numpy() of both to pair them by position."
         )
 
 
@@ -81,3 +82,9 @@ def check_lists(values: Any, ydata: Any, name: str) -> None:
         for value, one in zip(values, ydata, strict=False):
             if hasattr(one, "iloc"):
                 check_rows(value, one.index, name)
+
+
+def first_few(index: Any, word: Callable[[Any], str] = repr) -> str:
+    """The first few labels of an index, for messages; `word` writes one."""
+    words = [word(key) for key in list(index[:3])]
+    return f"[{', '.join(words)}{', ...' if len(index) > 3 else ''}]"

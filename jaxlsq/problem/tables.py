@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxlsq.problem.containers import as_array_like, is_table
-from jaxlsq.problem.rows import check_rows
+from jaxlsq.problem.rows import check_rows, first_few
 
 __all__ = [
     "as_lists",
@@ -245,6 +245,5 @@ def _places(own, keys, name):
 
 
 def _some(index):
-    """The first few of an index, for messages."""
-    words = [repr(key) for key in list(index[:3])]
-    return f"[{', '.join(words)}{', ...' if len(index) > 3 else ''}] ({len(index)})"
+    """The first few of an index, and how many there are, for messages."""
+    return f"{first_few(index)} ({len(index)})"
