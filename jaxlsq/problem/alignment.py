@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from jaxlsq.problem.rows import first_few
+from jaxlsq.problem.indexes import first_few, places_in
 
 __all__ = ["aligned", "indexes_of"]
 
@@ -33,9 +33,8 @@ def aligned(value: Any, indexes: Mapping[Hashable, Any], name: str) -> Any:
         labels = indexes.get(dim)
         if labels is None or len(own) != len(labels) or own.equals(labels):
             continue  # of another length it is refused by its shape
-        alike = own.is_unique and labels.is_unique and own.nlevels == labels.nlevels
-        places = own.get_indexer(labels) if alike else [-1]
-        if min(places) < 0:
+        places = places_in(own, labels) if labels.is_unique else None
+        if places is None:
             raise ValueError(
                 f"{name} has other labels than ydata along {dim!r}: "
                 f"{first_few(own, str)}, not {first_few(labels, str)}. Select the same ones, or "

@@ -1,13 +1,11 @@
 """Points that are rows of a table (pandas'): paired by their labels, or refused."""
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from jaxlsq.problem.containers import is_table
+from jaxlsq.problem.indexes import first_few, places_in
 
-__all__ = ["along_points", "check_lists", "check_rows", "first_few", "labels_of_points"]
+__all__ = ["along_points", "check_lists", "check_rows", "labels_of_points"]
 
 
 def labels_of_points(ydata: Any, axis: int) -> Any:
@@ -46,12 +44,9 @@ def along_points(value: Any, labels: Any, axis: int, keys: Any = None) -> Any:
 
 def _turned(own, labels):
     """Where labels are in an index that has the same ones in another order; else None."""
-    if labels is None or len(own) != len(labels) or own.nlevels != labels.nlevels:
+    if labels is None or len(own) != len(labels) or own.equals(labels) or not labels.is_unique:
         return None
-    if own.equals(labels) or not (own.is_unique and labels.is_unique):
-        return None
-    places = own.get_indexer(labels)
-    return places if np.all(places >= 0) else None
+    return places_in(own, labels)
 
 
 def check_rows(value: Any, labels: Any, name: str) -> None:
@@ -82,9 +77,3 @@ def check_lists(values: Any, ydata: Any, name: str) -> None:
         for value, one in zip(values, ydata, strict=False):
             if hasattr(one, "iloc"):
                 check_rows(value, one.index, name)
-
-
-def first_few(index: Any, word: Callable[[Any], str] = repr) -> str:
-    """The first few labels of an index, for messages; `word` writes one."""
-    words = [word(key) for key in list(index[:3])]
-    return f"[{', '.join(words)}{', ...' if len(index) > 3 else ''}]"

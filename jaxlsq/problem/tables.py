@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxlsq.problem.containers import as_array_like, is_table
-from jaxlsq.problem.rows import check_rows, first_few
+from jaxlsq.problem.indexes import first_few, places_in
+from jaxlsq.problem.rows import check_rows
 
 __all__ = [
     "as_lists",
@@ -233,8 +234,8 @@ def _places(own, keys, name):
     """Where the data sets are in another index; None where they are in order."""
     if own.equals(keys):
         return None
-    places = own.get_indexer(keys) if own.is_unique else np.array([-1])
-    if np.all(places >= 0):
+    places = places_in(own, keys)
+    if places is not None:
         return places
     if _is_counted(own) and len(own) == len(keys):
         return None
