@@ -208,7 +208,8 @@ def compiled(kernel: Kernel, target: Target) -> Callable[..., int]:
 
     def compile_():
         kinds = [ctypes.c_int64] * 3 + [ctypes.c_void_p] * 4
-        return machine_code("lanes", kernel_text(kernel, target), target, kinds, ctypes.c_int64)
+        text, level = kernel_text(kernel, target), kernel.optimization
+        return machine_code("lanes", text, target, kinds, ctypes.c_int64, level)
 
     return PROGRAMS.get(_key(kernel, target), compile_)
 
@@ -224,7 +225,8 @@ def compiled_evaluation(evaluation: Evaluation, target: Target) -> Callable[...,
 
     def compile_():
         kinds = [ctypes.c_int64] * 3 + [ctypes.c_void_p] * 2
-        return machine_code("evaluate", evaluation_text(evaluation, target), target, kinds)
+        text = evaluation_text(evaluation, target)
+        return machine_code("evaluate", text, target, kinds, level=1)
 
     key = _point_key(evaluation.point)
     how = evaluation.n, evaluation.elimination, evaluation.complete

@@ -120,7 +120,7 @@ def registered(kernel: Kernel, target: Target) -> str:
     name = "jaxlsq_" + hashlib.sha256(f"{target}{text}".encode()).hexdigest()[:24]
     with _LOCK:
         if name not in _REGISTERED:
-            code = compile_text(text, target)
+            code = compile_text(text, target, kernel.optimization)
             address = ctypes.c_void_p(code.address("handler"))
             jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(address), platform="cpu")
             _REGISTERED[name] = code

@@ -38,6 +38,8 @@ from jaxlsq.status import Status
 
 __all__ = ["SIGNATURE", "TABLE", "Kernel", "kernel_text", "scratch_bytes"]
 
+# Up to so many, all of LLVM's passes together take a fifth of a second.
+FEW_PARAMETERS = 8
 # What the table of pointers holds, before the inputs of the program of one point.
 TABLE = ("x0", "lower", "upper", "options", "max_nfev", "reals", "counts")
 SIGNATURE = (
@@ -83,6 +85,14 @@ class Kernel:
         """The iteration's jaxprs."""
         final = self.repairs or bool(self.evaluations)
         return algebra_of(self.n, self.dtype, self.bounded, final, self.wide)
+
+    @property
+    def optimization(self) -> int:
+        """The level that it is compiled at.
+
+        Of many parameters all of LLVM's passes take half a second more, for a percent of speed.
+        """
+        return 2 if self.n <= FEW_PARAMETERS else 1
 
     @property
     def rows(self) -> int:
