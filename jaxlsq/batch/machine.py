@@ -14,6 +14,7 @@ from jaxlsq.lowering.engine import read_by
 from jaxlsq.lowering.inputs import ALIGNMENT
 from jaxlsq.lowering.point_program import PointProgram
 from jaxlsq.tracing.cache import PROGRAMS, program_key
+from jaxlsq.tracing.compiler import COMPILER_OPTIONS
 from jaxlsq.tracing.settings import has_64_bits, own_settings
 from jaxlsq.tracing.trace import Traced
 
@@ -124,8 +125,13 @@ def _prepared(point, traced, leaves, of_all):
 
     def compiled_once(kind, function, *arguments):
         key = program_key((traced,), kind, (own, point.inputs), arguments)
+
+        def compile_():
+            program = jax.jit(function, compiler_options=COMPILER_OPTIONS)
+            return program.lower(*arguments).compile()
+
         with own_settings():
-            return PROGRAMS.get(key, lambda: jax.jit(function).lower(*arguments).compile())
+            return PROGRAMS.get(key, compile_)
 
     # What belongs to lanes is not read of this.
     prepared = [None] * len(own)

@@ -25,7 +25,7 @@ from jaxlsq.schedule.pool import Pool, advance, empty_pool
 from jaxlsq.schedule.queue import Ended, Place, Queue
 from jaxlsq.status import Status
 from jaxlsq.tracing.cache import PROGRAMS, program_key
-from jaxlsq.tracing.compiler import POOL_OPTIONS
+from jaxlsq.tracing.compiler import COMPILER_OPTIONS, POOL_OPTIONS
 from jaxlsq.tracing.concrete import check_concrete
 from jaxlsq.tracing.fast import with_fast_functions
 from jaxlsq.tracing.fingerprint import TRACES, trace_key
@@ -320,7 +320,8 @@ def compile_map(
         return [v.reshape(-1, *v.shape[2:]) for v in found]
 
     def compile_():
-        return answered(jax.jit(program).lower(*arguments).compile)
+        jitted = jax.jit(program, compiler_options=COMPILER_OPTIONS)
+        return answered(jitted.lower(*arguments).compile)
 
     with own_settings():
         compiled = PROGRAMS.get(key, compile_)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxlsq.tracing.cache import PROGRAMS, program_key
+from jaxlsq.tracing.compiler import QUICK_OPTIONS
 from jaxlsq.tracing.fingerprint import trace_key
 
 __all__ = ["compiled_once"]
@@ -48,7 +49,8 @@ def _compiled(guess: Callable[..., dict[str, Any]], numbers: tuple[Any, Any]):
         names.extend(found)
         return found
 
-    return jax.jit(named).lower(*numbers).compile(), tuple(names)
+    program = jax.jit(named, compiler_options=QUICK_OPTIONS).lower(*numbers).compile()
+    return program, tuple(names)
 
 
 def _array(values: Any):
