@@ -307,7 +307,8 @@ def compile_map(
 
     one = [jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for v in leaves[:mapped_leaves]]
     whole = [jax.ShapeDtypeStruct(np.shape(v), v.dtype) for v in leaves[mapped_leaves:]]
-    traced = _traced(("map", function), (one, whole), flat, *one, *whole)
+    how = jax.tree.unflatten(tree, (*one, *whole))  # with the names that the function reads
+    traced = _traced(("map", function), how, flat, *one, *whole)
     arguments = leaves[:mapped_leaves], leaves[mapped_leaves:], traced.data
     key = program_key((traced,), "map", (several,), arguments)
 

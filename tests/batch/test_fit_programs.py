@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxlsq.batch.group
-from jaxlsq import Status, fit
+from jaxlsq import Status, clear_cache, fit
 from tests.decays import P0, T, Y, decay, decay_np, noise
 
 
@@ -44,6 +44,40 @@ def test_one_program_for_one_model(compiles):
     assert 1 <= first - before <= 2  # the pool, and an empty one
     once(0.1)
     assert compiles() == first
+
+
+def test_what_is_given_per_data_set_is_told_apart_by_its_name():
+    # x for each and one sigma, or the reverse, which are arrays of the same shapes.
+    clear_cache()
+    x = np.stack([T, T + 0.3])
+    sigma = np.linspace(0.05, 0.2, 2 * T.size).reshape(2, -1)
+    rng = np.random.default_rng(5)
+    for places, errors in ((x, sigma[0]), (T, sigma)):
+        places_of, errors_of = (np.broadcast_to(v, x.shape) for v in (places, errors))
+        y = decay_np(places_of, 2.0, 1.0) + errors_of * rng.normal(size=x.shape)
+        given = {"sigma": errors, "absolute_sigma": True}
+        result = fit(decay, places, y, P0, **given)
+        assert result.success.all()
+        moved = fit(decay, places, y, P0, xsigma=np.full(x.shape, 0.05), **given)
+        for i in range(2):
+            a, k = result.x[i]
+            curve = a * np.exp(-k * places_of[i])
+            np.testing.assert_allclose(result.predict()[i], curve, rtol=1e-12)
+            rows = np.stack([curve / a, -places_of[i] * curve])
+            cov = np.linalg.inv(rows / errors_of[i] ** 2 @ rows.T)
+            np.testing.assert_allclose(result.cov[i], cov, rtol=1e-9)
+            band = np.sqrt(np.einsum("im,ij,jm->m", rows, cov, rows))
+            np.testing.assert_allclose(result.band()[i], band, rtol=1e-9)
+            weights = 1.0 / errors_of[i] ** 2
+            about = y[i] - np.average(y[i], weights=weights)
+            whole = np.sum(weights * about**2)
+            np.testing.assert_allclose(result.r2[i], 1.0 - result.chi2[i] / whole, rtol=1e-9)
+            # The shifts are where the distance from the curve is least.
+            a, k = moved.x[i]
+            shifts = moved.x_shifts[i]
+            there = a * np.exp(-k * (places_of[i] + shifts))
+            slope = (there - y[i]) * -k * there / errors_of[i] ** 2 + shifts / 0.05**2
+            np.testing.assert_allclose(slope, 0.0, atol=1e-5)
 
 
 def test_guesses_are_compiled_once(compiles):
