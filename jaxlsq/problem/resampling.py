@@ -72,9 +72,9 @@ class FittedPoints:
     fitted : array
         The model.
     errors : array
-        Data minus model over sigma, whose mean over a data set's points is zero.
+        Data minus model over sigma, whose mean over a data set's points that have a weight is zero.
     sigma : array
-        Ones where it is not given.
+        Ones where it is not given; infinite where a point has no weight.
     live : array
         Which points count.
     ydata : array
@@ -102,9 +102,10 @@ class FittedPoints:
         """From (c, 6, m), the first six arrays with errors that are not centred."""
         fitted, errors, sigma, live, ydata, scale = np.moveaxis(table.astype(np.float64), 1, 0)
         live = live > 0
-        count = np.maximum(np.count_nonzero(live, axis=-1), 1)
-        mean = np.sum(np.where(live, errors, 0.0), axis=-1) / count
-        errors = np.where(live, errors - mean[:, None], 0.0)
+        weighed = live & np.isfinite(sigma)
+        count = np.maximum(np.count_nonzero(weighed, axis=-1), 1)
+        mean = np.sum(np.where(weighed, errors, 0.0), axis=-1) / count
+        errors = np.where(weighed, errors - mean[:, None], 0.0)
         return cls(fitted, errors, sigma, live, ydata, scale, spread, factors)
 
     def one(self, fit: int) -> "FittedPoints":
@@ -118,8 +119,13 @@ class FittedPoints:
         return FittedPoints(**arrays, spread=self.spread[fit], factors=factors)
 
     def correlated(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Errors in units of the data, from those in units of their standard deviations."""
-        return rows * self.sigma if self.factors is None else rows @ self.factors.T
+        """Errors in units of the data, from those in units of their standard deviations.
+
+        Of a point without a weight it is zero: any does, as long as it is finite.
+        """
+        if self.factors is not None:
+            return rows @ self.factors.T
+        return rows * np.where(np.isfinite(self.sigma), self.sigma, 0.0)
 
 
 @dataclass(frozen=True)
@@ -184,8 +190,9 @@ class Replicates:
 
 def of_residuals(one: FittedPoints, rng: np.random.Generator, rows: int) -> NDArray[Any]:
     """The model, and errors that are drawn from those of the fit with replacement."""
-    m = one.fitted.size
-    return one.fitted + one.correlated(one.errors[rng.integers(0, m, (rows, m))])
+    errors = one.errors[np.isfinite(one.sigma)]
+    places = rng.integers(0, errors.size, (rows, one.fitted.size))
+    return one.fitted + one.correlated(errors[places])
 
 
 def of_normal(one: FittedPoints, rng: np.random.Generator, rows: int) -> NDArray[Any]:

@@ -45,6 +45,24 @@ def drawn(one, k, seed=0):
 # --- closed forms -------------------------------------------------------------------
 
 
+def test_points_without_a_weight_are_as_if_they_were_masked():
+    # No error is drawn from them, and what is made of them is finite.
+    sigma = np.linspace(0.2, 0.5, 20)
+    sigma[[3, 11]] = np.inf
+    weighed = np.isfinite(sigma)
+    design = np.stack([np.ones(20), X], axis=1)[weighed] / sigma[weighed, None]
+    inverse = np.linalg.inv(design.T @ design)
+    k = 20_000
+    for absolute in (False, True):
+        one = fit(line, X, LINE, [0.0, 0.0], sigma=sigma, absolute_sigma=absolute)
+        rows = (LINE - one.x[0] - one.x[1] * X)[weighed] / sigma[weighed]
+        spread = 1.0 if absolute else float(one.redchi)
+        for kind, size in (("residual", np.var(rows)), ("parametric", spread)):
+            boot = one.bootstrap(k, kind)
+            assert boot.failed == 0
+            close(boot.stderr, np.sqrt(size * np.diagonal(inverse)), k)
+
+
 def test_residual_of_a_line():
     # The covariance of a least-squares line whose errors are drawn from m residuals.
     design = np.stack([np.ones(20), X], axis=1)
