@@ -197,8 +197,10 @@ def one_fit(result: Any, doubts: tuple[str, ...] = ()) -> Words:
 def _statistics(result: Any) -> list[str]:
     n = int(result.varying)
     what = "deviance" if result.of_counts else "chi2"
+    # Those are no cost of this fit's degrees of freedom.
+    shared = f" ({len(result.sharing.names)} shared)" if result.sharing else ""
     return [
-        f"{int(result.points)} points, {n} parameters, {result.dof} degrees of freedom: "
+        f"{int(result.points)} points, {n} parameters{shared}, {result.dof} degrees of freedom: "
         f"{what} {result.chi2:.5g}, reduced {result.redchi:.5g}, AIC {result.aic:.5g}, "
         f"BIC {result.bic:.5g}",
         f"{result.nfev} evaluations, {result.njev} Jacobians, {result.nit} steps; "

@@ -75,7 +75,7 @@ def test_two_curves_with_one_constant():
     assert "k = 0.0579718 +/- 0.0059" in repr(shared)
     np.testing.assert_array_equal(result.points, [12, 11])
     np.testing.assert_allclose(result.aic[0], 12 * np.log(result.chi2[0] / 12) + 4, rtol=1e-12)
-    assert "12 points, 2 parameters, 11 degrees of freedom" in result.report(0)
+    assert "12 points, 2 parameters (1 shared), 11 degrees of freedom" in result.report(0)
     row = next(line for line in repr(result).splitlines() if line.startswith("  k "))
     assert row.endswith("shared by all")
 
