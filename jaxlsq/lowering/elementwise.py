@@ -49,8 +49,9 @@ _FOLDED = {
     "ne": operator.ne,
     "and": operator.and_,
     "or": operator.or_,
-    "min": min,
-    "max": max,
+    # Python's own of a number and a NaN is the first of them.
+    "min": np.minimum,
+    "max": np.maximum,
     "not": lambda a: (not a) if a.dtype == bool else ~a,
     "convert_element_type": lambda a: a,
 }
@@ -63,7 +64,17 @@ def _folded(name, arguments, dtype):
     if any(a.known is None for a in arguments) or name not in _FOLDED:
         return None
     with np.errstate(all="ignore"):
-        return dtype.type(_FOLDED[name](*(a.known for a in arguments)))
+        return _of_type(_FOLDED[name](*(a.known for a in arguments)), dtype)
+
+
+def _of_type(number, dtype):
+    """A number in another type: what no integer of it is, the nearest one, and zero for a NaN."""
+    if number.dtype.kind != "f" or dtype.kind not in "iu":
+        return number.astype(dtype)
+    ends = np.iinfo(dtype)
+    if not ends.min < number < ends.max:
+        number = 0 if np.isnan(number) else ends.min if number <= ends.min else ends.max
+    return dtype.type(number)
 
 
 def _is_bool(dtype):
@@ -98,7 +109,7 @@ def _neg(emitter, params, arguments, dtype):
 
 
 def _not(emitter, params, arguments, dtype):
-    ones = emitter.constant(True if _is_bool(dtype) else -1, dtype)
+    ones = emitter.constant(np.invert(dtype.type(0)), dtype)
     return emitter.value(f"xor {emitter.vector(dtype)} {arguments[0].name}, {ones.name}", dtype)
 
 
@@ -239,11 +250,6 @@ def _convert(emitter, params, arguments, dtype):
     given, wanted = emitter.vector(a.dtype), emitter.vector(dtype)
     if a.dtype == dtype:
         return a
-    if "c" in (a.dtype.kind, dtype.kind) or 2 in (
-        a.dtype.itemsize * (a.dtype.kind == "f"),
-        dtype.itemsize * (dtype.kind == "f"),
-    ):
-        raise NotLowered(f"numbers of type {dtype if dtype.kind in 'fc' else a.dtype}")
     if _is_bool(dtype):
         zero = emitter.constant(0, a.dtype)
         return ELEMENTWISE["ne"](emitter, {}, [a, zero], bool)

@@ -11,15 +11,28 @@ from typing import Any
 
 import numpy as np
 
+from jaxlsq.lowering.not_lowered import NotLowered
+
 __all__ = ["Emitter", "Value", "literal", "type_name"]
 
-_TYPES = {"f": "float", "d": "double", "?": "i1"}
+_TYPES = {"float32": "float", "float64": "double", "bool": "i1"}
 
 
 def type_name(dtype: Any) -> str:
-    """LLVM's name of a NumPy type; booleans are one bit."""
+    """LLVM's name of a NumPy type; booleans are one bit.
+
+    Raises
+    ------
+    NotLowered
+        For a type that has no arithmetic here: half precision, complex, and those of `ml_dtypes`,
+        which NumPy takes for bytes of no kind.
+    """
     dtype = np.dtype(dtype)
-    return _TYPES.get(dtype.char) or f"i{8 * dtype.itemsize}"
+    if dtype.name in _TYPES:
+        return _TYPES[dtype.name]
+    if dtype.kind not in "iu":
+        raise NotLowered(f"numbers of type {dtype}")
+    return f"i{8 * dtype.itemsize}"
 
 
 def literal(number: Any, dtype: Any) -> str:

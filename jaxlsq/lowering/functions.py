@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlsq.lowering.choosing import choose
@@ -39,7 +40,7 @@ class _Function:
 
 FUNCTIONS = {
     "exp": _Function(elementary.exp),
-    "exp2": _Function(lambda x: elementary.power(x * 0 + 2, x)),
+    "exp2": _Function(lambda x: elementary.power(jnp.full_like(x, 2), x)),
     "expm1": _Function(elementary.expm1),
     "log": _Function(elementary.log),
     "log1p": _Function(elementary.log1p),

@@ -39,7 +39,7 @@ def _dynamic_slice(lowering, eqn, arguments):
     x, *begin = arguments
     sizes = eqn.params["slice_sizes"]
     for axis, (first, size) in enumerate(zip(begin, sizes, strict=True)):
-        x = _part(lowering, x, first[()], axis, size)
+        x = _part(lowering, x, _widened(lowering, first[()]), axis, size)
     return x
 
 
@@ -56,6 +56,11 @@ def _part(lowering, x, first, axis, size):
     return np.moveaxis(_chosen(lowering, first, choices), 0, axis)
 
 
+def _widened(lowering, index):
+    """An index in a type that holds the length of any array."""
+    return lowering.op("convert_element_type", index, dtype=np.int64)
+
+
 def _loaded(emitter, parts, first, size):
     """`size` of some arrays, from a computed one on, of one lane: through memory."""
     dtype = parts.flat[0].dtype
@@ -67,7 +72,6 @@ def _loaded(emitter, parts, first, size):
     limits = (emitter.constant(k, first.dtype) for k in (len(parts) - size, 0))
     begin = elementwise(emitter, "min", {}, [first, next(limits)], first.dtype)
     begin = elementwise(emitter, "max", {}, [begin, next(limits)], first.dtype)
-    begin = elementwise(emitter, "convert_element_type", {}, [begin], np.int64)
     place = emitter.product(emitter.first(begin), inner)
     out = np.empty((size, *parts.shape[1:]), object)
     for k, index in enumerate(np.ndindex(*out.shape)):
@@ -108,16 +112,26 @@ def _moved(lowering, eqn, arguments):
     if any(one.known is None for one in arguments[1].flat):
         return _gathered(lowering, eqn, arguments)
     indices = known_numbers(arguments[1]).astype(np.int32)
-    params = eqn.params | ({"fill_value": -1} if "fill_value" in eqn.params else {})
-    params = eqn.primitive.get_bind_params(params)
+    is_gather = "fill_value" in eqn.params
+    params = eqn.primitive.get_bind_params(eqn.params | ({"fill_value": -1} if is_gather else {}))
     with jax.ensure_compile_time_eval():
         moved = np.asarray(eqn.primitive.bind(places[0], indices, *places[1:], **params))
     flat = np.concatenate([one.ravel() for one in data])
     out = np.empty(moved.shape, object)
-    zero = lowering.emitter.constant(0, eqn.outvars[0].aval.dtype)
     for index in np.ndindex(*moved.shape):
-        out[index] = flat[moved[index]] if 0 <= moved[index] < flat.size else zero
+        outside = is_gather and moved[index] < 0
+        out[index] = _fill(lowering, eqn) if outside else flat[moved[index]]
     return out
+
+
+def _fill(lowering, eqn):
+    """What a gather finds at an index outside."""
+    fill, dtype = eqn.params["fill_value"], eqn.outvars[0].aval.dtype
+    if fill is None:
+        ends = np.iinfo(dtype) if dtype.kind in "iu" else None
+        fill = np.nan if dtype.kind == "f" else True
+        fill = fill if ends is None else ends.min if dtype.kind == "i" else ends.max
+    return lowering.emitter.constant(fill, dtype)
 
 
 def _gathered(lowering, eqn, arguments):
@@ -135,10 +149,11 @@ def _gathered(lowering, eqn, arguments):
     places = indices.shape[:-1]
     rows = np.empty((*places, *(sizes[k] for k in kept)), object)
     for place in np.ndindex(*places):
-        first = indices[(*place, 0)]
+        first = _widened(lowering, indices[(*place, 0)])
         part = _part(lowering, x, first, axis, sizes[axis])
         if p["mode"] == jax.lax.GatherScatterMode.FILL_OR_DROP:
-            part = _filled(lowering, part, first, x.shape[axis] - sizes[axis], p["fill_value"])
+            last = x.shape[axis] - sizes[axis]
+            part = _filled(lowering, part, first, last, _fill(lowering, eqn))
         part = part.reshape([part.shape[k] for k in kept])
         for index in np.ndindex(*part.shape):
             rows[(*place, *index)] = part[index]
@@ -147,11 +162,8 @@ def _gathered(lowering, eqn, arguments):
 
 def _filled(lowering, part, first, last, fill):
     """What an index from 0 to `last` has found, and a number to fill in for others."""
-    inside = (lowering.compare("ge", first, 0), lowering.compare("le", first, last))
-    inside, dtype = lowering.all_of(*inside), part.flat[0].dtype
-    if fill is None:
-        fill = np.nan if dtype.kind == "f" else np.iinfo(dtype).min if dtype.kind == "i" else True
-    fill, out = lowering.emitter.constant(fill, dtype), part.copy()
+    inside = lowering.all_of(lowering.compare("ge", first, 0), lowering.compare("le", first, last))
+    out = part.copy()
     for index in np.ndindex(*out.shape):
         out[index] = lowering.where(inside, part[index], fill)
     return out

@@ -346,3 +346,43 @@ def test_stops_when_asked():
     assert took < 1.5 * (os.cpu_count() or 1)
     result = raised[0].result
     assert np.all(np.isin(result.status, [Status.INTERRUPTED, *range(1, 9)]))
+
+
+OF_OTHER_TYPES = {
+    "bfloat16": (jnp.asarray([0.5, 1.25, -2.0, 3.5], jnp.bfloat16), lambda v: v * v),
+    "float8_e4m3fn": (jnp.asarray([0.5, 1.25, -2.0, 3.5], jnp.float8_e4m3fn), lambda v: v + v),
+    "int4": (jnp.asarray([1, -2, 3, 7], jnp.int4), lambda v: v + v),
+    "float16": (jnp.asarray([0.5, 1.25, -2.0, 3.5], jnp.float16), lambda v: v > v[0]),
+    "complex128": (np.array([1.0, 2j, -1.0, 3.0 - 4j]), jnp.abs),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", OF_OTHER_TYPES)
+def test_types_that_have_no_registers_go_through_xla(name, dtype):
+    values, function = OF_OTHER_TYPES[name]
+    with jax.enable_x64(dtype == np.float64):
+        factor = np.asarray(function(jnp.asarray(values))).astype(float)
+
+    def model(x, a, b):
+        return a * function(jnp.asarray(values)).astype(x.dtype) * x + b
+
+    x = np.linspace(0.5, 2.0, 4)
+    truth = np.array([[2.0, -1.0], [0.5, 3.0]])
+    y = truth[:, :1] * factor * x + truth[:, 1:]
+    result = fit(model, x.astype(dtype), y.astype(dtype), [1.0, 1.0])
+    assert f"numbers of type {name}".replace("128", "") in result.engine
+    assert result.success.all()
+    np.testing.assert_allclose(result.x, truth, rtol=1e-4 if dtype == np.float32 else 1e-9)
+
+
+def test_parameters_in_half_precision_on_the_way_go_through_xla():
+    def model(x, a, b):
+        return (a * x).astype(jnp.bfloat16).astype(x.dtype) + b * x**2
+
+    x, p = np.linspace(0.5, 2.0, 8), np.array([[1.3, 0.7], [0.2, 2.0]])
+    with jax.enable_x64(True):
+        start = jax.vmap(lambda p: model(jnp.asarray(x), *p))(p)
+    result = fit(model, x, np.asarray(start), p)
+    assert "numbers of type bfloat16" in result.engine
+    np.testing.assert_allclose(result.cost, 0.0, atol=1e-25)

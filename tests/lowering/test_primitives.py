@@ -74,6 +74,7 @@ FUNCTIONS = {
     "arithmetic": lambda a, b: (a - b) * (a + b) / (1.0 + b * b) - -a,
     "integer-power": lambda a, b: a**3 + b**-2 + a**0,
     "remainder": lambda a, b: lax.rem(a, b),
+    "power of two": lambda a, b: jnp.exp2(a) + b,
     "extremes": lambda a, b: jnp.maximum(a, b) + 2.0 * jnp.minimum(a, 0.5),
     "sign": lambda a, b: jnp.sign(a) * jnp.abs(b),
     "rounding": lambda a, b: jnp.floor(a) + 10.0 * jnp.ceil(b) + 100.0 * jnp.round(a),
@@ -81,6 +82,7 @@ FUNCTIONS = {
     "clip": lambda a, b: jnp.clip(a, -1.0, 1.0) + b,
     "integers": lambda a, b: (jnp.int32(a * 10.0) // 3 + jnp.int32(b) % 7).astype(a.dtype),
     "bits": lambda a, b: (jnp.int32(a) << 3 ^ jnp.int32(b) & 5).astype(a.dtype),
+    "bits of unsigned": lambda a, b: (~jnp.uint8(jnp.abs(a)) ^ jnp.uint8(3)).astype(a.dtype),
     "booleans": lambda a, b: (a > 0).astype(a.dtype) + jnp.int32(b > a),
     "finite": lambda a, b: jnp.isfinite(a) & ~jnp.isnan(b),
     "erf": lambda a, b: jax.scipy.special.erf(a) + lax.lgamma(1.0 + jnp.abs(b)),
@@ -91,6 +93,9 @@ FUNCTIONS = {
     "cumulative": of_vector(lambda v: jnp.cumsum(v)[2] + jnp.cumprod(v)[1]),
     "gather": of_vector(lambda v: v[jnp.array([3, 0])].sum() + v.at[2].set(7.0)[2]),
     "computed index": lambda a, b: jnp.stack([a, b, a * b])[jnp.int32(jnp.clip(b, -2, 6))],
+    "narrow index": lambda a, b: lax.dynamic_slice(
+        jnp.stack([a, b, a * b]), [jnp.int8(jnp.clip(b, -2, 6))], [1]
+    )[0],
     "computed indices": of_vector(lambda v: v.reshape(2, 2)[jnp.int32(v[:2]) % 2].sum()),
     "computed slice": of_vector(lambda v: lax.dynamic_slice(v, [jnp.int32(2.0 * v[3])], [2])[1]),
     "polynomial": lambda a, b: jnp.polyval(jnp.array([1.0, -2.0, 0.5]), a) * b,
@@ -126,8 +131,65 @@ def test_a_matrix_product_in_another_type_is_not_lowered(x64):
         mapped(of_vector(wider), np.float64, np.float64)
 
 
+KNOWN = {
+    # The first turn of each loop is of numbers that are known while the code is written.
+    "larger than NaN": lambda a: lax.fori_loop(0, 2, lambda _, c: jnp.maximum(c, jnp.nan), 1.0),
+    "smaller than NaN": lambda a: lax.fori_loop(0, 2, lambda _, c: jnp.minimum(c, jnp.nan), 1.0),
+    **{
+        f"{number} as {dtype.__name__}": lambda a, number=number, dtype=dtype: lax.scan(
+            lambda c, _: (c, c.astype(dtype)), a.dtype.type(number), None, length=1
+        )[1][0].astype(a.dtype)
+        for number in (3e9, -3e9, 2.7, -2.7, 1e30, np.inf, -np.inf, np.nan)
+        for dtype in (jnp.int32, jnp.uint8, jnp.int64, bool)
+    },
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_numbers(name, x64):
+    function = KNOWN[name]
+    found = mapped(lambda a: 0.0 * a + function(a), np.float64)(np.ones(1))
+    np.testing.assert_array_equal(found[0], function(np.ones(1)[0]))
+
+
+OUTSIDE = jnp.array([0, 3, 4, 9])
+
+
+@pytest.mark.parametrize("options", [{}, {"fill_value": 7.0}, {"mode": "clip"}, {"mode": "wrap"}])
+def test_indices_outside(options, x64):
+    def taken(v):
+        return jnp.take(v, OUTSIDE, **options)
+
+    for k in range(4):
+        found = mapped(of_vector(lambda v, k=k: taken(v)[k]), np.float64, np.float64)(A, B)
+        expected = jax.vmap(of_vector(taken))(A, B)[:, k]
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int16, jnp.uint16, bool])
+@pytest.mark.parametrize("is_computed", [False, True])
+def test_integers_outside(dtype, is_computed, x64):
+    def taken(v):
+        index = v[:1].astype(jnp.int32) + 9 if is_computed else OUTSIDE[3:]
+        return jnp.take(v.astype(dtype), index)[0].astype(v.dtype)
+
+    found = mapped(of_vector(taken), np.float64, np.float64)(np.ones(3), np.ones(3))
+    np.testing.assert_array_equal(found, taken(jnp.ones(4)))
+
+
 @pytest.mark.parametrize(
-    "name", ["extremes", "sign", "rounding", "comparison", "clip", "finite", "sum", "place"]
+    "name",
+    [
+        "power of two",
+        "extremes",
+        "sign",
+        "rounding",
+        "comparison",
+        "clip",
+        "finite",
+        "sum",
+        "place",
+    ],
 )
 def test_special_values(name, x64):
     function = FUNCTIONS[name]
