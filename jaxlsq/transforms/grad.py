@@ -242,7 +242,7 @@ def _by_scalars(fun, xs):
 
 def _or_zero(keep, tangent):
     """A tangent where it is kept; those of integers stay as they are."""
-    if jnp.result_type(tangent) == jax.dtypes.float0:
+    if getattr(tangent, "dtype", None) == jax.dtypes.float0:
         return tangent
     tangent = jnp.asarray(tangent)
     return jnp.where(keep, tangent, jnp.zeros_like(tangent))

@@ -76,3 +76,19 @@ def test_no_problems(wrap, bounds):
         2,
     )
     assert wrap(jax.vmap(jax.jacrev(lambda y: solution(y).x)))(nothing).shape == (0, 2, 12)
+
+
+@pytest.mark.parametrize("number", [2, np.int32(2), np.array(2), True])
+def test_integers_beside_what_is_differentiated(number, x64):
+    t = jnp.linspace(0.0, 3.0, 12)
+
+    def rate(y, number):
+        args = ({"number": number, "y": y},)
+        return least_squares(
+            lambda p, d: p[0] * jnp.exp(-p[1] * t) * d["number"] - d["y"], jnp.ones(2), args=args
+        ).x[1]
+
+    y = 3.0 * jnp.exp(-0.7 * t)
+    expected = jax.grad(lambda y: rate(y, 1.0 * number))(y)
+    found = [jax.jacfwd(rate)(y, number), jax.jit(jax.grad(rate))(y, number)]
+    np.testing.assert_allclose(found, [expected] * 2, rtol=1e-6)
