@@ -158,12 +158,23 @@ def _frozen_object(value):
     if isinstance(value, FunctionType):
         if _is_importable(value):
             return value
-    elif type(value).__hash__ not in (None, object.__hash__) and not _calls_back(value):
+    elif _says_when_equal(value) and not _calls_back(value):
         return (type(value), value)
     elif dataclasses.is_dataclass(value):
         fields = [getattr(value, field.name) for field in dataclasses.fields(value)]
         return (type(value), *map(_frozen, fields))
     raise Unkeyable(type(value).__name__)
+
+
+def _says_when_equal(value):
+    """Whether it has a hash of its own, which some of JAX's objects have and refuse to give."""
+    if type(value).__hash__ in (None, object.__hash__):
+        return False
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _calls_back(value):

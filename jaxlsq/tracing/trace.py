@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from jaxlsq.tracing.cache import Memory, remembering
 from jaxlsq.tracing.fingerprint import TRACES, TraceKey
-from jaxlsq.tracing.jaxprs import called, depends, eqn_results, interpret
+from jaxlsq.tracing.jaxprs import called, depends, eqn_results, inner_jaxprs, interpret
 from jaxlsq.tracing.making import make_jaxpr
+from jaxlsq.tracing.parts import opened
 from jaxlsq.tracing.structure import StructureReader, Unkeyable, aval_key, is_scalar_literal
 from jaxlsq.tracing.types import Jaxpr
 from jaxlsq.tracing.varying import without_mesh
@@ -126,6 +127,21 @@ def with_fixed_literals(traced: Traced) -> Traced:
     return traced.hoisting(varied)
 
 
+_REVERSE_ONLY = (
+    "The function calls one of jax.custom_vjp, which has no derivative in forward mode. Give "
+    "jac='jacrev', or a Jacobian of your own, or differences ('2-point')."
+)
+
+
+def _is_reverse_only(jaxpr):
+    """Whether a function of `jax.custom_vjp` was differentiated in forward mode, at any depth."""
+    jaxpr, _ = opened(jaxpr)
+    return any(
+        eqn.primitive.name == "custom_lin" or any(map(_is_reverse_only, inner_jaxprs(eqn)))
+        for eqn in jaxpr.eqns
+    )
+
+
 def trace(fun: Callable[..., Any], *examples: Any) -> Traced:
     """Trace ``fun(*inputs)`` at the shapes and types of the examples.
 
@@ -142,10 +158,14 @@ def trace(fun: Callable[..., Any], *examples: Any) -> Traced:
 
     Raises
     ------
+    TypeError
+        If it is differentiated in forward mode, of which something in it has none.
     Exception
         Whatever `fun` raises when it is given tracers.
     """
     jaxpr, consts, _ = make_jaxpr(fun, *examples)
+    if _is_reverse_only(jaxpr):
+        raise TypeError(_REVERSE_ONLY)
     reader = StructureReader()
     try:
         key = (reader.read(jaxpr, consts), tuple(map(aval_key, reader.arrays)))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlsq import least_squares, leastsq
+from jaxlsq import curve_fit, fit, least_squares, leastsq
 
 T = np.linspace(0.0, 2.0, 12)
 Y = 2.0 * np.exp(-T)
@@ -92,3 +92,40 @@ def test_integers_beside_what_is_differentiated(number, x64):
     expected = jax.grad(lambda y: rate(y, 1.0 * number))(y)
     found = [jax.jacfwd(rate)(y, number), jax.jit(jax.grad(rate))(y, number)]
     np.testing.assert_allclose(found, [expected] * 2, rtol=1e-6)
+
+
+@jax.custom_vjp
+def reverse_only(x):
+    return jnp.exp(x)
+
+
+reverse_only.defvjp(lambda x: (reverse_only(x), x), lambda x, g: (jnp.exp(x) * g,))
+DOORS = {
+    "least_squares": lambda **how: (
+        least_squares(lambda p: p[0] * reverse_only(-p[1] * T) - Y, jnp.ones(2), **how).x
+    ),
+    "nested": lambda **how: (
+        least_squares(
+            lambda p: p[0] * jax.jit(lambda u: reverse_only(u) + 0)(-p[1] * T) - Y,
+            jnp.ones(2),
+            **how,
+        ).x
+    ),
+    "fit": lambda **how: fit(lambda x, a, k: a * reverse_only(-k * x), T, Y, [1.0, 1.0], **how).x,
+    "leastsq": lambda **how: leastsq(
+        lambda p: p[0] * reverse_only(-p[1] * T) - Y, [1.0, 1.0], **how
+    )[0],
+    "curve_fit": lambda **how: curve_fit(
+        lambda x, a, k: a * reverse_only(-k * x), T, Y, [1.0, 1.0], **how
+    )[0],
+}
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_derivatives_that_are_in_reverse_only(name):
+    how = {}
+    if name in ("least_squares", "nested", "fit"):  # the others take differences then
+        how = {"jac": "jacrev"}
+        with pytest.raises(TypeError, match="custom_vjp, which has no derivative in forward mode"):
+            DOORS[name]()
+    np.testing.assert_allclose(DOORS[name](**how), [2.0, 1.0], rtol=1e-4)
