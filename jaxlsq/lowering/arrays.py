@@ -1,7 +1,7 @@
 """A jaxpr on registers: its arrays are NumPy arrays whose elements are values of an emitter."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from typing import Any, TypeAlias
 
@@ -142,6 +142,10 @@ class Lowering:
     def of_held(self, mask: Value) -> Value:
         """The part of a mask that is of lanes with a problem."""
         return mask if self.held is None else self.all_of(mask, self.held)
+
+    def within(self, mask: Value) -> "Lowering":
+        """The same for some of the lanes, in which alone loops go on."""
+        return replace(self, held=self.of_held(mask))
 
     def invert(self, mask: Value) -> Value:
         """Where a mask is off."""

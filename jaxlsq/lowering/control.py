@@ -103,7 +103,8 @@ def whiles(lowering: Any, params: dict[str, Any], several: Sequence[Any]) -> lis
 
     def turn(present):
         for carry, arguments, state, on in zip(carries, several, *present, strict=True):
-            carry.choose(on, lowering.run(*steps, [*arguments[c : c + b], *state]))
+            own = lowering.within(on)  # loops inside do not wait for lanes that have left
+            carry.choose(on, own.run(*steps, [*arguments[c : c + b], *state]))
 
     emitter.loop(enter, turn)
     return [carry.load() for carry in carries]
@@ -185,19 +186,19 @@ def _row(x, k):
 
 
 def _cond(lowering, params, arguments):
-    """All branches, and of each lane what its own gives."""
+    """All branches, each for its own lanes: of the others a loop in it may have no end."""
     which, *operands = arguments
     branches = [opened(branch) for branch in params["branches"]]
-    known = which[()].known
+    last, known = len(branches) - 1, which[()].known
     if known is not None:
-        return lowering.run(*branches[min(max(int(known), 0), len(branches) - 1)], operands)
-    results = [lowering.run(*branch, operands) for branch in branches]
-    emitter, out = lowering.emitter, results[-1]
-    for k in reversed(range(len(branches) - 1)):
+        return lowering.run(*branches[min(max(int(known), 0), last)], operands)
+    emitter, out = lowering.emitter, []
+    for k, branch in enumerate(branches):
         number = emitter.constant(k, which[()].dtype)
-        word = "le" if k == 0 and which[()].dtype != bool else "eq"
+        word = "eq" if which[()].dtype == bool or 0 < k < last else "le" if k == 0 else "ge"
         here = elementwise(emitter, word, {}, [which[()], number], bool)
-        pairs = zip(results[k], out, strict=True)
+        found = lowering.within(here).run(*branch, operands)
+        pairs = zip(found, out or found, strict=True)
         out = [selected(emitter, here, yes, no) for yes, no in pairs]
     return out
 

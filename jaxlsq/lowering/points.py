@@ -24,7 +24,7 @@ from jaxlsq.lowering.axes import NOWHERE, Place
 from jaxlsq.lowering.narrow import at_one_point, parts_of_operands
 from jaxlsq.lowering.not_lowered import NotLowered
 from jaxlsq.lowering.point_program import Input, PointProgram
-from jaxlsq.tracing.jaxprs import eqn_results, inner_jaxprs
+from jaxlsq.tracing.jaxprs import eqn_results, equations, inner_jaxprs
 from jaxlsq.tracing.parts import opened
 from jaxlsq.tracing.types import Jaxpr
 
@@ -210,7 +210,7 @@ class _Analysis:
         if places is None:
             raise NotLowered(f"{name!r} along the points")
         for inner in inner_jaxprs(eqn):
-            _check_lowered(opened(inner)[0])
+            _check_lowered(inner)
         for operand, one in zip(eqn.invars, places, strict=True):
             self._ask(operand, one)
 
@@ -281,8 +281,6 @@ def _value(values, v):
 
 def _check_lowered(jaxpr):
     """Raise NotLowered for an operation in a loop or a branch that the lowering does not know."""
-    for eqn in jaxpr.eqns:
+    for eqn in equations(jaxpr):
         if not is_lowered(eqn):
             raise NotLowered(f"the operation {eqn.primitive.name!r}")
-        for inner in inner_jaxprs(eqn):
-            _check_lowered(opened(inner)[0])

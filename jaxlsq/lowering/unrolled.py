@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxlsq.tracing.jaxprs import called, eqn_results, interpret
+from jaxlsq.tracing.jaxprs import called, eqn_results, holds_loop, interpret
 from jaxlsq.tracing.parts import opened, scan_turns
 from jaxlsq.tracing.types import Equation, Jaxpr
 
@@ -18,7 +18,9 @@ MOST_EQUATIONS = 2000
 
 
 def unrolled(jaxpr: Jaxpr) -> Jaxpr:
-    """The same program without short scans and without branches; open, and without constants.
+    """The same program without short scans, and without branches of which all can be computed.
+
+    It is open, and without constants.
 
     Parameters
     ----------
@@ -47,7 +49,7 @@ def _results(eqn: Equation, arguments: Sequence[Any]) -> Sequence[Any]:
         size = params["length"] * len(opened(params["jaxpr"])[0].eqns)
         if size <= MOST_EQUATIONS:
             return _scan(params, arguments)
-    if name == "cond":
+    if name == "cond" and not holds_loop(eqn):
         return _cond(params, arguments)
     return eqn_results(eqn, arguments)
 

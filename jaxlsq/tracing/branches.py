@@ -13,7 +13,7 @@ from typing import Any
 from jax import lax
 from jax.core import Tracer
 
-from jaxlsq.tracing.jaxprs import eqn_results, inner_jaxprs, interpret
+from jaxlsq.tracing.jaxprs import eqn_results, equations, holds_loop, inner_jaxprs, interpret
 from jaxlsq.tracing.parts import CALLS, REMATERIALIZED, opened, scan_counts
 from jaxlsq.tracing.types import Equation
 from jaxlsq.tracing.varying import alike, axes_of
@@ -41,7 +41,7 @@ def selecting(eqn: Equation, arguments: Sequence[Any]) -> Sequence[Any]:
         return eqn_results(eqn, arguments)
     if name in _FOLLOWED:
         return _ran(eqn.params[_FOLLOWED[name]], arguments)
-    if name == "cond":
+    if _is_choice(eqn):
         return _selected(eqn.params["branches"], *alike(list(arguments)))
     if name == "scan":
         return _scanned(eqn.params, alike(list(arguments)))
@@ -50,9 +50,14 @@ def selecting(eqn: Equation, arguments: Sequence[Any]) -> Sequence[Any]:
 
 def _branches(eqn):
     """Whether there is a choice in an equation that `vmap` can be over."""
-    if eqn.primitive.name == "cond":
-        return "branches_platforms" not in eqn.params
-    return any(_branches(e) for inner in inner_jaxprs(eqn) for e in opened(inner)[0].eqns)
+    inside = (e for inner in inner_jaxprs(eqn) for e in equations(inner))
+    return any(map(_is_choice, (eqn, *inside)))
+
+
+def _is_choice(eqn):
+    """Not of a loop, which may have no end where it is not chosen; it has no transpose anyhow."""
+    is_cond = eqn.primitive.name == "cond" and "branches_platforms" not in eqn.params
+    return is_cond and not holds_loop(eqn)
 
 
 def _ran(closed, arguments):

@@ -14,6 +14,8 @@ __all__ = [
     "called",
     "depends",
     "eqn_results",
+    "equations",
+    "holds_loop",
     "inner_jaxprs",
     "interpret",
     "without_calls",
@@ -29,6 +31,19 @@ def inner_jaxprs(eqn: Equation) -> Iterator[Any]:
         for one in value if isinstance(value, (tuple, list)) else (value,):
             if hasattr(one, "eqns") or hasattr(one, "jaxpr"):
                 yield one
+
+
+def equations(jaxpr: Any) -> Iterator[Equation]:
+    """All equations of a jaxpr, open or closed, at any depth."""
+    for eqn in opened(jaxpr)[0].eqns:
+        yield eqn
+        for inner in inner_jaxprs(eqn):
+            yield from equations(inner)
+
+
+def holds_loop(eqn: Equation) -> bool:
+    """Whether a ``while`` is inside, which may have no end for numbers that do not lead to it."""
+    return any(e.primitive.name == "while" for one in inner_jaxprs(eqn) for e in equations(one))
 
 
 def eqn_results(eqn: Equation, arguments: Sequence[Any]) -> Sequence[Any]:

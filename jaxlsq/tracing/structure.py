@@ -22,7 +22,7 @@ import numpy as np
 from jax.core import ShapedArray, Tracer
 from jax.extend.core import Literal
 
-from jaxlsq.tracing.jaxprs import called, inner_jaxprs, interpret
+from jaxlsq.tracing.jaxprs import called, equations, interpret
 from jaxlsq.tracing.parts import opened
 from jaxlsq.tracing.types import Jaxpr
 
@@ -55,8 +55,7 @@ def has_own_derivatives(jaxpr: Jaxpr) -> bool:
     return any(
         eqn.primitive.name.startswith(("custom_jvp", "custom_vjp", "checkpoint", "remat"))
         or "callback" in eqn.params
-        or any(map(has_own_derivatives, inner_jaxprs(eqn)))
-        for eqn in opened(jaxpr)[0].eqns
+        for eqn in equations(jaxpr)
     )
 
 

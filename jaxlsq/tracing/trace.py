@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from jaxlsq.tracing.cache import Memory, remembering
 from jaxlsq.tracing.fingerprint import TRACES, TraceKey
-from jaxlsq.tracing.jaxprs import called, depends, eqn_results, inner_jaxprs, interpret
+from jaxlsq.tracing.jaxprs import called, depends, eqn_results, equations, interpret
 from jaxlsq.tracing.making import make_jaxpr
-from jaxlsq.tracing.parts import opened
 from jaxlsq.tracing.structure import StructureReader, Unkeyable, aval_key, is_scalar_literal
 from jaxlsq.tracing.types import Jaxpr
 from jaxlsq.tracing.varying import without_mesh
@@ -134,12 +133,8 @@ _REVERSE_ONLY = (
 
 
 def _is_reverse_only(jaxpr):
-    """Whether a function of `jax.custom_vjp` was differentiated in forward mode, at any depth."""
-    jaxpr, _ = opened(jaxpr)
-    return any(
-        eqn.primitive.name == "custom_lin" or any(map(_is_reverse_only, inner_jaxprs(eqn)))
-        for eqn in jaxpr.eqns
-    )
+    """Whether a function of `jax.custom_vjp` was differentiated in forward mode."""
+    return any(eqn.primitive.name == "custom_lin" for eqn in equations(jaxpr))
 
 
 def trace(fun: Callable[..., Any], *examples: Any) -> Traced:
