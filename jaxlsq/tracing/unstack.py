@@ -67,6 +67,10 @@ def _apart(eqn, arguments):
     name, shape = eqn.primitive.name, eqn.outvars[0].aval.shape if eqn.outvars else ()
     if name == "stack" and len(shape) == 1:
         return [_Stack(results[0], arguments)]
+    if name == "broadcast_in_dim" and shape == (1,) and eqn.invars[0].aval.shape == ():
+        return [_Stack(results[0], [_whole(arguments[0])])]
+    if name == "concatenate" and all(isinstance(value, _Stack) for value in arguments):
+        return [_Stack(results[0], [x for value in arguments for x in value.elements])]
     if name not in ("slice", "squeeze") or not isinstance(arguments[0], _Stack):
         return results
     elements = arguments[0].elements

@@ -27,6 +27,7 @@ FUNCTIONS = {
     "custom": lambda p: tripled(p[0]) * T + tripled(p)[1],
     "loop": lambda p: jax.lax.fori_loop(0, 3, lambda _, v: v * p[0] + p[1], T),
     "indexed": lambda p: p[jnp.argmax(p)] * T,
+    "joined": lambda p: jnp.concatenate([p[2:], p[:1]])[1] * T + jnp.stack([p[0], p[1]])[0],
     "constant": lambda p: T + 1.0,
 }
 XS = (1.3, 0.7, 0.2)

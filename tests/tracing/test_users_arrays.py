@@ -176,6 +176,8 @@ def test_an_interrupted_trace_leaves_nothing():
 @pytest.mark.parametrize("wrap", [plain, jitted])
 @pytest.mark.parametrize("door", ["leastsq", "curve_fit", "fit"])
 def test_data_that_jitted_code_holds_in_float32_are_float64_in_a_fit(door, wrap):
+    if (door, wrap) == ("leastsq", jitted) and jax.__version_info__ < (0, 10, 2):
+        pytest.skip("JAX itself can't call such a function with 64 bits")
     x = 2458000.0 + np.linspace(0.0, 1.0, 30)
     y = 2.0 * np.sin(9.0 * (x - 2458000.3)) + 0.5
     held = jax.jit(lambda a: a * x + y)
