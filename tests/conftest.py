@@ -30,6 +30,19 @@ def pytest_configure(config):
     config.option.loadscopereorder = False
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem(name):
+    """``long_but`` names ids that there are: one that is misspelt would make all long."""
+    made = yield
+    for item in made[:1] if isinstance(made, list) else ():
+        mark = item.get_closest_marker("long_but")
+        ids = {one.callspec.id for one in made if hasattr(one, "callspec")}
+        if mark and not ids.issuperset(mark.args):
+            unknown = sorted(set(mark.args) - ids)
+            raise pytest.UsageError(f"long_but of {name} names {unknown}, ids are {sorted(ids)}")
+    return made
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """The order of files; of a test with ``long_but``, parameters that are not named are long."""
