@@ -13,6 +13,7 @@ from tests.fuzz.kinds import KINDS
 from tests.fuzz.table import table, tally
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_a_hundred_fits_are_as_scipys_and_in_a_batch_as_alone():
     found = tally(80, 1, ["SciPy", "one alone"])

@@ -58,6 +58,7 @@ def result(case):
     return CASES[case]()
 
 
+@pytest.mark.long_but("mask")
 @pytest.mark.parametrize("case", CASES)
 def test_points_abreast_are_the_same_to_the_bit(case, monkeypatch):
     counts = set()

@@ -57,10 +57,7 @@ CASES = {
 }
 
 
-OFTEN = ["plain", "mask", "cauchy", "poisson", "x-of-each", "starts", "jac", "3-point"]
-
-
-@pytest.mark.long_but(*OFTEN)
+@pytest.mark.long_but("plain")
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_as_the_pool(name):
     how = {"xdata": X, "ydata": Y, "p0": P0} | CASES[name]
@@ -188,6 +185,7 @@ def test_what_compiles_nothing(compiles):
     assert compiles() == before + 1
 
 
+@pytest.mark.long_but("convolution")
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
@@ -220,10 +218,9 @@ def stepped(x, a, k):
 
 
 MIXED = [{}, {"loss": "cauchy"}, {"bounds": ([0.5, 0.3], [4.0, 0.9])}]
-TURNS = "walk-options0-float64", "two_pieces-options1-float32", "stepped-options2-float64"
 
 
-@pytest.mark.long_but(*TURNS)
+@pytest.mark.long_but("two_pieces-options1-float32")
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("options", MIXED)
 @pytest.mark.parametrize("model", [walk, two_pieces, stepped])
@@ -246,6 +243,7 @@ def test_a_few_points_that_are_mixed(model, options, dtype):
     np.testing.assert_allclose(lanes.cost, pool.cost, rtol=rtol)
 
 
+@pytest.mark.long
 def test_derivatives_that_are_not_finite_of_points_as_one():
     """The root's at zero, which its points have in common, is infinite: differences instead."""
 
@@ -262,25 +260,27 @@ def test_derivatives_that_are_not_finite_of_points_as_one():
     np.testing.assert_array_equal(lanes.status, pool.status)
 
 
-def test_one_parameter():
+@pytest.mark.long_but("bounds")
+@pytest.mark.parametrize(
+    "options", [{}, {"bounds": (0.0, 5.0)}, {"loss": "soft_l1"}], ids=["plain", "bounds", "loss"]
+)
+def test_one_parameter(options):
     """Whose matrices are numbers, and a loop over the rest of their rows is over nothing."""
     rates = TRUE[:40, 1]
 
     def rate(x, k):
         return jnp.exp(-k * x)
 
-    def both(**options):
-        y = np.exp(-rates[:, None] * X)
-        return fit(rate, X, y, [1.0], **options)
-
-    for options in ({}, {"bounds": (0.0, 5.0)}, {"loss": "soft_l1"}):
-        result = both(**options)
-        assert result.engine == LANES
-        np.testing.assert_allclose(result.x[:, 0], rates, rtol=1e-7)
-        with using("xla"):
-            np.testing.assert_allclose(result.x, both(**options).x, rtol=1e-7)
+    y = np.exp(-rates[:, None] * X)
+    result = fit(rate, X, y, [1.0], **options)
+    assert result.engine == LANES
+    np.testing.assert_allclose(result.x[:, 0], rates, rtol=1e-7)
+    with using("xla"):
+        pool = fit(rate, X, y, [1.0], **options)
+    np.testing.assert_allclose(result.x, pool.x, rtol=1e-7)
 
 
+@pytest.mark.long
 def test_many_parameters():
     y = np.polyval(RNG.normal(size=20), X / 4.0)[None]
     result = fit(lambda x, *c: jnp.polyval(jnp.stack(c), x / 4.0), X, y, np.zeros(20), max_nfev=5)
@@ -309,6 +309,7 @@ def test_environment(monkeypatch):
 # --- general functions ------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_least_squares_batch():
     def residual(p, data):
         x, y = data

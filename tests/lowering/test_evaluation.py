@@ -55,6 +55,7 @@ def test_threads_and_blocks_change_nothing(monkeypatch):
     np.testing.assert_array_equal(NormalRows(problem)(TRUE), whole)
 
 
+@pytest.mark.long_but("huber")
 @pytest.mark.parametrize("loss", ["soft_l1", "cauchy", "huber"])
 def test_losses_are_weighted_as_in_xla(loss):
     problem = fitted(loss=loss, f_scale=0.1).problem
@@ -85,6 +86,7 @@ def test_linear_parameters_are_eliminated_as_in_xla():
     assert (rows[:, 3] <= 1.0).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bounded", [False, True])
 def test_fits_without_linear_parameters_are_the_same_in_both_engines(bounded):
     options = {"linear": ["a", "c"]}

@@ -57,6 +57,7 @@ def units(found, expected, dtype):
 
 
 @needs_wide
+@pytest.mark.long_but(*[f"{name}-f64" for name in FUNCTIONS], "exp-f32", "log-f32", "sin-f32")
 @TYPES
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_units_in_the_last_place(name, dtype):
@@ -67,6 +68,7 @@ def test_units_in_the_last_place(name, dtype):
     assert np.max(errors) < bound
 
 
+@pytest.mark.long_but("f64")
 @needs_wide
 @TYPES
 def test_powers(dtype):

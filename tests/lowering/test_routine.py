@@ -69,6 +69,7 @@ def test_what_it_cannot_do_it_says(reduction, value):
 # --- the steps ----------------------------------------------------------------------------
 
 
+@pytest.mark.long_but("1-False", "5-True")
 @pytest.mark.parametrize("bounded", [False, True])
 @pytest.mark.parametrize("n", [1, 2, 5, 9])
 def test_each_step_is_that_of_xla(n, bounded):
@@ -110,6 +111,7 @@ def sigmoids(p):
     return sum(a / (1.0 + np.exp(-(T - b) * 9.0)) for a, b in zip(p[::2], p[1::2], strict=True))
 
 
+@pytest.mark.long_but("2-point-2", "3-point-2")
 @pytest.mark.parametrize("n", [2, 4, 8])
 @pytest.mark.parametrize("jac", ["2-point", "3-point"])
 def test_a_fit_is_that_of_xla(n, jac):

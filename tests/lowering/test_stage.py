@@ -47,6 +47,7 @@ def check(model, n):
     np.testing.assert_allclose(again.x, params, rtol=1e-5)
 
 
+@pytest.mark.long_but("models1-2")
 @pytest.mark.parametrize(("models", "n"), [(ONE, 1), (TWO, 2)])
 def test_models_one_after_the_other(models, n):
     clear_cache()
@@ -54,6 +55,7 @@ def test_models_one_after_the_other(models, n):
         check(model, n)
 
 
+@pytest.mark.long_but("order1")
 @pytest.mark.parametrize("order", [(0.5, 1.0, 2.0), (2.0, 0.5, 2.0)])
 def test_numbers_that_a_model_closes_over(order):
     """As in a loop over fixed rates: the first is in the program, others are among its data."""

@@ -62,6 +62,7 @@ CASES = {
 }
 
 
+@pytest.mark.long_but("float32", "loss, mask", "linear")
 @pytest.mark.parametrize("case", CASES)
 def test_tiles_are_the_same_to_the_bit(case, monkeypatch):
     clear_cache()

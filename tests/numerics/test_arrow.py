@@ -64,6 +64,7 @@ def written(request):
     return Written(SLOTS[request.param])
 
 
+@pytest.mark.long_but("groups")
 def test_the_damped_problem_with_some_parameters_pinned(written):
     free = np.ones(written.n, bool)
     free[[0, 3, 4]] = False
@@ -80,6 +81,7 @@ def test_the_damped_problem_with_some_parameters_pinned(written):
     np.testing.assert_allclose(written.arrow.spread(solved, q), spread, rtol=1e-11)
 
 
+@pytest.mark.long_but("groups")
 def test_blocks_of_the_inverse_and_inflations(written):
     everything = np.ones(written.n, bool)
     _, solved = written.arrow.solve(jnp.asarray(0.0), everything, np.zeros(written.n))
@@ -92,7 +94,7 @@ def test_blocks_of_the_inverse_and_inflations(written):
     np.testing.assert_allclose(written.arrow.inflations(solved), expected, rtol=1e-10)
 
 
-@pytest.mark.long_but("groups-True", "one-False")
+@pytest.mark.long
 @pytest.mark.parametrize("boxed", [False, True])
 def test_its_steps_are_those_of_the_whole_matrix(written, boxed):
     n, one = written.n, jnp.ones(())
@@ -115,7 +117,7 @@ def test_its_steps_are_those_of_the_whole_matrix(written, boxed):
     )
 
 
-@pytest.mark.long_but("groups")
+@pytest.mark.long
 @pytest.mark.parametrize("name", SLOTS)
 def test_problems_side_by_side_have_dampings_of_their_own(name):
     alone, several = Written(SLOTS[name]), Written(SLOTS[name], (3,))
@@ -129,6 +131,7 @@ def test_problems_side_by_side_have_dampings_of_their_own(name):
         np.testing.assert_allclose(value[:, k], expected, rtol=1e-12)
 
 
+@pytest.mark.long
 def test_places_without_a_data_set_change_nothing():
     gram = np.eye(3)[:, :, None] * np.array([1.0, 2.0, 5.0])
     gradient = np.ones((3, 3))

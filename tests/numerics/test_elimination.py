@@ -68,6 +68,7 @@ def test_a_column_that_others_span_has_no_coefficient():
     np.testing.assert_allclose([found.c[0], found.c[2]], expected, rtol=1e-11)
 
 
+@pytest.mark.long
 def test_float32_is_as_good_as_an_svd_of_float32():
     wide = np.stack(separate(*RATES)[1:], axis=1)
     narrow = wide.astype(np.float32)

@@ -49,6 +49,7 @@ def pivots(factor):
     return np.abs(np.diag(factor.r))
 
 
+@pytest.mark.long_but("shape2")
 @pytest.mark.parametrize("shape", [SHAPE, (4, 4), (5, 1)])
 def test_factors_reproduce_the_jacobian(x64, shape):
     jac, f = random_problem(0, shape)
@@ -144,6 +145,7 @@ def test_a_residual_whose_square_leaves_the_range(x64):
     np.testing.assert_array_equal(large.qtf, np.asarray(plain.qtf) * 2.0**800)
 
 
+@pytest.mark.long_but("12288")
 @pytest.mark.parametrize("m", [2 * BLOCK_ROWS + 1, 3 * BLOCK_ROWS])
 def test_blocks_of_rows_agree_with_numpy(x64, m):
     jac, f = random_problem(10, (m, 3))
@@ -155,6 +157,7 @@ def test_blocks_of_rows_agree_with_numpy(x64, m):
     np.testing.assert_allclose(np.abs(factor.r), np.abs(expected), rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.long
 def test_every_block_counts(x64):
     """One row that matters, in the first, a middle and the last block."""
     m = 2 * BLOCK_ROWS + 10
@@ -167,6 +170,7 @@ def test_every_block_counts(x64):
         np.testing.assert_allclose(np.abs(factor.qtf[0]), 5.0, rtol=1e-15)
 
 
+@pytest.mark.long
 def test_vmap_equals_a_loop(x64):
     lanes = [random_problem(seed) for seed in range(6)]
     batch = jax.vmap(QR)(np.stack([j for j, _ in lanes]), np.stack([f for _, f in lanes]))

@@ -72,6 +72,7 @@ def test_equals_minpack_in_counts_exit_and_parameters(x64, x0):
     np.testing.assert_allclose(state.point.fnorm, np.linalg.norm(info["fvec"]), rtol=1e-12)
 
 
+@pytest.mark.long
 def test_finite_differences_equal_minpacks_in_counts_and_exit(x64):
     expected, info, ier = scipy_fit(STARTS[0], dfun=False)
     state, _ = FIT_DIFFERENCES(np.array(STARTS[0]), options(), Y)
@@ -80,6 +81,7 @@ def test_finite_differences_equal_minpacks_in_counts_and_exit(x64):
     np.testing.assert_allclose(state.point.x, expected, rtol=1e-7)
 
 
+@pytest.mark.long
 def test_float32_stays_float32_and_converges():
     x0, y = np.array(STARTS[0], np.float32), Y.astype(np.float32)
     loose = options(dtype=np.float32, ftol=1e-5, xtol=1e-5)
@@ -90,6 +92,7 @@ def test_float32_stays_float32_and_converges():
     np.testing.assert_allclose(state.point.x, scipy_fit(STARTS[0])[0], rtol=1e-3)
 
 
+@pytest.mark.long
 def test_lanes_under_vmap_equal_single_fits(x64):
     rng = np.random.default_rng(0)
     truth = rng.uniform(0.5, 3.0, (20, 3))
@@ -105,6 +108,7 @@ def test_lanes_under_vmap_equal_single_fits(x64):
         np.testing.assert_allclose(f[k], single_f, atol=1e-12)
 
 
+@pytest.mark.long
 def test_a_failed_lane_leaves_the_others_alone(x64):
     x0, y = np.resize(STARTS, (20, 3)), np.stack([Y] * 20)
     y[1, 4] = np.nan
@@ -142,12 +146,14 @@ def test_nan_at_the_start_ends_after_one_evaluation(x64):
     assert np.isnan(f).all()
 
 
+@pytest.mark.long
 def test_infinite_residual_at_the_start_ends_after_one_evaluation(x64):
     state, _ = small_fit(lambda x: 1.0 / x, [0.0, 1.0])
     assert state.status == Status.NONFINITE_START
     assert state.nfev == 1
 
 
+@pytest.mark.long
 def test_nonfinite_jacobian_at_the_start_keeps_the_start(x64):
     def residual(x):
         """Finite at the start, and nowhere beside it."""
@@ -161,6 +167,7 @@ def test_nonfinite_jacobian_at_the_start_keeps_the_start(x64):
     np.testing.assert_array_equal(f, [-1.0, 2.0])
 
 
+@pytest.mark.long
 def test_nonfinite_jacobian_later_keeps_the_last_accepted_parameters(x64):
     x0 = np.array(STARTS[0])
 
@@ -225,6 +232,7 @@ def test_zero_residual(x64, start):
     np.testing.assert_allclose(f, np.zeros(20), atol=1e-10)
 
 
+@pytest.mark.long
 def test_start_at_an_exact_zero_is_orthogonal_after_one_evaluation(x64):
     state, _ = small_fit(lambda x: 2.0 * (x - jnp.asarray([1.0, 2.0])), [1.0, 2.0])
     assert (state.status, state.nfev, state.njev) == (Status.GTOL, 1, 1)
@@ -246,6 +254,7 @@ def test_options_are_data_and_do_not_recompile(x64, compiles):
     assert compiles() == before
 
 
+@pytest.mark.long_but("jacfwd-50", "2-point-8193")
 @pytest.mark.parametrize("m", [50, 2 * BLOCK_ROWS + 1])
 @pytest.mark.parametrize("method", ["jacfwd", "2-point"])
 def test_lowered_for_a_gpu_the_program_calls_no_library(x64, method, m):

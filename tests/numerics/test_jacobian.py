@@ -39,6 +39,7 @@ def traced_polynomial(x):
     return jnp.stack(polynomial(x))
 
 
+@pytest.mark.long_but("jacrev-1e-14", "3-point-1e-09")
 @pytest.mark.parametrize(
     ("method", "tol"), [("jacfwd", 1e-14), ("jacrev", 1e-14), ("2-point", 1e-6), ("3-point", 1e-9)]
 )
@@ -49,6 +50,7 @@ def test_method_agrees_with_the_analytic_jacobian(x64, method, tol):
     np.testing.assert_allclose(jac, analytic(X), rtol=tol, atol=tol)
 
 
+@pytest.mark.long_but("jacfwd", "cs", "2-point")
 @pytest.mark.parametrize("method", METHODS)
 def test_float32_stays_float32(method):
     x = jnp.asarray(X, jnp.float32)
@@ -157,6 +159,7 @@ def test_linearized_gives_the_residual_and_the_columns(x64, method, tol):
     np.testing.assert_allclose(np.stack(columns, axis=1), analytic(X), rtol=tol, atol=tol)
 
 
+@pytest.mark.long_but("jacfwd", "cs", "3-point")
 @pytest.mark.parametrize("method", METHODS)
 def test_linearized_in_float32_under_strict_promotion(strict, method):
     xs = tuple(jnp.asarray(X, jnp.float32))

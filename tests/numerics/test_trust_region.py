@@ -130,6 +130,7 @@ def test_float32(strict, fraction):
     np.testing.assert_allclose(p, exact, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_vmap_over_lanes_of_different_need_equals_a_loop(x64):
     fractions = np.array([2.0, 1.05, 0.9, 0.3, 1e-2, 1e-6])
     lanes = [triangular_problem(seed) for seed in range(fractions.size)]

@@ -59,6 +59,7 @@ def test_every_problem_as_if_alone(x64):
     assert_close(together, jax.tree.map(lambda *v: np.concatenate(v), *alone))
 
 
+@pytest.mark.long_but("1", "8", "17")
 @pytest.mark.parametrize("size", [1, WIDTH - 1, WIDTH, WIDTH + 1, SIZE])
 def test_results_do_not_depend_on_the_number_of_problems(x64, size):
     x0, y = problems()
@@ -71,6 +72,7 @@ def test_results_do_not_depend_on_the_number_of_problems(x64, size):
         assert_close(part, first)
 
 
+@pytest.mark.long_but("3", "18")
 @pytest.mark.parametrize("width", [1, 3, SIZE + 1])
 def test_results_do_not_depend_on_the_width(x64, width):
     x0, y = problems()
