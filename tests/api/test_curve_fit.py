@@ -158,7 +158,7 @@ def test_leastsqs_options_pass_through():
         np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-5)
 
 
-@pytest.mark.long_but("none-3-point", "scalar-None", "1-d-3-point", "2-d-None")
+@pytest.mark.long_but("1-d-3-point", "2-d-None")
 @pytest.mark.parametrize("jac", [None, "3-point"])
 @pytest.mark.parametrize("kind", ["none", "scalar", "1-d", "2-d"])
 def test_jax_numpy_model_gives_the_numpy_models_parameters(kind, jac):

@@ -134,6 +134,9 @@ def test_a_model_that_raised_works_when_it_is_mended(door):
     np.testing.assert_array_equal(DOORS[door](model, Y), DOORS[door](decay, Y))
 
 
+@pytest.mark.long_but(
+    "leastsq", "curve_fit", "bounds", "batch", "fit", "shared", "linear", "xsigma"
+)
 @pytest.mark.parametrize("door", DOORS)
 def test_nothing_warns_where_nothing_is_wrong(door):
     with warnings.catch_warnings():
@@ -251,6 +254,7 @@ def looping(t, a, k):
     return jax.lax.while_loop(lambda v: jnp.sum(v) < -1e9, lambda v: v + 1.0, value)
 
 
+@pytest.mark.long_but("3")
 @pytest.mark.parametrize("count", [1, 3])
 def test_lanes_without_a_problem_do_not_keep_a_loop_going(count):
     """Fewer fits than a register has lanes: the others' numbers are of nobody."""

@@ -233,6 +233,7 @@ def test_integer_p0_is_computed_as_floats(plain):
 # --- jac and settings ------------------------------------------------------------
 
 
+@pytest.mark.long_but("2-point", "decay_jac")
 @pytest.mark.parametrize("jac", ["2-point", "3-point", "jacrev", decay_jac])
 def test_every_jacobian_leads_to_the_same_minimum(plain, jac):
     result = fit(decay, T, Y, P0, jac=jac)

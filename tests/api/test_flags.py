@@ -69,6 +69,7 @@ def test_float64_with_x64_off_and_left_off(model):
     assert jnp.asarray(1.5 * np.ones(2)).dtype == np.float32
 
 
+@pytest.mark.long_but("True-jnp_model", "False-numpy_model")
 @pytest.mark.parametrize("model", [numpy_model, jnp_model])
 @pytest.mark.parametrize("enabled", [True, False])
 def test_surrounding_x64_context_is_left_alone(model, enabled):
@@ -141,6 +142,7 @@ def test_user_function_sees_float64():
     assert len(seen) > 5
 
 
+@pytest.mark.long_but("None-jnp_model", "2-point-numpy_model", "3-point-numpy_model")
 @pytest.mark.parametrize("model", [numpy_model, jnp_model])
 @pytest.mark.parametrize("method", [None, "2-point", "3-point"])
 def test_strict_promotion_of_types_and_ranks(strict, model, method):
@@ -150,6 +152,7 @@ def test_strict_promotion_of_types_and_ranks(strict, model, method):
     assert flags() == before
 
 
+@pytest.mark.long_but("None-numpy_model", "sigma3-jnp_model", "sigma3-numpy_model")
 @pytest.mark.parametrize("model", [numpy_model, jnp_model])
 @pytest.mark.parametrize("sigma", [None, 0.1, np.full(50, 0.1), np.eye(50)])
 def test_strict_promotion_in_curve_fit(strict, model, sigma):
@@ -158,14 +161,19 @@ def test_strict_promotion_in_curve_fit(strict, model, sigma):
     assert pcov.dtype == np.float64
 
 
-def test_strict_promotion_with_given_jacobians(strict):
+@pytest.mark.long_but("of all pairs")
+@pytest.mark.parametrize(
+    "sigma",
+    [None, np.full(50, 0.1), np.eye(50)],
+    ids=["none", "of each", "of all pairs"],
+)
+def test_strict_promotion_with_given_jacobians(sigma, strict):
     def rows(x, a, b):
         e = jnp.exp(-b * x)
         return jnp.stack([e, -a * x * e], axis=1)
 
-    for sigma in (None, np.full(50, 0.1), np.eye(50)):
-        popt, _ = curve_fit(jnp_model, X, Y, sigma=sigma, jac=rows, xtol=1e-14)
-        np.testing.assert_allclose(popt, TRUTH, rtol=1e-10)
+    popt, _ = curve_fit(jnp_model, X, Y, sigma=sigma, jac=rows, xtol=1e-14)
+    np.testing.assert_allclose(popt, TRUTH, rtol=1e-10)
 
 
 def run(code):

@@ -71,6 +71,7 @@ def test_fields_are_scipys_and_consistent(y):
     assert "ftol" in result.message
 
 
+@pytest.mark.long_but("jit")
 @pytest.mark.parametrize("outer", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_vmap_equals_a_loop(y, outer):
     expected = singles(y)
@@ -80,12 +81,14 @@ def test_vmap_equals_a_loop(y, outer):
         np.testing.assert_array_equal(getattr(got, field), stacked(expected, field))
 
 
+@pytest.mark.long
 def test_nested_vmap(y):
     expected = jax.vmap(solve)(y).x
     got = jax.jit(jax.vmap(jax.vmap(solve)))(y.reshape(4, 6, -1))
     np.testing.assert_allclose(got.x.reshape(LANES, 2), expected, rtol=1e-12)
 
 
+@pytest.mark.long_but("in_axes2", "in_axes3")
 @pytest.mark.parametrize("in_axes", [(1, None), (None, 0), (1, 0), (1, 1)])
 def test_in_axes(y, in_axes):
     starts = jnp.asarray(np.random.default_rng(1).uniform(0.8, 1.2, (LANES, 2)))
@@ -111,6 +114,7 @@ def test_vmap_over_a_further_axis_of_what_is_shared(y):
         np.testing.assert_allclose(got[i], jax.vmap(solve)(y[:5]).x, rtol=1e-6)
 
 
+@pytest.mark.long_but("vmap")
 @pytest.mark.parametrize("transform", [jax.vmap, lambda f: jax.vmap(jax.grad(lambda y: f(y)[1]))])
 def test_vmap_reaches_the_pool(y, transform, monkeypatch):
     """One pool with all problems, not as many pools with one."""
@@ -173,6 +177,7 @@ def test_complex_residuals(x64):
     assert result.fun.shape == (60,)
 
 
+@pytest.mark.long_but("3-point", "callable")
 @pytest.mark.parametrize("jac", ["jacrev", "2-point", "3-point", "callable"])
 def test_jacobians(y, jac):
     def exact(p):

@@ -165,6 +165,7 @@ def test_dfun_by_rows_and_by_columns_is_scipys(dfun, col_deriv):
     assert "njev" in ours[2]
 
 
+@pytest.mark.long_but("1")
 @pytest.mark.parametrize("col_deriv", [0, 1])
 def test_traceable_dfun_by_rows_and_by_columns_is_scipys(col_deriv):
     def dfun(p, x, y):
@@ -420,6 +421,7 @@ def test_automatic_derivative_for_traceable_and_differences_when_epsfcn_is_given
     assert_same(ours, theirs)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["jacfwd", "jacrev"])
 def test_automatic_methods_by_name_are_as_good_as_a_given_jacobian(method):
     ours = leastsq(decay_jnp, START, args=(X, Y), Dfun=method, full_output=True)
@@ -482,6 +484,7 @@ def test_textbook_fit_has_scipys_numbers_and_counts(name):
     assert_same(ours, theirs)
 
 
+@pytest.mark.long_but("exponential")
 @pytest.mark.parametrize("name", ["quadratic", "exponential", "sinusoid"])
 def test_textbook_fit_in_jax_numpy_has_the_same_parameters(name):
     model, x0, x, y = textbook(name)

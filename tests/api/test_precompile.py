@@ -14,6 +14,7 @@ def smoothed(t, a, k):
     return jnp.convolve(a * jnp.exp(-k * t), jnp.ones(3) / 3, mode="same")
 
 
+@pytest.mark.long_but("float64-xla", "float32-lanes")
 @pytest.mark.parametrize("engine", ["lanes", "xla"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_of_shapes(engine, dtype, compiles):
@@ -54,6 +55,7 @@ def test_one_data_set_stands_for_any_number_and_length(compiles):
     assert compiles() == before > 0
 
 
+@pytest.mark.long
 def test_of_a_model_for_the_pool(compiles):
     y = 2.0 * np.exp(-np.linspace(0.5, 2.0, 16)[:, None] * T)
     jaxlsq.precompile(smoothed, T, jax.ShapeDtypeStruct(y.shape, y.dtype), [1.0, 1.0])

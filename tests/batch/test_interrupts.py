@@ -290,6 +290,7 @@ def in_slices(queue, rounds, **changes):
     return whole, calls
 
 
+@pytest.mark.long_but("float32-1", "float64-3")
 @pytest.mark.parametrize("rounds", [1, 3])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_calls_of_a_few_rounds_give_what_one_gives(x64, rounds, dtype):

@@ -44,6 +44,7 @@ def many(size, seed=0):
     return y + 0.02 * noise(y.shape, seed)
 
 
+@pytest.mark.long
 def test_olearys_and_rusts_example():
     result = fit(
         olearys, OLEARY_T, OLEARY_Y, {"a1": 0.5, "a2": 2.0, "a3": 3.0},
@@ -60,6 +61,7 @@ def test_olearys_and_rusts_example():
     assert result.nfev < 20
 
 
+@pytest.mark.long
 def test_osbornes_first_problem():
     start = {"k1": 0.01, "k2": 0.02}
     result = fit(osbornes, OSBORNE_T, OSBORNE_Y, start, linear=["c1", "c2", "c3"])
@@ -77,6 +79,7 @@ SEPARABLE = {
 }  # fmt: skip
 
 
+@pytest.mark.long_but("Misra1a-0", "MGH17-1", "BoxBOD-0", "Lanczos1-0")
 @pytest.mark.parametrize("start", [0, 1])
 @pytest.mark.parametrize("name", SEPARABLE)
 def test_nist(name, start):

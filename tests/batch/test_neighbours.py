@@ -119,6 +119,7 @@ def test_batches_of_one_to_three_axes(shape):
         np.testing.assert_array_equal(result.x, fit(wave, X, data, START).x)
 
 
+@pytest.mark.long
 def test_two_peaks():
     def peaks(x, a, c, b, d, w):
         return a * jnp.exp(-jnp.square((x - c) / w)) + b * jnp.exp(-jnp.square((x - d) / w))
@@ -207,6 +208,7 @@ def test_the_pool_and_a_model_of_python():
     assert wrong(result, expected[:4, :4]) == 0
 
 
+@pytest.mark.long
 def test_losses_and_counts():
     params = truth(12) * [0.6, 1, 0] + [0, 0, 2.0]
     counts = np.random.default_rng(3).poisson(20 * np.exp(0.8 * image(params, 0) - 2)).astype(float)

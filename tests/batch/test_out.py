@@ -269,9 +269,8 @@ RUN = """
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "kills"), [("out.zarr", 2), pytest.param("folder", 10, marks=pytest.mark.long)]
-)
+@pytest.mark.long_but("out.zarr-1")
+@pytest.mark.parametrize(("name", "kills"), [("out.zarr", 1), ("out.zarr", 2), ("folder", 10)])
 def test_kills_lose_nothing(expected, tmp_path, name, kills):
     data, out = tmp_path / "y.npy", tmp_path / name
     np.save(data, Y)

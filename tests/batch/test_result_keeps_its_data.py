@@ -65,6 +65,7 @@ def assert_answers(result, right, names=None):
         np.testing.assert_allclose(mine[name], right[name], rtol=1e-6, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.long_but("float32")
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_data_that_are_changed_in_place(dtype):
     x, y, sigma = T.astype(dtype), (CLEAN + NOISE).astype(dtype), np.full(30, 0.02, dtype)
@@ -80,6 +81,7 @@ def test_data_that_are_changed_in_place(dtype):
     assert_answers(result, right)
 
 
+@pytest.mark.long
 def test_masked_and_missing_data_that_are_changed_in_place():
     y = np.ma.array(CLEAN + NOISE, mask=np.zeros((6, 30), bool))
     y[:, 4] = np.ma.masked
@@ -191,6 +193,18 @@ class Moving:
 CASES = {name: case for name, case in vars(Moving).items() if not name.startswith("_")}
 
 
+@pytest.mark.long_but(
+    "global_array",
+    "a_helper",
+    "settings",
+    "closure",
+    "closure_of_itself",
+    "method",
+    "callable_object",
+    "global_object",
+    "compiled",
+    "part",
+)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_a_model_reads_is_changed(monkeypatch, case):
     moving, change = case(monkeypatch)

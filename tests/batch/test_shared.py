@@ -96,6 +96,7 @@ def test_whether_the_constant_differs():
         compare(common[:1], apart[:1])
 
 
+@pytest.mark.long
 def test_groups_are_compared_with_more_and_with_less_that_is_shared():
     y, groups = many(6), np.array([1, 0, 0, 1, 1, 0])
     y[2, 4] = np.nan
@@ -118,6 +119,7 @@ def test_groups_are_compared_with_more_and_with_less_that_is_shared():
     np.testing.assert_allclose(one.chi2[1:], two.chi2.sum(axis=0), rtol=1e-12)
 
 
+@pytest.mark.long
 def test_a_set_of_few_points_is_not_suspect_where_the_others_have_more():
     times = [T, T[:2], T]
     y = [row[: len(t)] for row, t in zip(many(3), times, strict=True)]
@@ -170,16 +172,27 @@ def test_without_parameters_of_their_own_all_data_are_one():
     np.testing.assert_allclose(result.shared.cov, one.cov, rtol=1e-5)
 
 
-def test_groups_are_fits_apart(together):
-    groups = np.array(["a", "b", "c"])[np.arange(SETS) % 3]
-    result = fit(decays, T, many(), P0, shared={"fast": groups, "slow": groups})
-    assert result.success.all()
+GROUPS = np.array(["a", "b", "c"])[np.arange(SETS) % 3]
+
+
+@pytest.fixture(scope="module")
+def in_groups():
+    return fit(decays, T, many(), P0, shared={"fast": GROUPS, "slow": GROUPS})
+
+
+@pytest.mark.long
+def test_groups_are_fits_apart(in_groups):
     for k, name in enumerate("abc"):
-        some = groups == name
+        some = name == GROUPS
         alone = fit(decays, T, many()[some], P0, shared=SHARED)
-        np.testing.assert_allclose(result.x[some], alone.x, rtol=1e-9)
-        np.testing.assert_allclose(result.cov[some], alone.cov, rtol=1e-7)
-        np.testing.assert_allclose(result.shared["fast"][k], alone.shared["fast"], rtol=1e-9)
+        np.testing.assert_allclose(in_groups.x[some], alone.x, rtol=1e-9)
+        np.testing.assert_allclose(in_groups.cov[some], alone.cov, rtol=1e-7)
+        np.testing.assert_allclose(in_groups.shared["fast"][k], alone.shared["fast"], rtol=1e-9)
+
+
+def test_parameters_of_groups_and_of_all(together, in_groups):
+    result, groups = in_groups, GROUPS
+    assert result.success.all()
     assert result.shared.labels["fast"].tolist() == ["a", "b", "c"]
     assert len(np.unique(result.nfev)) > 1
     assert result.shared.dof.shape == (3,)

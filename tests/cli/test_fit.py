@@ -337,6 +337,7 @@ def test_ready_models_that_are_not_known(capsys):
 # --- 10,000 columns, as a user runs it -------------------------------------------------
 
 
+@pytest.mark.long
 def test_ten_thousand_columns_in_one_line(tmp_path):
     rng = np.random.default_rng(0)
     rates = rng.uniform(0.5, 2.0, 10_000)

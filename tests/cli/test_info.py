@@ -94,6 +94,7 @@ def test_help_has_examples_that_run(capsys, tmp_path, monkeypatch):
     assert {"fits.csv", "worst.png", "fits.parquet"} <= set(os.listdir())
 
 
+@pytest.mark.long_but("12-worst", "2-random", "1-best", "12-params", "12-failed")
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("sets", [1, 2, 12])
 def test_plots(which, sets, tmp_path, monkeypatch):

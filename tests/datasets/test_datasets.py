@@ -11,6 +11,7 @@ def test_there_are_27_problems():
     assert len(NIST_NAMES) == 27
 
 
+@pytest.mark.long_but("BoxBOD", "DanWood", "MGH10", "Thurber")
 @pytest.mark.parametrize("name", NIST_NAMES)
 def test_certified_parameters_reproduce_the_certified_figures(name):
     problem = load_nist(name)

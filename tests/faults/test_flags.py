@@ -1,5 +1,6 @@
 """Settings of JAX that people debug with: every door gives the same, to the bit."""
 
+import functools
 from contextlib import ExitStack
 
 import jax
@@ -21,33 +22,35 @@ FLAGS = {
 }
 
 
-@pytest.fixture(scope="module")
-def plain():
+@functools.cache
+def plain(door):
     assert not jax.config.jax_enable_x64
-    return {door: called(door) for door in DOORS}
+    return called(door)
 
 
-def check(plain, door, flags):
+def check(door, flags):
+    expected = plain(door)
     clear_cache()  # a program compiled under other settings would hide a mistake
     with ExitStack() as stack:
         for flag in flags:
             stack.enter_context(FLAGS[flag]())
         found = called(door)
-    for one, other in zip(found, plain[door], strict=True):
+    for one, other in zip(found, expected, strict=True):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.long_but("linear", "xsigma", "profile", "bootstrap", "xarray", "command")
 @pytest.mark.parametrize("door", DOORS)
-def test_all_flags_at_once(plain, door):
-    check(plain, door, FLAGS)
+def test_all_flags_at_once(door):
+    check(door, FLAGS)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("flag", FLAGS)
 @pytest.mark.parametrize("door", DOORS)
-def test_each_flag(plain, door, flag):
-    check(plain, door, [flag])
+def test_each_flag(door, flag):
+    check(door, [flag])
 
 
 class Mine(Exception):

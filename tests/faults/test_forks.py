@@ -42,6 +42,7 @@ print("parent", "ended", sep="|", flush=True)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_every_door_in_a_forked_child():
     command = [sys.executable, "-c", PROGRAM]

@@ -47,6 +47,7 @@ def check_the_rest(result, expected):
     np.testing.assert_allclose(again.cost, expected.cost, rtol=1e-6)
 
 
+@pytest.mark.long_but("linear")
 @pytest.mark.parametrize("options", [{}, {"linear": ["a"]}], ids=["plain", "linear"])
 def test_of_a_common_fit_the_parameters_are_kept(monkeypatch, options):
     shared = {"shared": ["a"]} if not options else {"shared": ["k"]} | options
@@ -61,6 +62,7 @@ def test_of_a_common_fit_the_parameters_are_kept(monkeypatch, options):
     check_the_rest(result, expected)
 
 
+@pytest.mark.long
 def test_common_fits_that_have_ended_are_told(monkeypatch):
     """Of one data set each they are worked first, and of many after."""
     groups = np.concatenate([np.arange(10), np.full(30, 10)])

@@ -43,6 +43,16 @@ def made(kind, values, name="t"):
 KINDS = ("pandas", "nullable", "polars", "xarray")
 
 
+@pytest.mark.long_but(
+    "options0-of_jax-pandas",
+    "options0-of_jax-nullable",
+    "options0-of_jax-polars",
+    "options0-of_jax-xarray",
+    "options1-of_numpy-pandas",
+    "options1-of_numpy-nullable",
+    "options1-of_numpy-polars",
+    "options1-of_numpy-xarray",
+)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model", [of_jax, of_numpy])
 @pytest.mark.parametrize("options", [{}, {"bounds": (0, 10)}])

@@ -77,7 +77,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.long_but("bounds", "loss", "mask and sigma")
+@pytest.mark.long_but("bounds", "mask and sigma")
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_options(options):
     result = fit(decides, X, Y, P0, **options)
@@ -139,11 +139,13 @@ def test_it_is_not_called_again_where_nothing_moves():
     assert len(calls) < 2.5 * result.nfev.sum()
 
 
+@pytest.mark.long
 def test_at_least_the_solution_of_scipy():
     for y, x in zip(Y[:5], fit(decides, X, Y[:5], P0).x, strict=True):
         np.testing.assert_allclose(x, scipy.optimize.curve_fit(decides, X, y, P0)[0], rtol=1e-5)
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_a_slow_model_and_it_can_be_fitted_again():
     calls, pause = [], [0.01]
 

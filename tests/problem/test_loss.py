@@ -55,6 +55,7 @@ def test_values_and_derivatives(x64, loss):
     np.testing.assert_allclose(np.asarray(value)[:50], z[:50], rtol=1e-6)  # a square, near zero
 
 
+@pytest.mark.long_but("huber", "cauchy")
 @pytest.mark.parametrize("loss", LOSSES)
 def test_rows_give_gradient_curvature_and_cost(x64, loss):
     rng = np.random.default_rng(1)
@@ -128,6 +129,7 @@ def test_one_fit_inside_jax_is_a_lane(both, x64):
     np.testing.assert_allclose(np.abs(tight.jac), np.abs(expected.jac), rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.long_but("cauchy")
 def test_curve_fit_has_scipys_covariance(both):
     loss, _ = both
     options = {"method": "trf", "loss": loss, "f_scale": SCALE}
@@ -278,6 +280,7 @@ def test_float32(both):
     np.testing.assert_allclose(tiny.x[:, 1][same], narrow.x[:, 1][same], rtol=0.05)
 
 
+@pytest.mark.long_but("huber-float64", "cauchy-float32")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("loss", ["soft_l1", "huber", "cauchy"])
 def test_a_start_that_is_far_by_many_scales_is_no_plateau(loss, dtype):

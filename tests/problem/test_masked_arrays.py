@@ -37,7 +37,12 @@ class Variable:
         return self._array[index]
 
 
-@pytest.mark.parametrize("junk", [1e3, np.nan, np.inf, 9.97e36, 1e300])
+JUNK = [1e3, np.nan, np.inf, 9.97e36, 1e300]
+SHORT = [f"{where}-jacfwd-{junk}" for where in ("x", "y", "sigma") for junk in JUNK]
+
+
+@pytest.mark.long_but(*SHORT, *[f"x-jacrev-{junk}" for junk in JUNK])
+@pytest.mark.parametrize("junk", JUNK)
 @pytest.mark.parametrize("jac", ["jacfwd", "jacrev"])
 @pytest.mark.parametrize("where", ["y", "x", "sigma"])
 def test_a_mask_counts_whatever_is_under_it(expected, junk, jac, where):
@@ -127,6 +132,7 @@ def test_a_guess_does_not_see_what_is_masked(expected):
         np.testing.assert_allclose(result.params, expected.params, rtol=1e-5)
 
 
+@pytest.mark.long_but("options0")
 @pytest.mark.parametrize("options", [{}, {"bounds": (0, 10)}])
 def test_curve_fit_leaves_masked_points_out(expected, options):
     scipy_optimize = pytest.importorskip("scipy.optimize")

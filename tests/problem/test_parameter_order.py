@@ -125,19 +125,26 @@ def pd():
     return pytest.importorskip("pandas")
 
 
+@pytest.mark.long_but("series")
+@pytest.mark.parametrize("kind", ["series", "list", "dict"])
+def test_bounds_and_what_is_fixed_are_read_by_the_names_of_a_series(pd, kind):
+    start = pd.Series({"c": 0.1, "a": 1.0, "k": 0.5})
+    p0 = {"series": start, "list": list(START.values()), "dict": START}[kind]
+    low = pd.Series({"k": 0.0, "c": 0.0, "a": 0.0})
+    high = pd.Series({"k": 5.0, "a": 5.0, "c": 0.2})
+    held = fit(four, T, Y, p0, bounds=(low, high))
+    np.testing.assert_allclose(held.x[:, held.names.index("c")], 0.2)
+    fixed = pd.Series({"k": True, "a": False, "c": False})
+    pinned = fit(four, T, Y, p0, fixed=fixed)
+    np.testing.assert_allclose(pinned.x[:, pinned.names.index("k")], 0.5)
+
+
 def test_a_series_is_read_by_its_names(pd, named):
     start = pd.Series({"c": 0.1, "a": 1.0, "k": 0.5})
     low = pd.Series({"k": 0.0, "c": 0.0, "a": 0.0})
     high = pd.Series({"k": 5.0, "a": 5.0, "c": 0.2})
-    fixed = pd.Series({"k": True, "a": False, "c": False})
     result = fit(four, T, Y, start)
     np.testing.assert_allclose([result.params[n] for n in NAMES], named.x.T, rtol=1e-6)
-    for p0 in (start, list(START.values()), START):
-        held = fit(four, T, Y, p0, bounds=(low, high))
-        at = held.names.index("c")
-        np.testing.assert_allclose(held.x[:, at], 0.2)
-        pinned = fit(four, T, Y, p0, fixed=fixed)
-        np.testing.assert_allclose(pinned.x[:, pinned.names.index("k")], 0.5)
     popt, _ = curve_fit(four, T, Y[0], start)
     np.testing.assert_allclose(popt, TRUTH, rtol=1e-6)
     bounded, _ = curve_fit(four, T, Y[0], start, bounds=(low, high))

@@ -121,6 +121,7 @@ def test_curve_fit_broadcasts_as_scipy_for_x_of_one_axis_only():
         curve_fit(lambda x, a: a * x[0, 0], np.ones((2, 30)), np.ones(30), [1.0])
 
 
+@pytest.mark.long_but("options0")
 @pytest.mark.parametrize("options", [{}, {"bounds": (0, 10)}])
 def test_a_number_for_ydata_broadcasts(options):
     scipy_optimize = pytest.importorskip("scipy.optimize")

@@ -34,6 +34,7 @@ def test_integer_x_does_not_wrap(kind, form):
     np.testing.assert_allclose(result.predict(), y, rtol=1e-7)
 
 
+@pytest.mark.long
 def test_powers_of_integer_x():
     x = np.arange(0, 30000, 1000).astype(np.int16)
     y = 3 + 0.5 * x.astype(float)[None] ** 2
@@ -166,18 +167,28 @@ def test_predict_is_as_wide_as_its_x():
 # --- halves -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [jnp.float16, jnp.bfloat16])
-def test_half_precision_starts_and_data(kind):
+def halves(kind):
+    """x, y, a start and a model, and what float64 finds."""
     x = np.linspace(0, 4, 20)
     y = jnp.asarray(np.stack([3.0 * np.exp(-0.7 * x)] * 2), kind)
-    p0 = jnp.ones(2, kind)
     model = lambda x, a, k: a * jnp.exp(-k * x)  # noqa: E731
-    expected = fit(model, x, np.asarray(y, float), [1.0, 1.0])
+    return x, y, jnp.ones(2, kind), model, fit(model, x, np.asarray(y, float), [1.0, 1.0])
+
+
+@pytest.mark.parametrize("kind", [jnp.float16, jnp.bfloat16])
+def test_half_precision_starts_and_data(kind):
+    x, y, p0, model, expected = halves(kind)
     result = fit(model, x.astype(np.float32), y, p0)
     assert result.x.dtype == np.float32
     np.testing.assert_allclose(result.params, expected.params, rtol=1e-3)
     popt, _ = curve_fit(model, x, y[0], p0)
     np.testing.assert_allclose(popt, expected.params[0], rtol=1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", [jnp.float16, jnp.bfloat16])
+def test_half_precision_starts_and_data_of_residuals(kind):
+    x, y, p0, model, expected = halves(kind)
     single = np.asarray(y[0], np.float32)
     found = leastsq(lambda p: model(x, *p) - single, p0)[0]
     np.testing.assert_allclose(found, expected.params[0], rtol=1e-6)
@@ -185,6 +196,7 @@ def test_half_precision_starts_and_data(kind):
     np.testing.assert_allclose(many.params, expected.params, rtol=1e-3)
 
 
+@pytest.mark.long_but("bfloat16")
 @pytest.mark.parametrize("kind", [jnp.float16, jnp.bfloat16])
 def test_half_precision_starts_in_a_program_are_fitted_in_float32(kind):
     x = jnp.linspace(0, 4, 20)

@@ -22,6 +22,7 @@ def empty_memory():
     jaxlsq.clear_cache()
 
 
+@pytest.mark.long
 def test_a_function_that_calls_itself():
     def series(z, k):
         return 1.0 if k == 0 else 1.0 + z / k * series(z, k - 1)
@@ -191,7 +192,7 @@ PAIRS = [
 ]
 
 
-@pytest.mark.long_but("pair_of_models", "pair_of_partials", "pair_of_closures")
+@pytest.mark.long_but("pair_of_partials", "pair_of_closures")
 @pytest.mark.parametrize("pair", PAIRS)
 def test_no_result_depends_on_earlier_calls(pair):
     numpy, traceable = pair()

@@ -65,6 +65,7 @@ def empty_cache():
     jaxlsq.clear_cache()
 
 
+@pytest.mark.long_but("partly", "by_lru_cache")
 @pytest.mark.parametrize("residual", HIDING)
 def test_leastsq(residual):
     for _ in range(2):
@@ -142,6 +143,7 @@ def test_rounding_is_no_mismatch(far):
     assert list(program.agreed._values.values()) == [True]
 
 
+@pytest.mark.long_but("None")
 @pytest.mark.parametrize("method", [None, "jacfwd", "jacrev"])
 def test_an_exact_linear_fit_is_no_mismatch(method):
     """Its first step leads to residuals that are rounding, which no two compilers share."""
@@ -154,6 +156,7 @@ def test_an_exact_linear_fit_is_no_mismatch(method):
     np.testing.assert_allclose(x, [2.0, 3.0], rtol=1e-12)
 
 
+@pytest.mark.long_but("by_float-jacfwd", "partly-jacrev", "by_lru_cache-jacrev")
 @pytest.mark.parametrize("method", ["jacfwd", "jacrev"])
 @pytest.mark.parametrize("residual", HIDING)
 def test_a_derivative_of_what_is_hidden_is_refused(residual, method):

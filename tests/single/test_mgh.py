@@ -54,7 +54,7 @@ def functions(case, with_jacobian):
     return func, lambda x: np.asarray(compiled(np.asarray(x, float)))
 
 
-@pytest.mark.long_but("False-48-33")
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("with_jacobian", "least_ier", "least_nfev"), [(True, 44, 44), (False, 48, 33)]
 )

@@ -8,7 +8,11 @@ from jaxlsq import leastsq
 from jaxlsq.datasets import NIST_NAMES, load_nist
 from jaxlsq.demo.nist_table import KNOWN_MISSES, agreed_digits, fit_problem
 
+# Of two to nine parameters.
+SHORT = ("BoxBOD", "DanWood", "MGH10", "Thurber")
 
+
+@pytest.mark.long_but(*SHORT)
 @pytest.mark.parametrize("name", NIST_NAMES)
 def test_digits_agreed_with_the_certified_values(name):
     problem = load_nist(name)
@@ -23,6 +27,7 @@ def test_misses_are_misses():
         assert not fit_problem(load_nist(name), start).passed
 
 
+@pytest.mark.long_but(*SHORT)
 @pytest.mark.parametrize("name", NIST_NAMES)
 def test_cov_x_equals_scipys(name):
     problem = load_nist(name)
