@@ -197,12 +197,14 @@ def test_peaks_of_a_kind_come_in_the_order_of_their_centers(x64):
     assert float(guess["p2_center"]) == pytest.approx(15.0, abs=0.5)
 
 
-def test_ties_are_followed():
+@pytest.mark.long_but("given")
+@pytest.mark.parametrize("start", [(2.5, 5.2, 0.9, 2.2), None], ids=["given", "guessed"])
+def test_ties_are_followed(start):
     two = Gaussian("p1_") + Gaussian("p2_")
     model = two.tied(p2_sigma="p1_sigma", p2_center=lambda p: p["p1_center"] + 6.0)
     assert model.names == ("p1_amplitude", "p1_center", "p1_sigma", "p2_amplitude")
     y = np.asarray(two(X, 3.0, 5.0, 1.0, 2.0, 11.0, 1.0))
-    result = fit(model, X, y)
+    result = fit(model, X, y, start and dict(zip(model.names, start, strict=True)))
     np.testing.assert_allclose(result.x, [3.0, 5.0, 1.0, 2.0], rtol=1e-4)
     assert set(result.derived()[0]) == {"p1_fwhm", "p1_height", "p2_fwhm", "p2_height"}
     assert list(model.components(X, **result.params)) == ["p1_", "p2_"]
@@ -307,12 +309,14 @@ def test_models_of_numpy_are_float64_whatever_jax_is_set_to():
     assert isinstance(model(jnp.arange(3.0), **truth), jax.Array)
 
 
+@pytest.mark.long
 def test_guess_through_a_response():
     response = np.exp(-0.5 * ((np.arange(40) - 12) / 4) ** 2)
     truth = draws(100, amplitude=(1, 4), decay=(0.5, 5), c=(-1, 1))
     assert same_cost(Exponential().convolved(response) + Constant(), truth, 0.05) >= 0.98
 
 
+@pytest.mark.long
 def test_reports_and_plots_show_components():
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")

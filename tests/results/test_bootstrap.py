@@ -93,6 +93,7 @@ def test_residual_with_sigma():
     close(result.bootstrap(20_000).stderr, np.sqrt(np.diagonal(cov)), 20_000)
 
 
+@pytest.mark.long_but("True")
 @pytest.mark.parametrize("per_fit", [False, True])
 def test_with_a_covariance(per_fit):
     cov = 0.09 * 0.6 ** np.abs(np.subtract.outer(np.arange(20), np.arange(20)))
@@ -157,6 +158,7 @@ def test_pairs_with_a_loss():
         np.testing.assert_allclose(sample, again.x, rtol=1e-5)
 
 
+@pytest.mark.long_but("jacfwd")
 @pytest.mark.parametrize("jac", ["jacfwd", lambda x, a, b: curve_jac(x, a, b)])
 def test_pairs_of_counts(jac):
     result = fit(curve, X, COUNTS[0], [3.0, 1.0], loss="poisson", jac=jac)
@@ -172,6 +174,7 @@ def curve_jac(x, a, b):
     return jnp.stack([e, a * x * e], axis=1)
 
 
+@pytest.mark.long
 def test_pairs_with_the_callers_jacobian():
     boots = [
         fit(decay, T, Y, P0, jac=jac).bootstrap(20, "pairs", samples=True).samples

@@ -222,7 +222,12 @@ def test_robust_losses_are_compared_by_what_they_are():
     assert compare(small, large).best.shape == (B,)
     with pytest.raises(ValueError, match="loss is not"):
         compare(small, fits(loss=lambda z: (z, 1 + 0 * z, 0 * z))[1])
+    with pytest.raises(ValueError, match="f_scale is not"):
+        compare(fits(loss="huber")[0], fits(loss="huber", f_scale=0.1)[1])
 
+
+@pytest.mark.long
+def test_losses_that_read_tables_are_compared_by_what_is_in_them():
     def rho_of(a, at=None):
         table = np.full(20_000, a) if at is None else at
 
@@ -240,8 +245,6 @@ def test_robust_losses_are_compared_by_what_they_are():
         assert compare(small, fits(loss=same)[1]).best.shape == (B,)
         with pytest.raises(ValueError, match="loss is not"):
             compare(small, fits(loss=another)[1])
-    with pytest.raises(ValueError, match="f_scale is not"):
-        compare(fits(loss="huber")[0], fits(loss="huber", f_scale=0.1)[1])
 
 
 def test_improper_arguments(results, comparison):

@@ -60,6 +60,7 @@ def test_intervals_cover_as_often_as_they_say(kind, capsys):
     np.testing.assert_allclose(found[1], 0.95, atol=0.02)
 
 
+@pytest.mark.long
 def test_bands_and_derived_quantities_cover_too():
     result = fit(decay, T, p0=(1.5, 1.0, 0.4), **simulated("absolute"))
     at = np.array([0.3, 2.0, 6.0])
@@ -87,6 +88,7 @@ def test_at_a_bound_the_free_ones_cover():
     np.testing.assert_allclose((pull < 1).mean(axis=0), 0.6827, atol=0.02)
 
 
+@pytest.mark.long
 def test_profiles_cover_where_standard_errors_do_not(capsys):
     """A saturating curve of six points, which often ends before its plateau."""
     rng, x = np.random.default_rng(1), np.array([0.05, 0.1, 0.2, 0.4, 0.8, 1.6])

@@ -405,6 +405,7 @@ def test_a_lower_minimum_is_kept_and_said():
     np.testing.assert_allclose(found.interval, again.interval, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_first_points_in_another_valley():
     """Two peaks that overlap: far out, a fit that is held ends with one of them narrow."""
     x, rng = np.linspace(-5, 5, 60), np.random.default_rng(5)

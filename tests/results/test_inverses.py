@@ -7,6 +7,7 @@ from jaxlsq.results import covariance
 from jaxlsq.results.covariance import scaled_inverses
 
 
+@pytest.mark.long_but("1-float64", "2-float32", "5-float64", "12-float32")
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 12, 14])
 def test_elimination_and_eigenvalues_agree(n, dtype):

@@ -301,7 +301,7 @@ def test_parts_of_a_sum_are_drawn_whole():
     x = np.linspace(-3.0, 3.0, 60)
     model = Gaussian("p_") + Linear()
     y = 3 * np.exp(-(x**2)) + 0.2 * x + 2 + 0.02 * np.random.default_rng(0).normal(size=60)
-    upper, _ = fit(model, x, y).plot()
+    upper, _ = fit(model, x, y, [5.0, 0.1, 0.6, 0.1, 1.9]).plot()
     assert words_of(upper) == ["p_", "linear"]
     first, second = (line for line in upper.lines if line.get_label() in ("p_", "linear"))
     assert first.get_color() != second.get_color()

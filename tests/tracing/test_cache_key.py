@@ -79,7 +79,7 @@ def test_an_array_that_a_loss_reads_is_data():
     assert len(PROGRAMS) == 2
 
 
-@pytest.mark.long_but("f_scale1")
+@pytest.mark.long
 @pytest.mark.parametrize("f_scale", [np.ones(30), np.full(30, 0.5)])
 def test_another_shape_of_f_scale(f_scale):
     number = by_curve_fit("huber", f_scale=f_scale[0])

@@ -410,7 +410,7 @@ def test_arrays_that_change_in_place(door):
     assert DOORS[door](np.full(T.size, 0.2)) == moved
 
 
-@pytest.mark.long_but("fit", "leastsq", "least_squares")
+@pytest.mark.long_but("fit", "leastsq")
 @pytest.mark.parametrize("door", DOORS)
 def test_arrays_of_jax_are_not_kept(door):
     """A trace that read one which is no more is made again."""
@@ -540,6 +540,7 @@ class Growing:
         return jnp.exp(-k * self.rate * t)
 
 
+@pytest.mark.long_but("leastsq", "fit")
 @pytest.mark.parametrize(
     "fitted",
     [

@@ -79,6 +79,13 @@ GOOD = [
 ]
 
 
+# Of a fit alone the plain ones.
+SHORT = [f"by_fit-<lambda>{k}" for k in range(len(GOOD))] + [
+    f"by_leastsq-<lambda>{k}" for k in (0, 3)
+]
+
+
+@pytest.mark.long_but(*SHORT)
 @pytest.mark.parametrize("good", GOOD)
 @pytest.mark.parametrize("door", [by_leastsq, by_fit])
 def test_indices_in_range(door, good):

@@ -177,6 +177,12 @@ DOORS = {
 }
 
 
+@pytest.mark.long_but(
+    "in_an_object-curve_fit",
+    "of_two_functions-leastsq",
+    "of_two_functions-fit",
+    "of_two_functions-least_squares",
+)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("make", [in_an_object, of_two_functions], ids=lambda f: f.__name__)
 def test_a_module_that_changes_between_fits(make, door, settings):

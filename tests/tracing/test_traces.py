@@ -73,6 +73,7 @@ BY_MODEL = {
 }
 
 
+@pytest.mark.long_but("leastsq", "least_squares_batch", "least_squares", "loss", "vmap", "jit")
 @pytest.mark.parametrize("name", BY_RESIDUAL)
 def test_a_residual_is_traced_once(name):
     clear_cache()
@@ -84,6 +85,7 @@ def test_a_residual_is_traced_once(name):
     assert function.traces == 2
 
 
+@pytest.mark.long_but("curve_fit", "fit", "fit, loss", "guess")
 @pytest.mark.parametrize("name", BY_MODEL)
 def test_a_model_is_traced_once(name):
     clear_cache()  # or it may have been traced before
@@ -93,6 +95,7 @@ def test_a_model_is_traced_once(name):
     np.testing.assert_allclose(x[0], 2.0, rtol=1e-3)
 
 
+@pytest.mark.long_but("softplus")
 @pytest.mark.parametrize("fun", [softplus, convolved])
 def test_functions_with_own_rules_and_convolutions_too(fun):
     function = Counted(fun)

@@ -92,6 +92,7 @@ def test_integers_and_branches_are_structure():
             np.testing.assert_allclose(x, [1.5, 0, 0], atol=1e-6)
 
 
+@pytest.mark.long
 def test_same_named_functions_with_other_operations_differ():
     y = 2 * np.exp(-X)
     fits = []
@@ -118,7 +119,9 @@ def with_rule(factor):
     return scaled
 
 
-def test_custom_derivative_rules_are_part_of_the_key(compiles):
+@pytest.mark.long_but("nested")
+@pytest.mark.parametrize("nested", [False, True], ids=["plain", "nested"])
+def test_custom_derivative_rules_are_part_of_the_key(nested, compiles):
     y = np.exp(-X)
 
     def njev_with(factor, nested):
@@ -126,14 +129,13 @@ def test_custom_derivative_rules_are_part_of_the_key(compiles):
         wrapped = jax.jit(rule) if nested else rule
         return fitted(lambda p: p[0] * wrapped(-p[1] * X) + p[2] - y, (2.0, 2.0, 0.5), maxfev=40)[2]
 
-    for nested in (False, True):
-        right = njev_with(lambda v: v, nested)
-        wrong = njev_with(jnp.square, nested)
-        assert np.sum(right["fvec"] ** 2) < 1e-12
-        assert right["njev"] != wrong["njev"]
-        before = compiles()
-        njev_with(lambda v: v, nested)
-        assert compiles() == before
+    right = njev_with(lambda v: v, nested)
+    wrong = njev_with(jnp.square, nested)
+    assert np.sum(right["fvec"] ** 2) < 1e-12
+    assert right["njev"] != wrong["njev"]
+    before = compiles()
+    njev_with(lambda v: v, nested)
+    assert compiles() == before
 
 
 def test_library_functions_with_custom_rules_are_cached(compiles):

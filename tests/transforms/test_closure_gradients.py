@@ -116,6 +116,15 @@ def test_forward_mode_vmap_and_without_jit(name):
     got = jax.jit(jax.vmap(jax.jacfwd(solve)))(points)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(jax.jacrev(solve)(1.1), expected[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["loss", "loss, scales and fun", "bounds and loss"])
+def test_reverse_mode_vmap(name):
+    solve = CLOSED_OVER[name]
+    points = jnp.array([0.9, 1.1, 1.3])
+    compiled = jax.jit(solve)
+    expected = np.stack([differences(compiled, a) for a in points])
     np.testing.assert_allclose(
         jax.jit(jax.vmap(jax.jacrev(solve)))(points), expected, rtol=1e-5, atol=1e-6
     )

@@ -61,6 +61,7 @@ def test_in_jit_with_a_pytree_and_a_derivative():
     np.testing.assert_array_equal(still.cost, 0.0)
 
 
+@pytest.mark.long_but("float64")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_start_that_is_not_finite(dtype):
     result = least_squares(

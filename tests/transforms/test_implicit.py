@@ -76,6 +76,7 @@ def test_equals_unrolled_gauss_newton():
         )
 
 
+@pytest.mark.long
 def test_gauss_newtons_derivative_would_be_wrong():
     """With a large residual, the second derivatives of the model count."""
     y = data_sets(1, noise=0.3)[0]

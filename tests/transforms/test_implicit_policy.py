@@ -59,6 +59,7 @@ def test_a_fit_without_a_solution_spoils_no_sum(value, policy):
     np.testing.assert_allclose([by_shift, forward], expected_shift, rtol=1e-10)
 
 
+@pytest.mark.long
 def test_nan_where_it_is_asked_for():
     by_data, by_shift, forward, _ = gradients(spoiled(np.nan), on_singular="nan")
     assert np.all(np.isnan(by_data[BAD]))
