@@ -13,8 +13,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import Literal
 
-from jaxlsq.tracing.jaxprs import inner_jaxprs
+from jaxlsq.tracing.jaxprs import equations, inner_jaxprs
 from jaxlsq.tracing.parts import opened
 from jaxlsq.tracing.settings import has_64_bits
 from jaxlsq.tracing.signature import Signature
@@ -65,6 +66,7 @@ def make_jaxpr(fun: Callable[..., Any], *examples: Any) -> tuple[Jaxpr, list[Any
     # Since JAX 0.12 a jaxpr is its own closed one: programs that are kept must not keep values.
     closed.consts[:] = [variable.aval for variable in closed.jaxpr.constvars]
     _release(closed.jaxpr, original)
+    _copy_numbers(closed.jaxpr)
     if raised:
         error = raised.pop()
         _forget(error)
@@ -122,6 +124,15 @@ def _release(jaxpr, original):
                     with jax.ensure_compile_time_eval():
                         consts[i] = jax.device_put(np.array(original(const)))
             _release(opened(inner)[0], original)
+
+
+def _copy_numbers(jaxpr):
+    """Numbers that are arrays of the user's stand in equations themselves, and may change."""
+    jaxprs = [one for eqn in equations(jaxpr) for one in inner_jaxprs(eqn)]
+    results = (atom for one in (jaxpr, *jaxprs) for atom in opened(one)[0].outvars)
+    for atom in (*results, *(atom for eqn in equations(jaxpr) for atom in eqn.invars)):
+        if isinstance(atom, Literal) and isinstance(atom.val, np.ndarray):
+            atom.val = atom.val.copy()
 
 
 def _is_jax(frame):

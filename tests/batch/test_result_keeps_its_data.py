@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxlsq
 import jaxlsq.batch.kept
 from jaxlsq import fit, least_squares_batch
 
@@ -191,6 +192,22 @@ class Moving:
 
 
 CASES = {name: case for name, case in vars(Moving).items() if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("number", [np.float64(1), np.int32(1)])
+def test_a_number_that_is_an_array_is_changed(number):
+    """It stands in the equations of a trace, which is remembered by what it was."""
+
+    def scaled(scale):
+        return lambda t, a, k: scale * a * jnp.exp(-k * t) ** scale
+
+    right = expected()
+    jaxlsq.clear_cache()
+    scale = np.array(number)
+    result = fit(scaled(scale), T, CLEAN + NOISE, P0)
+    scale[...] = 4
+    assert_answers(result, right)
+    assert_answers(fit(scaled(np.array(number)), T, CLEAN + NOISE, P0), right)
 
 
 @pytest.mark.long_but(
