@@ -130,6 +130,7 @@ def test_a_set_of_few_points_is_not_suspect_where_the_others_have_more():
     assert not result.suspect.any()
 
 
+@pytest.mark.long
 def test_a_set_that_failed_leaves_its_common_fit_out_of_a_comparison():
     y, groups = many(4), np.array([0, 0, 1, 1])
     y[3, 0] = np.nan

@@ -108,6 +108,7 @@ def test_derivatives_that_are_not_finite(x64):
     np.testing.assert_allclose(result.x, [2.0, 1.0, 0.5], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_what_is_not_of_one_point(x64):
     def blurred(p, y):
         return jnp.convolve(jnp.tile(residual(p, 0.0), 120 // M), jnp.ones(3) / 3, "same") - y

@@ -248,7 +248,7 @@ def test_a_response_is_a_causal_convolution(x64):
             Exponential().convolved(wrong)
 
 
-@pytest.mark.long_but("False")
+@pytest.mark.long
 @pytest.mark.parametrize("is_tied", [False, True])
 def test_a_response_keeps_its_grid_wherever_the_model_is_asked(is_tied):
     response = np.exp(-0.5 * ((np.arange(40) - 12) / 4) ** 2)

@@ -46,7 +46,7 @@ def odd_rows(case):
     return rows
 
 
-@pytest.mark.long_but("ExponentialOffset-float64", "Constant-float64")
+@pytest.mark.long_but("Constant-float64")
 @pytest.mark.parametrize(("name", "dtype"), ALL, ids=["-".join(pair) for pair in ALL])
 def test_odd_data_start_finite_and_end_with_a_true_status(name, dtype):
     case = CASES[name]

@@ -147,6 +147,7 @@ def test_exit_8_at_machine_precision_but_not_above(x64):
     assert status(gnorm=EPS * (1 + EPS)) is Status.RUNNING
 
 
+@pytest.mark.long
 def test_machine_precision_is_that_of_the_type():
     assert status(gnorm=2.0**-23, dtype=jnp.float32) is Status.GTOL_TOO_SMALL
     assert status(gnorm=2.0**-22, dtype=jnp.float32) is Status.RUNNING

@@ -127,6 +127,7 @@ def logarithm(x):
 FIT_LOGARITHM = jax.jit(partial(fit, logarithm))
 
 
+@pytest.mark.long
 def test_trial_that_is_nan_is_a_rejected_step(x64):
     x0 = np.array([20.0, 0.3])
     first_step = np.linalg.solve(jax.jacfwd(logarithm)(x0), logarithm(x0))

@@ -197,7 +197,7 @@ def written(x, depth, width, level):
     return transit(x, depth, width, level, EPOCH)
 
 
-@pytest.mark.long_but("None-xla", "None-lanes", "shared1-lanes")
+@pytest.mark.long_but("None-lanes", "shared1-lanes")
 @pytest.mark.parametrize("engine", ["xla", "lanes"])
 @pytest.mark.parametrize("shared", [None, ["width"]])
 def test_a_large_fixed_parameter_is_as_one_that_is_written_out(engine, shared):

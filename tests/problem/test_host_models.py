@@ -77,7 +77,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.long_but("bounds", "mask and sigma")
+@pytest.mark.long_but("mask and sigma")
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_options(options):
     result = fit(decides, X, Y, P0, **options)
@@ -190,6 +190,7 @@ def test_what_asks_for_jaxs_derivatives():
         fit(decides, X, Y, P0, jac="jacrev")
 
 
+@pytest.mark.long_but("together")
 @pytest.mark.parametrize("model", [decides, together])
 def test_a_general_residual(model):
     """Of vectors and of named parameters, with data of several kinds."""

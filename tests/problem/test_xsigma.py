@@ -260,6 +260,7 @@ def plane_fits(deviations):
     return np.array(out)
 
 
+@pytest.mark.long
 def test_several_variables_in_an_array():
     x = np.moveaxis(UNCERTAIN, 0, 1)  # (B, 2, M)
     expected = plane_fits(SU)

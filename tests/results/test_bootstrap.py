@@ -383,6 +383,7 @@ def test_an_expanded_model_and_settings():
     assert boot.stderr.shape == (len(Y), 1)
 
 
+@pytest.mark.long
 def test_a_model_of_python():
     def model(t, a, k):
         return a * np.exp(-k * np.array([float(v) for v in t]))

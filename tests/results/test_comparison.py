@@ -214,6 +214,7 @@ def test_results_of_other_data_are_refused(results, tmp_path):
     np.testing.assert_array_equal(compare(small, loaded).best, compare(small, large).best)
 
 
+@pytest.mark.long
 def test_robust_losses_are_compared_by_what_they_are():
     def rho(z):
         return jnp.log1p(z), 1 / (1 + z), -1 / (1 + z) ** 2

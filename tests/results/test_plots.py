@@ -122,6 +122,7 @@ def test_grids(result):
     assert names == ["[one]", "[two]", "[three]"]
 
 
+@pytest.mark.long
 def test_grids_of_sums_have_one_legend():
     x, rng = np.linspace(0.0, 20.0, 101), np.random.default_rng(0)
     model = Gaussian() + Linear()

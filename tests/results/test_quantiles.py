@@ -34,6 +34,7 @@ def test_what_two_parameters_may_raise_chi_squared_by(level):
     np.testing.assert_allclose(joint(level, None), stats.chi2.ppf(level, 2), rtol=1e-12)
 
 
+@pytest.mark.long
 def test_tails():
     rng = np.random.default_rng(0)
     over, dof = rng.integers(1, 20, 300), rng.integers(1, 2000, 300)

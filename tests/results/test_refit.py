@@ -235,6 +235,7 @@ def test_tables_and_dims_are_read_by_their_labels():
     assert images[0].refit(mask=live.values[0]).shape == (4,)
 
 
+@pytest.mark.long
 def test_a_general_function_and_a_model_in_python():
     first = least_squares_batch(lambda p, y: decay(T, p[0], p[1]) - y, P0, Y)
     options = {"bounds": ([0.0, 0.0], [1.9, 9.0]), "loss": "cauchy", "f_scale": 0.05}

@@ -125,6 +125,7 @@ def test_a_loaded_fit_prints_the_same(tmp_path):
     assert repr(FitResult.load(tmp_path / "one.npz")) == repr(one)
 
 
+@pytest.mark.long
 def test_a_report_is_the_same_when_it_is_loaded_joined_or_in_another_process(tmp_path):
     x = np.linspace(-3.0, 3.0, 40)
     noise = 0.02 * np.random.default_rng(0).normal(size=(4, 40))

@@ -231,6 +231,7 @@ def test_clear_cache_forgets_programs():
     np.testing.assert_allclose(p, curve_fit(decay, T, noisy(), [1.0, 1.0])[0], rtol=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not cache.pieces(), reason="of Linux")
 def test_programs_are_dropped_before_a_process_has_too_many_pieces(monkeypatch):
     """Of many lengths, of which XLA's programs each have one."""

@@ -47,6 +47,7 @@ def data(name):
     return np.stack([NUMPY[name](X, *p) for p in TRUE]) * 1.01
 
 
+@pytest.mark.long_but(*[name for name in NUMPY if name != "convolve"])
 @pytest.mark.parametrize("name", NUMPY)
 def test_a_numpy_model_is_the_jax_model_to_the_bit(name):
     y = data(name)

@@ -44,6 +44,7 @@ def test_only_the_last_ones_are_kept():
         np.testing.assert_array_equal(part, all_[-3:])
 
 
+@pytest.mark.long
 def test_in_jit_with_a_pytree_and_a_derivative():
     @jax.jit
     def fitted(scale):

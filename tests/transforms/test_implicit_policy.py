@@ -68,6 +68,7 @@ def test_nan_where_it_is_asked_for():
     assert np.isnan(forward)
 
 
+@pytest.mark.long
 def test_a_fit_that_did_not_converge_has_no_derivative():
     by_data, _, _, status = gradients(Y, max_nfev=5)
     cut = status == Status.MAX_NFEV
