@@ -162,7 +162,10 @@ def _with_mask(problem, mask, keeper):
         group = group if policy.some else _with_known_x(group)
         task = _task(group.task, replace(policy, masked=True), group.task.loss)
         groups.append((members, replace(group, task=task)))
-    return replace(problem, groups=tuple(groups))
+    start = problem.start
+    if start.guess is not None:
+        start = replace(start, guess=start.guess.masked())
+    return replace(problem, groups=tuple(groups), start=start)
 
 
 def _with_known_x(group: Group) -> Group:

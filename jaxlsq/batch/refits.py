@@ -86,6 +86,8 @@ class Refits(Answers):
         else:
             last = x.reshape(self.total, self.layout.n)[index]
             first = problem.start.array
+            if first is None and problem.start.guess is not None:
+                first = np.full(self.layout.n, np.nan)  # what is to be guessed
             if first is not None:  # an interrupted fit may lack its linear parameters
                 finite = np.isfinite(last)
                 good = np.delete(finite, self.linear, axis=1).all(axis=1, keepdims=True)

@@ -40,6 +40,10 @@ class _Guess:
     def __call__(self, lane, shared):
         return self.of(self.x(lane, shared), self.policy.filled(lane, shared))
 
+    def masked(self) -> "_Guess":
+        """The same of data that have a mask."""
+        return replace(self, policy=replace(self.policy, masked=True))
+
     def of(self, x, y):
         """The (n,) start of some y."""
         packed = self.layout.pack(as_params(self.guess(x, y)), (), jnp)
@@ -82,6 +86,10 @@ class PositiveGuess:
             return number + 1, self.guess.of(x, y + lift * missing + flat * (mean - y))
 
         return lax.while_loop(lacks, again, (jnp.int32(0), first))[1]
+
+    def masked(self) -> "PositiveGuess":
+        """The same of data that have a mask."""
+        return replace(self, guess=self.guess.masked())
 
     def _values(self, start, x):
         return self.predict(self.guess.layout.from_vector(start), x)

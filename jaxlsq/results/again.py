@@ -91,7 +91,8 @@ class Again:
             is read by its keys, a DataArray by its dims and labels.
         p0 : optional
             Where to start, as for `fit`, with the batch's shape where it is per problem;
-            where they ended if not given (or at the first start, if that is not finite).
+            where they ended if not given; or at the first start, guessed again where it was a
+            guess, if that is not finite, or if they could not begin.
         **changes
             Settings of `fit` that change: ``ftol xtol gtol max_nfev x_scale starts polish
             progress workers devices``.  Or another question, as `fit` takes it: ``bounds fixed
@@ -130,11 +131,14 @@ class Again:
                 )
         if not index.size:
             return self
+        # What could not begin has ended nowhere.
+        begun = ~np.isin(self.status, (Status.NONFINITE_DATA, Status.TOO_FEW_POINTS))
+        x = np.where(begun[..., None], self.x, np.nan)
         if self.sharing is not None:
-            return self._refitted(problem.again(index, self.x, p0, settings))
+            return self._refitted(problem.again(index, x, p0, settings))
         stopped = None
         try:
-            again = problem.again(index, self.x, p0, settings)
+            again = problem.again(index, x, p0, settings)
         except Interrupted as interrupt:
             stopped, again = interrupt, interrupt.result
         new = self._replaced(index, again, problem) if asked else self._improved(index, again)

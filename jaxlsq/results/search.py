@@ -212,7 +212,8 @@ class Search:
         fitted = self.solve(m.number[lanes.fit], x, hold)
         self.nfev += np.bincount(lanes.fit, fitted["nfev"], self.nfev.size).astype(int)
         good = usable(fitted["status"]) & np.isfinite(fitted["cost"])
-        rise = (2.0 * fitted["cost"] - m.chi2[lanes.fit]) / m.variance[lanes.fit]
+        with np.errstate(invalid="ignore"):  # of fits that are exact, or have failed
+            rise = (2.0 * fitted["cost"] - m.chi2[lanes.fit]) / m.variance[lanes.fit]
         lower = good & (rise < -LOWER)
         fresh, found = None, fitted["x"]
         if lower.any():

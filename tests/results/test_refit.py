@@ -11,6 +11,7 @@ import xarray
 
 import jaxlsq
 from jaxlsq import Interrupted, Status, least_squares_batch
+from jaxlsq.models import Gaussian
 from tests.decays import P0, SIGMA, B, T, Y, decay, noise
 
 # Where fits end depends on where they began, by less than their tolerances.
@@ -31,6 +32,27 @@ def agrees(found, expected):
     for name in ("dof", "fixed", "active_mask", "success"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
     assert (found.of_counts, found.absolute_sigma) == (expected.of_counts, expected.absolute_sigma)
+
+
+# --- starts ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["linear", "poisson"])
+def test_what_could_not_begin_is_guessed_again_behind_a_mask(loss):
+    """A guess of NaN is none, and of the few points behind another mask a bad one."""
+    peak, x = Gaussian(), np.linspace(0.0, 10.0, 60)
+    rng = np.random.default_rng(2)
+    clean = 40.0 * np.exp(-0.5 * (x - rng.uniform(3.0, 7.0, (4, 1))) ** 2)
+    y, mask = rng.poisson(clean + 0.5).astype(float), np.ones((4, 60), bool)
+    y[1, 30], mask[2, 2:] = np.nan, False
+    found = fit(peak, x, y, mask=mask, loss=loss)
+    assert found.where(["NONFINITE_DATA", "TOO_FEW_POINTS"]).tolist() == [False, True, True, False]
+    expected = fit(peak, x, y, mask=np.isfinite(y), loss=loss)
+    again = found.refit(mask=np.isfinite(y))
+    assert again.success.all()
+    np.testing.assert_allclose(again.x, expected.x, rtol=1e-5)
+    some = found.refit(where=found.failed, mask=np.isfinite(y))
+    np.testing.assert_allclose(some.x, expected.x, rtol=1e-5)
 
 
 # --- where ---------------------------------------------------------------------------
