@@ -220,7 +220,7 @@ def stepped(x, a, k):
 MIXED = [{}, {"loss": "cauchy"}, {"bounds": ([0.5, 0.3], [4.0, 0.9])}]
 
 
-@pytest.mark.long_but("two_pieces-options1-float32")
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("options", MIXED)
 @pytest.mark.parametrize("model", [walk, two_pieces, stepped])

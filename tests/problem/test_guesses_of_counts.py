@@ -28,7 +28,7 @@ def guesses(model, y):
     return {name: np.asarray(found[name]) for name in model.names}
 
 
-@pytest.mark.long_but("model1")
+@pytest.mark.long
 @pytest.mark.parametrize("model", [Gaussian() + Linear(), Gaussian() + Constant()])
 def test_a_guess_is_positive_where_it_can_be(model):
     y = counts(100)

@@ -64,7 +64,7 @@ BY_JAX = {
 }
 
 
-@pytest.mark.long_but("curve_fit", "fit")
+@pytest.mark.long_but("fit")
 @pytest.mark.parametrize("door", BY_JAX)
 def test_is_jacfwd_where_jax_traces(door):
     np.testing.assert_array_equal(BY_JAX[door]("cs"), BY_JAX[door]("jacfwd"))

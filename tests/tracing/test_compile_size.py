@@ -49,7 +49,7 @@ def kernels(text):
     return [size(name) for name in calls]
 
 
-@pytest.mark.long_but("{}")
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{}, {"bounds": (0.0, 20.0)}, {"return_history": 3}], ids=str)
 def test_no_kernel_holds_the_whole_fit(options):
     count = 4

@@ -176,6 +176,7 @@ def test_pure_callback_runs_on_the_host():
     np.testing.assert_allclose(x, [2, 1], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_changed_type_and_shape_of_data_are_other_programs():
     for dtype in (np.float64, np.float32):
         for m in (50, 40):

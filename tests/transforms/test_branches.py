@@ -74,7 +74,7 @@ def total(model, attribute="x", **options):
     return lambda ys: jnp.sum(jnp.arange(1.0, 4.0) * jax.vmap(of_one)(ys))
 
 
-@pytest.mark.long_but("cond")
+@pytest.mark.long
 @EVERY
 def test_reverse_mode_of_many(name):
     expected = jax.grad(total(decay))(Y)

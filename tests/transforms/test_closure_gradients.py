@@ -156,6 +156,7 @@ def test_cost_and_residual_follow_the_loss():
     np.testing.assert_allclose(jax.jacrev(both)(1.1), differences(both, 1.1), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_where_a_fit_failed_the_derivative_by_the_loss_is_zero_or_nan():
     def solve(a, policy):
         return fitted(lambda p: decay(p) * jnp.nan, loss=cauchy_of(a), on_singular=policy)

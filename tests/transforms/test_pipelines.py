@@ -71,7 +71,7 @@ def worst(found, expected):
     return np.max(np.abs(found - expected)) / np.max(np.abs(expected))
 
 
-@pytest.mark.long_but("weighted_root-weighted_root_closed-jacrev")
+@pytest.mark.long
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
 @pytest.mark.parametrize(("fitted", "closed"), CLOSED)
 def test_first_and_second_derivatives_of_closed_forms(fitted, closed, mode):
