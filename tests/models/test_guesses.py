@@ -12,7 +12,7 @@ from jaxlsq.models import Gaussian, Linear, Model
 
 # Its corners are minima of their own.
 CORNERS = {"Step(linear)": 0.85}
-# A wave and a spot; the long test has all.
+# One that is hard; the long test has all.
 SOME = ("Sine",)
 
 
